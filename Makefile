@@ -1,0 +1,63 @@
+# Every target has a `##` line; `make help` shows them.
+PYTHON ?= python3
+VENV := .venv/bin
+PYTEST := $(VENV)/python -m pytest
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## show this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | awk -F'\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## install everything that demo and tests need (skips what is there)
+	@$(PYTHON) tools/setup.py
+
+.PHONY: lock
+lock: setup ## resolve the dependencies anew into requirements/*.txt (hashes, no addresses)
+	@$(VENV)/python tools/lock.py
+
+.PHONY: demo
+demo: ## see the main job in a minute: real queues, workers scaled from zero, no cluster
+	@$(PYTHON) tools/setup.py --only python
+	@$(VENV)/toril dev -f examples/zettanote/ --demo
+
+.PHONY: lint
+lint: setup ## ruff (rules and format), import layers
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/lint-imports
+
+.PHONY: types
+types: setup ## mypy strict on everything, pyright on the public API
+	$(VENV)/mypy src operator/src tests tools
+	$(VENV)/pyright
+
+.PHONY: unit
+unit: setup ## pure tests: no Redis, no cluster
+	$(PYTEST) tests/unit tests/contract
+
+.PHONY: integration
+integration: setup ## engine, worker and command line on a real Redis
+	$(PYTEST) tests/fundamentals tests/integration
+
+.PHONY: peers
+peers: setup ## both directions with the real bullmq packages, 5 and 6
+	$(PYTEST) tests/peers
+
+.PHONY: kube
+kube: setup ## operator on a real Kubernetes API server (built from Go modules, no root needed)
+	$(PYTEST) tests/kube
+
+.PHONY: test
+test: lint types unit integration peers kube ## everything but the real node
+
+.PHONY: e2e
+e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
+	$(PYTEST) tests/e2e --timeout=900
+
+.PHONY: clean
+clean: ## remove what builds and tests left in this checkout (caches outside it stay)
+	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/peers/node_modules
+	find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

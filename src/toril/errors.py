@@ -1,0 +1,154 @@
+"""Every exception of this project: one tree under `TorilError`.
+
+An error names what was wrong (the field, the key, the job) and what to do. Text that came from outside is shortened
+and stripped of control characters before it gets here; secrets never do.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class TorilError(Exception):
+    """Base of all errors raised on purpose by this project."""
+
+
+# ---- input ---------------------------------------------------------------------------------------------------------
+
+
+class InvalidInputError(TorilError, ValueError):
+    """A caller's value was refused; nothing was written.
+
+    Attributes:
+        field: path of the refused value, such as `opts.priority` or `spec.worker.processor`.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(f"{field}: {problem}")
+        self.field = field
+        self.problem = problem
+
+
+class InvalidOptionError(InvalidInputError):
+    """A job or queue option is unknown or out of range."""
+
+
+class InvalidPayloadError(InvalidInputError):
+    """Job data, a return value or progress is not JSON that every BullMQ client can read, or is too large."""
+
+
+class InvalidSpecError(InvalidInputError):
+    """A manifest's field is wrong; `field` is its path from the root (`spec.scaling.maxReplicas`)."""
+
+
+# ---- Redis ---------------------------------------------------------------------------------------------------------
+
+
+class RedisReason(StrEnum):
+    """Why Redis cannot serve; the same words are the reasons of the condition `RedisReachable`."""
+
+    CONNECTION_REFUSED = "ConnectionRefused"
+    """Nobody listens, or the connection was cut."""
+    TIMEOUT = "Timeout"
+    """No answer in time."""
+    AUTH_FAILED = "AuthFailed"
+    """Wrong or missing password, or a right that the user lacks."""
+    TLS_FAILED = "TLSFailed"
+    """The certificate was not accepted, or the server speaks no TLS."""
+    NOT_MASTER = "NotMaster"
+    """The server is a read-only replica."""
+    LOADING = "Loading"
+    """The server is reading its data from disk."""
+    CLUSTER_DOWN = "ClusterDown"
+    """The cluster cannot serve this slot."""
+    OUT_OF_MEMORY = "OutOfMemory"
+    """`maxmemory` is reached and nothing may be evicted."""
+    PROTOCOL_ERROR = "ProtocolError"
+    """The answer made no sense: no Redis, or a reply beyond its size limit."""
+    ENDPOINT_REFUSED = "EndpointRefused"
+    """The address is loopback or link-local and that was not allowed."""
+    WRONG_TYPE = "WrongType"
+    """A key of the queue holds another type than BullMQ's."""
+
+
+class RedisError(TorilError):
+    """Redis did not carry out a call.
+
+    Attributes:
+        reason: machine-readable cause.
+        temporary: whether the same call may succeed later without anybody changing anything.
+    """
+
+    def __init__(self, reason: RedisReason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+    @property
+    def temporary(self) -> bool:
+        return self.reason not in (RedisReason.WRONG_TYPE, RedisReason.ENDPOINT_REFUSED)
+
+
+class RedisUnavailableError(RedisError):
+    """Redis could not be reached, or answered that it cannot serve now. The call had no effect or may be repeated."""
+
+
+class UnknownOutcomeError(RedisError):
+    """The connection broke after the call was sent: it may or may not have been carried out.
+
+    Raised by an add without a job id. Give jobs an id to make adding safe to repeat.
+    """
+
+
+class WrongKeyTypeError(RedisError):
+    """A key of this queue holds another type than BullMQ's layout has; nothing was written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(RedisReason.WRONG_TYPE, message)
+
+
+# ---- jobs ----------------------------------------------------------------------------------------------------------
+
+
+class JobNotFoundError(TorilError, LookupError):
+    """The job is not there (any more): never added, removed by retention, or removed by hand."""
+
+
+class LockLostError(TorilError):
+    """Another worker holds the job, or it has finished: this run's result is not recorded."""
+
+
+class JobStateError(TorilError):
+    """The job is not in the state that the operation needs."""
+
+
+class JobFailedError(TorilError):
+    """The awaited job failed for good. `str()` is its `failed_reason`; `stacktrace` is the remote one, oldest first."""
+
+    def __init__(self, job_id: str, failed_reason: str, stacktrace: tuple[str, ...] = ()) -> None:
+        super().__init__(failed_reason)
+        self.job_id = job_id
+        self.failed_reason = failed_reason
+        self.stacktrace = stacktrace
+
+
+class ResultTimeoutError(TorilError, TimeoutError):
+    """The awaited job did not finish in the time given; it goes on."""
+
+
+class UnrecoverableError(TorilError):
+    """Raised by a processor: the job fails now, without another attempt."""
+
+
+Unrecoverable = UnrecoverableError
+"""Short alias, for writing `raise Unrecoverable("no such user")`."""
+
+
+# ---- programs ------------------------------------------------------------------------------------------------------
+
+
+class ProcessorLoadError(TorilError):
+    """The processor's module could not be imported, or it serves no such queue; says which."""
+
+
+class SettingsError(TorilError):
+    """An environment variable or flag is missing or wrong; names it."""

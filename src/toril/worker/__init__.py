@@ -1,0 +1,1 @@
+"""Takes jobs in batches, runs processors, keeps locks, finishes, drains. Knows no Kubernetes."""
