@@ -1,0 +1,39 @@
+"""What one look at a queue tells: the numbers that scaling, status and metrics are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSignals:
+    """One consistent reading of a queue, taken by a single script. All numbers are jobs unless their name says else."""
+
+    waiting: int = 0
+    """In `wait` and in the list `paused` that BullMQ 5 uses while a queue is paused."""
+    prioritized: int = 0
+    active: int = 0
+    delayed: int = 0
+    """All delayed jobs, due or not."""
+    delayed_due: int = 0
+    """Those of `delayed` whose time has come; BullMQ promotes them only when a worker looks."""
+    waiting_children: int = 0
+    completed: int = 0
+    failed: int = 0
+    is_paused: bool = False
+    oldest_waiting_ms: int | None = None
+    """Age of the job that is next in line, milliseconds; None when nothing waits."""
+    next_due_ms: int | None = None
+    """When the first delayed job is due, Unix milliseconds; None when nothing is delayed."""
+    server_time_ms: int = 0
+    """Redis's own clock at the reading, Unix milliseconds."""
+    locks_by_worker: Mapping[str, int] = field(default_factory=dict)
+    """Locked active jobs by worker name (`pb`; empty text for workers without a name)."""
+
+    @property
+    def work(self) -> int:
+        """Jobs that need a worker now. A paused queue works off only what is active."""
+        if self.is_paused:
+            return self.active
+        return self.waiting + self.prioritized + self.delayed_due + self.active

