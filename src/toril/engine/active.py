@@ -1,0 +1,74 @@
+"""What a worker does with Redis: take jobs, keep their locks, end them, tell about them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from toril import errors
+from toril.engine import scripts
+from toril.engine.connection import AsyncConnection
+from toril.engine.keys import QueueKeys
+from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, Taker
+
+__all__ = ["ActiveJobs", "Finish", "FinishReply", "Limiter", "Taken", "TakenJob", "Taker"]
+
+
+class ActiveJobs:
+    """One worker's side of one queue. Makes calls; keeps no list of jobs."""
+
+    def __init__(self, connection: AsyncConnection, keys: QueueKeys, taker: Taker) -> None:
+        self.connection = connection
+        self.keys = keys
+        self.taker = taker
+
+    async def take(self, count: int, token: str) -> Taken:
+        """Take up to `count` jobs and lock them.
+
+        Args:
+            token: new for every call, so that an older run of the same job can be told from this one.
+
+        Raises:
+            UnknownOutcomeError: jobs may have been taken. `adopt` finds them; only then take again.
+        """
+        return await self.connection.run(scripts.take_jobs(self.keys, self.taker, count, token))
+
+    async def finish_and_take(self, finishes: Sequence[Finish], count: int, token: str) -> FinishReply:
+        """End jobs and take up to `count` new ones (0 = none).
+
+        Raises:
+            UnknownOutcomeError: both may have happened. Send the same finishes again with `count` 0, then `adopt`.
+        """
+        return await self.connection.run(scripts.finish_and_take(self.keys, self.taker, finishes, count, token))
+
+    async def extend_locks(self, jobs: Sequence[TakenJob]) -> set[str]:
+        """Keep jobs ours for another lock length; return the ids that are no longer ours.
+
+        A lock that ran out is taken back when the job is still active and nobody has started it since.
+        """
+        if not jobs:
+            return set()
+        return await self.connection.run(scripts.extend_locks(self.keys, jobs, self.taker.lock_ms))
+
+    async def adopt(self, token_prefix: str, known_ids: Iterable[str]) -> list[TakenJob]:
+        """Find jobs that our tokens lock and that we do not know of: taken by a call whose reply was lost."""
+        known = set(known_ids)
+        found = await self.connection.run(scripts.adopt_jobs(self.keys, token_prefix))
+        return [job for job in found if job.id not in known]
+
+    async def progress(self, job_id: str, progress_json: str) -> None:
+        """Store a job's progress. Raises JobNotFoundError when it is gone."""
+        self._expect(job_id, await self.connection.run(scripts.update_progress(self.keys, job_id, progress_json)))
+
+    async def update_data(self, job_id: str, data_json: str) -> None:
+        """Replace a job's data. Raises JobNotFoundError when it is gone."""
+        self._expect(job_id, await self.connection.run(scripts.update_data(self.keys, job_id, data_json)))
+
+    async def log(self, job_id: str, row: str, keep: int | None = None) -> int:
+        """Append a row to a job's log and return how many there are. Raises JobNotFoundError when it is gone."""
+        rows = await self.connection.run(scripts.add_log(self.keys, job_id, row, keep))
+        self._expect(job_id, rows >= 0)
+        return rows
+
+    def _expect(self, job_id: str, is_there: bool) -> None:
+        if not is_there:
+            raise errors.JobNotFoundError(f"job {job_id} of queue {self.keys.queue} is gone")

@@ -1,0 +1,78 @@
+"""Names of a queue's Redis keys: BullMQ's, built here and nowhere else."""
+
+from __future__ import annotations
+
+import base64
+
+from toril import errors
+
+MAX_NAME_LENGTH = 200
+
+
+def validate_queue_name(name: object, field: str = "queue") -> str:
+    """Return the name, or refuse what BullMQ refuses.
+
+    Raises:
+        InvalidOptionError: empty, with a colon, not printable, or longer than 200 characters.
+    """
+    if not isinstance(name, str) or not name:
+        raise errors.InvalidOptionError(field, "a queue name may not be empty")
+    if ":" in name:
+        raise errors.InvalidOptionError(field, f"a queue name may not hold a colon: {name[:80]!r}")
+    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
+        raise errors.InvalidOptionError(field, f"must be at most {MAX_NAME_LENGTH} printable characters")
+    return name
+
+
+class QueueKeys:
+    """The keys of one queue, as text. `base` ends with a colon: `bull:email:`."""
+
+    __slots__ = (
+        "active", "base", "completed", "delayed", "events", "failed", "id", "limiter", "marker", "meta", "paused", "pc",
+        "prefix", "prioritized", "queue", "repeat", "stalled", "stalled_check", "wait", "waiting_children",
+    )  # fmt: skip
+
+    def __init__(self, queue: str, prefix: object = "bull") -> None:
+        """Raises: InvalidOptionError: a queue name or prefix that BullMQ could not use."""
+        self.queue = validate_queue_name(queue)
+        if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
+            raise errors.InvalidOptionError("prefix", "must be printable text and not empty")
+        self.prefix = prefix
+        self.base = base = f"{prefix}:{queue}:"
+        self.active = base + "active"
+        self.completed = base + "completed"
+        self.delayed = base + "delayed"
+        self.events = base + "events"
+        self.failed = base + "failed"
+        self.id = base + "id"
+        self.limiter = base + "limiter"
+        self.marker = base + "marker"
+        self.meta = base + "meta"
+        self.paused = base + "paused"
+        self.pc = base + "pc"
+        self.prioritized = base + "prioritized"
+        self.repeat = base + "repeat"
+        self.stalled = base + "stalled"
+        self.stalled_check = base + "stalled-check"
+        self.wait = base + "wait"
+        self.waiting_children = base + "waiting-children"
+
+    def __repr__(self) -> str:
+        return f"QueueKeys({self.queue!r}, prefix={self.prefix!r})"
+
+    def job(self, job_id: str) -> str:
+        return self.base + job_id
+
+    def lock(self, job_id: str) -> str:
+        return f"{self.base}{job_id}:lock"
+
+    def logs(self, job_id: str) -> str:
+        return f"{self.base}{job_id}:logs"
+
+    def client_name(self, suffix: str = "") -> str:
+        """The connection name by which BullMQ's `getWorkers()` finds workers.
+
+        Args:
+            suffix: `:w:<worker name>` for a named worker, `:qe` for a reader of events.
+        """
+        return f"{self.prefix}:{base64.b64encode(self.queue.encode()).decode()}{suffix}"

@@ -1,0 +1,15 @@
+-- Find the active jobs that a worker's own tokens lock: those whose taking was carried out but never answered.
+--
+-- KEYS[1] active (list)
+-- ARGV[1] base of the queue's keys, with colon   ARGV[2] prefix of the worker's tokens
+-- Returns: {{id, {field, value...}, token}...}
+-- Cost: O(length of active). Reads only.
+local base, prefix = ARGV[1], ARGV[2]
+local found = {}
+for _, job_id in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
+  local token = redis.call('GET', base .. job_id .. ':lock')
+  if token and string.sub(token, 1, #prefix) == prefix then
+    found[#found + 1] = {job_id, redis.call('HGETALL', base .. job_id), token}
+  end
+end
+return found

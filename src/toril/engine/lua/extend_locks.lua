@@ -1,0 +1,29 @@
+-- Keep running jobs ours. A lock that ran out is taken back when nobody has started the job since.
+--
+-- KEYS[1] active (list)   KEYS[2] stalled (set)
+-- ARGV[1] base of the queue's keys, with colon   ARGV[2] new length of the locks (ms)
+-- ARGV[3...] for each job: id, token, attempts started (as of our taking it)
+-- Returns: the ids that are no longer ours.
+-- Cost: O(jobs); O(length of active) for a lock that ran out. PEXPIRE works also when Redis is out of memory.
+local active_key, stalled_key = KEYS[1], KEYS[2]
+local base, lock_ms = ARGV[1], ARGV[2]
+local lost, kept = {}, {}
+for at = 2, #ARGV - 3, 3 do
+  local job_id, token, ats = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local lock_key = base .. job_id .. ':lock'
+  local holder = redis.call('GET', lock_key)
+  if holder == token then
+    redis.call('PEXPIRE', lock_key, lock_ms)
+    kept[#kept + 1] = job_id
+  elseif not holder and redis.call('HGET', base .. job_id, 'ats') == ats
+      and redis.call('LPOS', active_key, job_id) then
+    redis.call('SET', lock_key, token, 'PX', lock_ms)
+    kept[#kept + 1] = job_id
+  else
+    lost[#lost + 1] = job_id
+  end
+end
+if #kept > 0 then
+  redis.call('SREM', stalled_key, unpack(kept))
+end
+return lost

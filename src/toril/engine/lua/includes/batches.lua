@@ -1,0 +1,24 @@
+-- Variadic commands in parts: Lua's stack holds only so many arguments.
+local BATCH = 1000
+
+-- Run `command key value...` for all values, in order.
+local function call_in_batches(command, key, values)
+  local total = #values
+  if total == 0 then
+    return
+  end
+  if total <= BATCH then
+    redis.call(command, key, unpack(values))
+    return
+  end
+  for first = 1, total, BATCH do
+    redis.call(command, key, unpack(values, first, math.min(first + BATCH - 1, total)))
+  end
+end
+
+-- Delete all keys.
+local function delete_keys(keys)
+  for first = 1, #keys, BATCH do
+    redis.call('DEL', unpack(keys, first, math.min(first + BATCH - 1, #keys)))
+  end
+end

@@ -1,0 +1,33 @@
+-- include: numbers
+-- include: events
+-- Where runnable and delayed jobs stand.
+
+-- Score in `delayed`: the due millisecond times 4096 plus the place within it; ties beyond 4095 share the last place.
+local function delayed_score(delayed_key, due_ms)
+  local lowest = due_ms * 4096
+  local highest = lowest + 4095
+  local last = redis.call('ZREVRANGEBYSCORE', delayed_key, highest, lowest, 'WITHSCORES', 'LIMIT', 0, 1)
+  if not last[2] then
+    return lowest
+  end
+  return math.min(tonumber(last[2]) + 1, highest)
+end
+
+-- Put a job into `delayed`, with its event (which carries the due time, not the duration).
+local function place_delayed(delayed_key, events_key, job_id, due_ms)
+  redis.call('ZADD', delayed_key, text_of(delayed_score(delayed_key, due_ms)), job_id)
+  redis.call('XADD', events_key, '*', 'event', 'delayed', 'jobId', job_id, 'delay', text_of(due_ms))
+end
+
+-- Score in `prioritized`: by priority, then in order of arrival.
+local function prioritized_score(priority, pc_key)
+  return text_of(priority * 4294967296 + redis.call('INCR', pc_key) % 4294967296)
+end
+
+-- The list that new runnable jobs go to: BullMQ 5 keeps them apart while the queue is paused.
+local function waiting_list(wait_key, paused_key, layout, is_paused)
+  if is_paused and layout == '5' then
+    return paused_key
+  end
+  return wait_key
+end

@@ -1,0 +1,5 @@
+-- Redis's own clock, Unix milliseconds.
+local function server_now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end

@@ -1,0 +1,27 @@
+-- Stop workers from taking jobs; adding goes on.
+--
+-- KEYS[1] wait (list)   KEYS[2] paused (list)   KEYS[3] meta (hash)   KEYS[4] marker (zset)   KEYS[5] events (stream)
+-- ARGV[1] layout of paused queues: 6 leaves jobs in `wait`, 5 moves them to `paused`
+-- Returns: 1 when this call paused the queue, 0 when it was paused before.
+-- Events: paused.
+-- Cost: O(1); with layout 5 O(waiting). Lists are appended to each other, never renamed over one another.
+-- include: batches
+local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local was_paused = redis.call('HEXISTS', meta_key, 'paused')
+if ARGV[1] == '5' then
+  if redis.call('EXISTS', paused_key) == 0 then
+    if redis.call('EXISTS', wait_key) == 1 then
+      redis.call('RENAME', wait_key, paused_key)
+    end
+  else
+    -- What waits in `wait` is next in line: it goes to the end that is worked first.
+    call_in_batches('RPUSH', paused_key, redis.call('LRANGE', wait_key, 0, -1))
+    redis.call('DEL', wait_key)
+  end
+end
+redis.call('HSET', meta_key, 'paused', 1)
+redis.call('DEL', marker_key)
+if was_paused == 0 then
+  redis.call('XADD', events_key, '*', 'event', 'paused')
+end
+return 1 - was_paused

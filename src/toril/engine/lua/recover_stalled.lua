@@ -1,0 +1,50 @@
+-- Give jobs back whose worker is gone: active at the last check and at this one, and without a lock. Time is Redis's.
+--
+-- KEYS[1] stalled (set)   KEYS[2] wait (list)   KEYS[3] paused (list)   KEYS[4] active (list)
+-- KEYS[5] stalled-check (string)   KEYS[6] meta (hash)   KEYS[7] marker (zset)   KEYS[8] events (stream)
+-- KEYS[9] repeat (zset)
+-- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)
+-- ARGV[3] how often a job may stall   ARGV[4] length of the interval (ms): one check each, whoever makes it
+-- Returns: ids that were given back; empty also when another check was made within the interval.
+-- Events: waiting (prev active), stalled.
+-- Cost: O(length of active).
+-- include: time
+-- include: placing
+-- include: batches
+-- include: waking
+local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local base, layout = ARGV[1], ARGV[2]
+if not redis.call('SET', check_key, text_of(server_now_ms()), 'NX', 'PX', ARGV[4]) then
+  return {}
+end
+local meta = redis.call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLenEvents')
+local is_paused = meta[1] and true or false
+local target_key = waiting_list(wait_key, paused_key, layout, is_paused)
+local max_events = ensure_max_events(meta_key, meta[3])
+local recovered = {}
+for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
+  local job_key = base .. job_id
+  if redis.call('EXISTS', job_key .. ':lock') == 0 and redis.call('LREM', active_key, 1, job_id) > 0
+      and redis.call('EXISTS', job_key) == 1 then
+    local stalled_count = redis.call('HINCRBY', job_key, 'stc', 1)
+    if stalled_count > tonumber(ARGV[3]) then
+      local scheduler_id = redis.call('HGET', job_key, 'rjk')
+      if not (scheduler_id and redis.call('ZSCORE', repeat_key, scheduler_id)) then
+        redis.call('HSET', job_key, 'defa', 'job stalled more than allowable limit')
+      end
+    end
+    redis.call('RPUSH', target_key, job_id)
+    redis.call('XADD', events_key, 'MAXLEN', '~', max_events, '*',
+      'event', 'waiting', 'jobId', job_id, 'prev', 'active')
+    redis.call('XADD', events_key, '*', 'event', 'stalled', 'jobId', job_id)
+    recovered[#recovered + 1] = job_id
+  end
+end
+redis.call('DEL', stalled_key)
+call_in_batches('SADD', stalled_key, redis.call('LRANGE', active_key, 0, -1))
+local is_maxed = meta[2] and redis.call('LLEN', active_key) >= tonumber(meta[2])
+if #recovered > 0 and not is_paused and not is_maxed then
+  wake_now(marker_key)
+end
+return recovered

@@ -1,0 +1,49 @@
+"""Reads the Lua scripts of this package: one command a file, shared functions in `lua/includes/`.
+
+A line `-- include: name` stands for the text of `lua/includes/name.lua`; each include enters a script once.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import resources
+
+_INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script as it is sent: `sha` for EVALSHA, `source` for the one EVAL after `NOSCRIPT`."""
+
+    name: str
+    source: str
+    sha: str
+
+
+@functools.cache
+def load(name: str) -> Script:
+    """Return the script `lua/<name>.lua` with its includes. Raises FileNotFoundError when there is none."""
+    included: set[str] = set()
+
+    def expand(match: re.Match[str]) -> str:
+        part = match.group(1)
+        if part in included:
+            return ""
+        included.add(part)
+        return _INCLUDE.sub(expand, _read(f"includes/{part}.lua"))
+
+    source = _INCLUDE.sub(expand, _read(f"{name}.lua"))
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+def names() -> list[str]:
+    """Names of all scripts, sorted."""
+    folder = resources.files("toril.engine") / "lua"
+    return sorted(entry.name.removesuffix(".lua") for entry in folder.iterdir() if entry.name.endswith(".lua"))
+
+
+def _read(path: str) -> str:
+    return (resources.files("toril.engine") / "lua" / path).read_text(encoding="utf-8")

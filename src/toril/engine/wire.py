@@ -1,0 +1,177 @@
+"""One connection to Redis on asyncio: write commands, hand out replies in order. Nothing is ever sent twice.
+
+Made of hiredis and an asyncio transport, without the layers of a pool client: a call costs its bytes and one future.
+Many callers share a connection; their commands are pipelined as they come. What is deliberately missing is any retry:
+a command whose reply was lost may have run, and only the caller knows whether it may run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+
+from toril import errors
+from toril.engine import replies
+from toril.engine.settings import RedisSettings
+from toril.errors import RedisReason
+
+NOTHING = object()
+MAX_REPLY_BYTES = 256 * 1024 * 1024
+"""A reply beyond this is an error: large enough for every reply of ours, small enough to survive a hostile server."""
+
+
+def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
+    """The bytes of one command."""
+    packed: bytes = hiredis.pack_command(tuple(parts))  # type: ignore[arg-type]  # its stub means any length
+    return packed
+
+
+class WireProtocol(asyncio.Protocol):
+    """The reply side of a connection: bytes in, futures resolved in order."""
+
+    def __init__(self, endpoint: str, max_reply_bytes: int = MAX_REPLY_BYTES) -> None:
+        self.endpoint = endpoint
+        self.closed: BaseException | None = None
+        self.pending: collections.deque[asyncio.Future[Any]] = collections.deque()
+        self.last_reply_at = 0.0
+        self._max_reply_bytes = max_reply_bytes
+        self._bytes_since_reply = 0
+        self._reader = hiredis.Reader(protocolError=ValueError, replyError=replies.ServerReply, notEnoughData=NOTHING)
+        self.transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes_since_reply += len(data)
+        try:
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not NOTHING:
+                self._bytes_since_reply = 0
+                if not self.pending:
+                    raise ValueError("a reply that nobody asked for")
+                future = self.pending.popleft()
+                if future.done():
+                    continue
+                if isinstance(reply, replies.ServerReply):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+            if self._bytes_since_reply > self._max_reply_bytes:
+                raise ValueError(f"a reply larger than {self._max_reply_bytes} bytes")
+        except Exception as error:
+            # Whatever the bytes did to the parser, this connection is over.
+            self._fail(errors.RedisUnavailableError(
+                RedisReason.PROTOCOL_ERROR, f"Redis {self.endpoint}: {replies.printable(error)}"
+            ))  # fmt: skip
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = replies.printable(exc) if exc else "the server closed the connection"
+        self._fail(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, f"Redis {self.endpoint}: {why}"))
+
+    def send(self, packed: bytes) -> asyncio.Future[Any]:
+        """Write one packed command; the future gets its reply."""
+        if self.closed is not None:
+            raise self.closed
+        assert self.transport is not None
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.pending.append(future)
+        self.transport.write(packed)
+        return future
+
+    def abort(self, error: errors.RedisUnavailableError) -> None:
+        """Give the connection up; everything pending fails with `error`."""
+        self._fail(error)
+
+    def _fail(self, error: errors.RedisUnavailableError) -> None:
+        if self.closed is None:
+            self.closed = error
+        if self.transport is not None:
+            self.transport.abort()
+        waiting, self.pending = self.pending, collections.deque()
+        for future in waiting:
+            if not future.done():
+                # Sent, and no reply came: it may have run.
+                future.set_exception(errors.UnknownOutcomeError(error.reason, str(error)))
+                future.exception()
+
+
+async def open_connection(
+    settings: RedisSettings, *, client_name: str | None, timeout_seconds: float, max_reply_bytes: int = MAX_REPLY_BYTES
+) -> WireProtocol:
+    """Connect, log in, choose the database, set the name.
+
+    Raises:
+        RedisUnavailableError: not reached or not let in; the reason tells which.
+    """
+    protocol: WireProtocol | None = None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            protocol = await _dial(settings, max_reply_bytes)
+            greeting: list[tuple[str | int, ...]] = []
+            if settings.password is not None:
+                secret = settings.password.reveal()
+                greeting.append(("AUTH", settings.username, secret) if settings.username else ("AUTH", secret))
+            if settings.db:
+                greeting.append(("SELECT", settings.db))
+            if client_name:
+                greeting.append(("CLIENT", "SETNAME", client_name))
+            greeting.append(("PING",))
+            for reply in [protocol.send(pack(command)) for command in greeting]:
+                await reply
+    except replies.ServerReply as reply:
+        assert protocol is not None
+        error = replies.from_server(reply, settings.endpoint)
+        unavailable = errors.RedisUnavailableError(error.reason, str(error))
+        protocol.abort(unavailable)
+        raise unavailable from None
+    except errors.RedisError as error:
+        raise errors.RedisUnavailableError(error.reason, str(error)) from None
+    except (OSError, TimeoutError) as error:
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        raise replies.from_connecting(error, settings.endpoint) from None
+    return protocol
+
+
+async def _dial(settings: RedisSettings, max_reply_bytes: int) -> WireProtocol:
+    loop = asyncio.get_running_loop()
+
+    def make() -> WireProtocol:
+        return WireProtocol(settings.endpoint, max_reply_bytes)
+
+    if settings.unix_socket:
+        _, protocol = await loop.create_unix_connection(make, settings.unix_socket)
+        return protocol
+    context = settings.tls.context() if settings.tls else None
+    server_name = (settings.tls.server_name or settings.host) if settings.tls else None
+    failure: OSError | None = None
+    for address in settings.addresses or (settings.host,):
+        try:
+            _, protocol = await loop.create_connection(
+                make, address, settings.port, ssl=context, server_hostname=server_name
+            )
+        except OSError as error:
+            failure = error
+        else:
+            _keep_alive(protocol)
+            return protocol
+    assert failure is not None
+    raise failure
+
+
+def _keep_alive(protocol: WireProtocol) -> None:
+    """Let the kernel notice a peer that vanished without a word: reads may last for ever on a blocking connection."""
+    assert protocol.transport is not None
+    sock = protocol.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -1,0 +1,98 @@
+"""How long a failed attempt waits before the next: BullMQ's `backoff` option."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toril import errors
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """`fixed`: always `delay_ms`. `exponential`: 1×, 2×, 4×, 8× … `delay_ms`. Other types are the worker's own."""
+
+    type: str
+    delay_ms: float
+    jitter: float = 0.0
+    """0: exactly the delay. 1: anywhere between 0 and the delay. 0.2: between 80 % and 100 %."""
+
+    @classmethod
+    def parse(cls, value: Any, field: str = "opts.backoff") -> Backoff | None:
+        """Read BullMQ's forms: absent, a bare number (fixed, milliseconds) or `{type, delay, jitter}`.
+
+        Raises:
+            InvalidOptionError: another form; names the field.
+        """
+        if value is None:
+            return None
+        if _is_number(value):
+            return cls("fixed", _at_least_zero(value, field))
+        if not isinstance(value, Mapping):
+            raise errors.InvalidOptionError(field, "must be a number of milliseconds or {type, delay, jitter}")
+        for key in value:
+            if key not in ("type", "delay", "jitter"):
+                raise errors.InvalidOptionError(f"{field}.{key}", "is unknown; known are type, delay, jitter")
+        kind = value.get("type")
+        if not isinstance(kind, str) or not kind:
+            raise errors.InvalidOptionError(f"{field}.type", "must be `fixed`, `exponential` or a custom name")
+        delay = value.get("delay", 0)
+        jitter = value.get("jitter") or 0
+        if not _is_number(jitter) or not 0 <= jitter <= 1:
+            raise errors.InvalidOptionError(f"{field}.jitter", "must be between 0 and 1")
+        return cls(kind, _at_least_zero(delay, f"{field}.delay"), float(jitter))
+
+    def to_wire(self) -> dict[str, Any]:
+        wire: dict[str, Any] = {"type": self.type, "delay": _whole(self.delay_ms)}
+        if self.jitter:
+            wire["jitter"] = self.jitter
+        return wire
+
+
+def retry_delay_ms(
+    backoff: Backoff | None, attempts_made: int, random: Callable[[], float], *, max_delay_ms: int | None = None
+) -> int:
+    """Return how long to wait after the attempt number `attempts_made` (1 = the first) failed; 0 = at once.
+
+    Exponential with 5000 ms: 5000, 10000, 20000. With jitter j the result lies in [D × (1 − j), D].
+
+    Args:
+        random: gives a number in [0, 1).
+        max_delay_ms: cap, our option `torilMaxDelay`.
+
+    Raises:
+        InvalidOptionError: a custom backoff type; the worker must know it and decide itself.
+
+    Source: BullMQ 6.7 `Backoffs`.
+    """
+    if backoff is None or backoff.delay_ms <= 0:
+        return 0
+    if backoff.type == "fixed":
+        delay = backoff.delay_ms
+    elif backoff.type == "exponential":
+        # JavaScript's Math.round: halves go up.
+        delay = math.floor(2.0 ** (attempts_made - 1) * backoff.delay_ms + 0.5)
+    else:
+        raise errors.InvalidOptionError("opts.backoff.type", f"{backoff.type!r} is not known to this worker")
+    if backoff.jitter:
+        delay = math.floor(random() * delay * backoff.jitter + delay * (1 - backoff.jitter))
+    if max_delay_ms is not None:
+        delay = min(delay, max_delay_ms)
+    return int(delay)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _at_least_zero(value: Any, field: str) -> float:
+    if not _is_number(value) or not math.isfinite(value) or value < 0:
+        raise errors.InvalidOptionError(field, "must be a number of milliseconds, 0 or more")
+    number: float = value
+    return number
+
+
+def _whole(number: float) -> int | float:
+    return int(number) if float(number).is_integer() else number

@@ -1,0 +1,96 @@
+"""JSON as every BullMQ client reads it: data, return values and progress.
+
+Stricter than `json`: what Node cannot parse or would change silently is refused, with the path of the value.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from typing import Any, NoReturn
+
+from toril import errors
+
+MAX_SAFE_INTEGER = 2**53
+"""JavaScript's numbers are doubles: larger integers arrive changed."""
+
+_MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def encode(value: Any, field: str = "data") -> str:
+    """Write `value` as compact JSON text.
+
+    Args:
+        field: how errors name the value, such as `data` or `return value`.
+
+    Raises:
+        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, or a lone surrogate;
+            the error names the path inside the value. Nothing has been written.
+    """
+    try:
+        text = _encoder.encode(value)
+        text.encode()
+    except (TypeError, ValueError, RecursionError):
+        _refuse(value, field)
+    if _MAYBE_LARGE_INTEGER.search(text):
+        _check(value, field, 0)
+    return text
+
+
+def decode(text: str | bytes, field: str = "data") -> Any:
+    """Read JSON text; missing or empty text is `{}`, as BullMQ reads it.
+
+    Raises:
+        InvalidPayloadError: the text is not JSON.
+    """
+    if not text:
+        return {}
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise errors.InvalidPayloadError(field, f"is not JSON ({error})") from None
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _refuse(value: Any, field: str) -> NoReturn:
+    """Find the part of `value` that cannot be written and name it."""
+    _check(value, field, 0)
+    raise errors.InvalidPayloadError(field, "cannot be written as JSON")
+
+
+def _check(value: Any, path: str, depth: int) -> None:
+    problem = _problem(value)
+    if problem is None and depth > 200:
+        problem = "is nested more than 200 levels deep"
+    if problem is not None:
+        raise errors.InvalidPayloadError(path, problem)
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str | int | float | bool | None):
+                raise errors.InvalidPayloadError(path, f"has a key of type {type(key).__name__}; keys must be text")
+            _check(inner, f"{path}.{key}", depth + 1)
+    elif isinstance(value, list | tuple):
+        for index, inner in enumerate(value):
+            _check(inner, f"{path}[{index}]", depth + 1)
+
+
+def _problem(value: Any) -> str | None:
+    """Say what is wrong with one value, not looking inside; None when nothing is."""
+    if value is None or isinstance(value, bool | dict | list | tuple):
+        return None
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return "holds a lone surrogate, which is no text"
+        return None
+    if isinstance(value, int):
+        return None if abs(value) <= MAX_SAFE_INTEGER else "is an integer beyond 2**53: send it as text"
+    if isinstance(value, float):
+        return None if math.isfinite(value) else f"is {value}, which JSON does not have"
+    return f"is a {type(value).__name__}, which is not JSON"

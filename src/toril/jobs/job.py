@@ -1,0 +1,200 @@
+"""A job as it is added, and a job as it is stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from toril import errors
+from toril.jobs import codec
+from toril.jobs.options import LONG_NAMES, JobOptions
+
+
+class JobState(StrEnum):
+    """Where a job is. *Paused* is said of a queue, not of a job."""
+
+    WAITING = "waiting"
+    ACTIVE = "active"
+    DELAYED = "delayed"
+    PRIORITIZED = "prioritized"
+    WAITING_CHILDREN = "waiting-children"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """In no list of the queue: removed, or never added."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job ready to be added: everything checked, data already JSON."""
+
+    name: str
+    data_json: str
+    options: JobOptions
+
+    @classmethod
+    def create(cls, name: object, data: Any, options: JobOptions) -> NewJob:
+        """Check name and data.
+
+        Raises:
+            InvalidPayloadError: data is not JSON, or larger than the option `sizeLimit` (UTF-8 bytes).
+            InvalidOptionError: the name is empty or not text.
+        """
+        if not isinstance(name, str) or not name:
+            raise errors.InvalidOptionError("name", "must be text and not empty")
+        data_json = codec.encode(data)
+        limit = options.size_limit_bytes
+        if limit is not None and (size := len(data_json.encode())) > limit:
+            raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
+        return cls(name, data_json, options)
+
+    @property
+    def opts_json(self) -> str:
+        return json.dumps(self.options.wire, ensure_ascii=False, separators=(",", ":"))
+
+
+class JobRecord:
+    """A stored job. Fields are decoded when they are asked for; a missing one reads as BullMQ reads it."""
+
+    __slots__ = ("_data", "_fields", "_opts", "id")
+    _missing: Any = object()
+
+    def __init__(self, job_id: str, fields: Mapping[bytes, bytes]) -> None:
+        """Args: fields: the job's hash as Redis returns it (`HGETALL`)."""
+        self.id = job_id
+        self._fields = fields
+        self._data: Any = self._missing
+        self._opts: dict[str, Any] | None = None
+
+    @classmethod
+    def from_reply(cls, job_id: bytes, flat: Sequence[bytes]) -> JobRecord:
+        """Build from a flat `HGETALL` reply: name, value, name, value … (a later value wins)."""
+        return cls(job_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id} {self.name}>"
+
+    # ---- raw access
+
+    def text(self, field: str) -> str | None:
+        """One field of the hash as text; None when it is not there."""
+        raw = self._fields.get(field.encode())
+        return None if raw is None else raw.decode(errors="replace")
+
+    def number(self, field: str) -> int | None:
+        """One field as a whole number; None when it is missing or no number. Fractions (of a float clock) are cut."""
+        raw = self._fields.get(field.encode())
+        if raw is None:
+            return None
+        try:
+            return int(raw)
+        except ValueError:
+            try:
+                return int(float(raw))
+            except (ValueError, OverflowError):
+                return None
+
+    # ---- what a caller asks for
+
+    @property
+    def name(self) -> str:
+        return self.text("name") or ""
+
+    @property
+    def data(self) -> Any:
+        """The job's data. Raises InvalidPayloadError when the stored text is not JSON."""
+        if self._data is self._missing:
+            self._data = codec.decode(self._fields.get(b"data", b""))
+        return self._data
+
+    @property
+    def opts(self) -> dict[str, Any]:
+        """Options under their public names; `{}` when missing. Raises InvalidPayloadError when not a JSON object."""
+        if self._opts is None:
+            stored = codec.decode(self._fields.get(b"opts", b""), "opts")
+            if not isinstance(stored, dict):
+                raise errors.InvalidPayloadError("opts", "is not a JSON object")
+            self._opts = {LONG_NAMES.get(str(key), str(key)): value for key, value in stored.items()}
+        return self._opts
+
+    @property
+    def timestamp_ms(self) -> int:
+        """When the job was created, Unix milliseconds."""
+        return self.number("timestamp") or 0
+
+    @property
+    def delay_ms(self) -> int:
+        return self.number("delay") or 0
+
+    @property
+    def priority(self) -> int:
+        return self.number("priority") or 0
+
+    @property
+    def attempts_made(self) -> int:
+        """Attempts that have ended. During the first attempt 0, after a success at once 1."""
+        older = self.number("attemptsMade")
+        return older if older is not None else self.number("atm") or 0
+
+    @property
+    def attempts_started(self) -> int:
+        return self.number("ats") or 0
+
+    @property
+    def stalled_count(self) -> int:
+        return self.number("stc") or 0
+
+    @property
+    def processed_on_ms(self) -> int | None:
+        """When the latest attempt started, Unix milliseconds."""
+        return self.number("processedOn")
+
+    @property
+    def finished_on_ms(self) -> int | None:
+        return self.number("finishedOn")
+
+    @property
+    def processed_by(self) -> str | None:
+        """Name of the worker of the latest attempt."""
+        return self.text("pb")
+
+    @property
+    def progress(self) -> Any:
+        raw = self._fields.get(b"progress")
+        return 0 if raw is None else codec.decode(raw, "progress")
+
+    @property
+    def return_value(self) -> Any:
+        """What the processor returned; None while there is nothing, or when it returned nothing."""
+        raw = self._fields.get(b"returnvalue")
+        return None if raw is None else codec.decode(raw, "returnvalue")
+
+    @property
+    def failed_reason(self) -> str | None:
+        """Text of the latest failure; stays when a later attempt completes."""
+        return self.text("failedReason")
+
+    @property
+    def stacktrace(self) -> tuple[str, ...]:
+        """One entry a failed attempt, oldest first."""
+        raw = self._fields.get(b"stacktrace")
+        if not raw:
+            return ()
+        try:
+            entries = json.loads(raw)
+        except ValueError:
+            return ()
+        return tuple(str(entry) for entry in entries) if isinstance(entries, list) else ()
+
+    @property
+    def scheduler_id(self) -> str | None:
+        """Job scheduler that made this job."""
+        return self.text("rjk")
+
+    @property
+    def deferred_failure(self) -> str | None:
+        """Set: the next worker must fail the job with this text instead of running it."""
+        return self.text("defa")

@@ -1,0 +1,142 @@
+"""Job options: BullMQ's names and units, checked once, and the JSON that is stored as `opts`."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from toril import errors
+from toril.jobs.backoff import Backoff
+from toril.jobs.retention import KeepPolicy
+
+MAX_PRIORITY = 2**21 - 1
+SHORT_CODES = {
+    "deduplication": "de",
+    "failParentOnFailure": "fpof",
+    "continueParentOnFailure": "cpof",
+    "ignoreDependencyOnFailure": "idof",
+    "removeDependencyOnFailure": "rdof",
+    "keepLogs": "kl",
+}
+"""Public option name → the name under which BullMQ stores it. `telemetry` becomes `tm` and `omc`."""
+LONG_NAMES = {code: name for name, code in SHORT_CODES.items()}
+
+_WHOLE_NUMBERS = {
+    # name: (lowest, highest)
+    "attempts": (0, 2**31),
+    "priority": (0, MAX_PRIORITY),
+    "keepLogs": (0, 2**31),
+    "stackTraceLimit": (0, 2**31),
+    "sizeLimit": (0, 2**40),
+    "torilTimeout": (0, 2**41),
+    "torilStartDeadline": (0, 2**41),
+    "torilMaxDelay": (0, 2**41),
+}
+_KNOWN = {*_WHOLE_NUMBERS, "delay", "lifo", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp"}
+
+_RESERVED_IDS = frozenset(
+    (
+        "id", "wait", "paused", "active", "prioritized", "pc", "delayed", "waiting-children", "completed", "failed",
+        "marker", "meta", "events", "limiter", "stalled", "stalled-check", "repeat", "de", "dn", "metrics", "priority",
+        "delay", "toril",
+    )
+)  # fmt: skip
+_NUMBER_LIKE = re.compile(r"(0|-?[1-9][0-9]*)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """Checked options of one job. `wire` is what is stored; the rest is what adding needs at hand."""
+
+    wire: Mapping[str, Any] = field(default_factory=lambda: {"attempts": 0})
+    job_id: str = ""
+    """Empty: Redis gives the next number."""
+    delay_ms: float = 0
+    priority: int = 0
+    lifo: bool = False
+    timestamp_ms: float | None = None
+    """When the job counts as created, Unix milliseconds; None = when it is added."""
+    size_limit_bytes: int | None = None
+
+    @classmethod
+    def from_bullmq(cls, options: Mapping[str, Any] | None, path: str = "opts") -> JobOptions:
+        """Check a mapping with BullMQ's option names and units (milliseconds; `age` in seconds).
+
+        None as a value counts as not given, because a stored JSON null breaks Node workers.
+
+        Raises:
+            InvalidOptionError: unknown name or a value out of range; `field` is its path.
+        """
+        given = {name: value for name, value in (options or {}).items() if value is not None}
+        wire: dict[str, Any] = {}
+        for name, value in given.items():
+            wire[SHORT_CODES.get(name, name)] = _checked(name, value, f"{path}.{name}")
+        wire.setdefault("attempts", 0)
+        delay = wire.get("delay", 0)
+        return cls(
+            wire=wire,
+            job_id=wire.get("jobId", ""),
+            delay_ms=max(delay, 0),
+            priority=wire.get("priority", 0),
+            lifo=wire.get("lifo", False),
+            timestamp_ms=wire.get("timestamp"),
+            size_limit_bytes=wire.get("sizeLimit"),
+        )
+
+
+def _checked(name: str, value: Any, path: str) -> Any:
+    """Return the value as it is stored, or raise."""
+    if name in _WHOLE_NUMBERS:
+        return _whole_number(value, path, *_WHOLE_NUMBERS[name])
+    if name not in _KNOWN:
+        raise errors.InvalidOptionError(path, f"is unknown; known options are {', '.join(sorted(_KNOWN))}")
+    if name in ("delay", "timestamp"):
+        if not _is_number(value) or not math.isfinite(value) or value < 0:
+            raise errors.InvalidOptionError(path, "must be a number of milliseconds, 0 or more")
+        return int(value) if float(value).is_integer() else value
+    if name == "lifo":
+        if not isinstance(value, bool):
+            raise errors.InvalidOptionError(path, "must be true or false")
+        return value
+    if name == "backoff":
+        parsed = Backoff.parse(value, path)
+        return parsed.to_wire() if parsed else None
+    if name == "jobId":
+        return checked_job_id(value, path)
+    KeepPolicy.parse(value, path)
+    if isinstance(value, Mapping):
+        return {key: inner for key, inner in value.items() if inner is not None}
+    return value
+
+
+def checked_job_id(value: Any, path: str = "opts.jobId") -> str:
+    """Return a caller's job id, or refuse those that BullMQ refuses and those that would break the queue.
+
+    Raises:
+        InvalidOptionError: a number, `0`, with a colon (but for exactly two), a name of one of the queue's own keys,
+            longer than 256 characters, or not printable.
+    """
+    if not isinstance(value, str):
+        raise errors.InvalidOptionError(path, "must be text")
+    if _NUMBER_LIKE.match(value) or value == "-0":
+        raise errors.InvalidOptionError(path, f"{value!r} is a number; those are given by the queue itself")
+    if value.startswith("0:") or value.count(":") not in (0, 2):
+        raise errors.InvalidOptionError(path, "may not hold a colon")
+    if value in _RESERVED_IDS or value.split(":")[0] in ("repeat", "de", "dn", "metrics", "toril"):
+        raise errors.InvalidOptionError(path, f"{value!r} is the name of one of the queue's own keys")
+    if len(value) > 256 or not value.isprintable():
+        raise errors.InvalidOptionError(path, "must be at most 256 printable characters")
+    return value
+
+
+def _whole_number(value: Any, path: str, lowest: int, highest: int) -> int:
+    if not _is_number(value) or value != int(value) or not lowest <= value <= highest:
+        raise errors.InvalidOptionError(path, f"must be a whole number from {lowest} to {highest}")
+    return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

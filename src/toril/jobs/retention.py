@@ -1,0 +1,65 @@
+"""Which finished jobs are kept: BullMQ's `removeOnComplete` and `removeOnFail`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toril import errors
+
+
+@dataclass(frozen=True, slots=True)
+class KeepPolicy:
+    """What stays when a job finishes. Enforced when a job of the same outcome finishes, as BullMQ does."""
+
+    count: int | None = None
+    """Keep the newest so many; 0 = none, not even this one; None = no limit by count."""
+    age_seconds: float | None = None
+    """Remove those that finished longer ago; None = no limit by age."""
+    limit: int | None = None
+    """Remove at most so many by age in one go; None = BullMQ's 1000."""
+
+    @classmethod
+    def parse(cls, value: Any, field: str) -> KeepPolicy | None:
+        """Read BullMQ's forms: absent (None: the worker's default applies), bool, number, `{count, age, limit}`.
+
+        Raises:
+            InvalidOptionError: another form; names the field.
+        """
+        if value is None:
+            return None
+        if isinstance(value, bool):
+            return KEEP_NONE if value else KEEP_ALL
+        if isinstance(value, int | float):
+            return KEEP_ALL if value < 0 else cls(count=_whole(value, field))
+        if not isinstance(value, Mapping):
+            raise errors.InvalidOptionError(field, "must be true, false, a number or {count, age, limit}")
+        for key in value:
+            if key not in ("count", "age", "limit"):
+                raise errors.InvalidOptionError(f"{field}.{key}", "is unknown; known are count, age, limit")
+        count, limit, age = value.get("count"), value.get("limit"), value.get("age")
+        if age is not None and (isinstance(age, bool) or not isinstance(age, int | float) or age < 0):
+            raise errors.InvalidOptionError(f"{field}.age", "must be a number of seconds, 0 or more")
+        parsed_count = None if count is None else _whole(count, f"{field}.count")
+        return cls(
+            count=None if parsed_count is not None and parsed_count < 0 else parsed_count,
+            age_seconds=age,
+            limit=None if limit is None else _whole(limit, f"{field}.limit"),
+        )
+
+
+KEEP_ALL = KeepPolicy()
+KEEP_NONE = KeepPolicy(count=0)
+
+
+def choose(job_option: Any, default: KeepPolicy | None, field: str) -> KeepPolicy:
+    """The policy of one finish: the job's own option, else the worker's default, else everything is kept."""
+    own = KeepPolicy.parse(job_option, field)
+    return own or default or KEEP_ALL
+
+
+def _whole(value: Any, field: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        raise errors.InvalidOptionError(field, "must be a whole number")
+    return int(value)
