@@ -86,17 +86,16 @@ local function flush_retention(kind)
   end
 end
 
--- Retention runs once for a run of jobs with the same policy.
+-- Retention runs once for a run of jobs with the same policy, as if after each of them; called before one is stored.
 local function note_retention(finish)
-  if finish.keep_count == 0 or not (finish.keep_count or finish.keep_age_ms) then
-    return
-  end
   local pending = pending_retention[finish.kind]
   if pending and (pending.keep_count ~= finish.keep_count or pending.keep_age_ms ~= finish.keep_age_ms
       or pending.keep_limit ~= finish.keep_limit) then
     flush_retention(finish.kind)
   end
-  pending_retention[finish.kind] = finish
+  if finish.keep_count ~= 0 and (finish.keep_count or finish.keep_age_ms) then
+    pending_retention[finish.kind] = finish
+  end
 end
 
 local codes, ended_locks, ended_ids = {}, {}, {}
@@ -123,8 +122,8 @@ if #finishes > 0 then
         store_requeue(keys, finish, stored)
         any_runnable = true
       else
-        store_end(keys, options, finish, stored, now_ms)
         note_retention(finish)
+        store_end(keys, options, finish, stored, now_ms)
       end
     end
   end

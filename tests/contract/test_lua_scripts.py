@@ -1,0 +1,81 @@
+"""Lua and Python agree: every script has a function of its name, with the keys and arguments its header lists."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+
+from toril.engine import lua_loader, scripts
+from toril.engine.connection import Call
+from toril.engine.keys import QueueKeys
+from toril.engine.scripts import Finish, TakenJob, Taker
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
+
+KEYS = QueueKeys("q")
+JOB = TakenJob.taken((b"1", [b"name", b"n", b"ats", b"1"]), "t:1")
+EXAMPLES: dict[str, Call[Any]] = {
+    "add_jobs": scripts.add_jobs(KEYS, [NewJob.create("n", {}, JobOptions())], now_ms=1),
+    "take_jobs": scripts.take_jobs(KEYS, Taker(), 1, "t:1"),
+    "finish_and_take": scripts.finish_and_take(KEYS, Taker(), [Finish.completed(JOB, "1")], 1, "t:2"),
+    "extend_locks": scripts.extend_locks(KEYS, [JOB], 1),
+    "adopt_jobs": scripts.adopt_jobs(KEYS, "t:"),
+    "recover_stalled": scripts.recover_stalled(KEYS, max_stalled_count=1, interval_ms=1),
+    "pause": scripts.pause(KEYS),
+    "resume": scripts.resume(KEYS),
+    "read_signals": scripts.read_signals([KEYS]),
+    "read_job": scripts.read_job(KEYS, "1"),
+    "read_jobs": scripts.read_jobs(KEYS, KEYS.wait, is_list=True, first=0, last=-1),
+    "update_progress": scripts.update_progress(KEYS, "1", "1"),
+    "add_log": scripts.add_log(KEYS, "1", "row", None),
+    "update_data": scripts.update_data(KEYS, "1", "1"),
+}
+
+
+def header(name: str) -> str:
+    lines = lua_loader.load(name).source.splitlines()
+    end = next(index for index, line in enumerate(lines) if not line.startswith("--"))
+    return "\n".join(lines[:end])
+
+
+def test_every_script_has_its_function_and_its_example() -> None:
+    functions = {
+        name for name, function in inspect.getmembers(scripts, inspect.isfunction)
+        if function.__module__ == scripts.__name__ and not name.startswith("_")
+    }  # fmt: skip
+    assert set(lua_loader.names()) == functions == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", lua_loader.names())
+def test_keys_are_those_of_the_header_in_order(name: str) -> None:
+    listed = re.findall(r"KEYS\[\d+\] ([a-z-]+)|KEYS, ten for each", header(name))
+    call = EXAMPLES[name]
+    if name == "read_signals":
+        assert len(call.keys) == 10
+        return
+    assert len(listed) == len(call.keys)
+    for word, key in zip(listed, call.keys, strict=True):
+        # "the job (hash)", "its logs (list)" describe keys that depend on an argument.
+        assert word in ("the", "its") or key == KEYS.base + word
+
+
+@pytest.mark.parametrize("name", lua_loader.names())
+def test_arguments_are_as_many_as_the_header_lists(name: str) -> None:
+    text = header(name)
+    numbers = [int(number) for number in re.findall(r"ARGV\[(\d+)\]", text)]
+    repeated = re.search(r"ARGV\[(\d+)\.\.\.\]", text)
+    given = len(EXAMPLES[name].args)
+    if repeated is None:
+        assert given == max(numbers, default=0)
+    else:
+        assert given > int(repeated.group(1)) - 1
+
+
+@pytest.mark.parametrize("name", lua_loader.names())
+def test_a_header_says_what_is_returned_and_what_it_costs(name: str) -> None:
+    text = header(name)
+    assert "-- Returns:" in text
+    assert "-- Cost:" in text

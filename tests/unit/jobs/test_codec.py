@@ -1,0 +1,68 @@
+"""JSON that every BullMQ client reads, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toril import errors
+from toril.jobs import codec
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner),
+    max_leaves=20,
+)  # fmt: skip
+
+
+@given(json_values)
+def test_what_json_can_say_comes_back_equal(value: Any) -> None:
+    assert codec.decode(codec.encode(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        (math.nan, "data"),
+        ({"a": [1, {"b": math.inf}]}, "data.a[1].b"),
+        ({"n": 2**53 + 1}, "data.n"),
+        ([-(2**60)], "data[0]"),
+        ({"t": "\ud800"}, "data.t"),
+        ({"k": {1, 2}}, "data.k"),
+        ({"o": object()}, "data.o"),
+        ({"b": b"raw"}, "data.b"),
+        ({(1, 2): 3}, "data"),
+    ],
+)
+@pytest.mark.requirement("T16")
+def test_what_others_cannot_read_is_refused_by_its_path(value: Any, path: str) -> None:
+    with pytest.raises(errors.InvalidPayloadError) as refusal:
+        codec.encode(value)
+    assert refusal.value.field == path
+
+
+def test_a_long_text_of_digits_is_no_large_integer() -> None:
+    assert json.loads(codec.encode({"card": "12345678901234567890"})) == {"card": "12345678901234567890"}
+
+
+def test_endless_nesting_is_refused() -> None:
+    value: list[Any] = []
+    value.append(value)
+    with pytest.raises(errors.InvalidPayloadError):
+        codec.encode(value)
+
+
+def test_missing_data_reads_as_an_empty_object() -> None:
+    assert codec.decode(b"") == {}
+
+
+@pytest.mark.parametrize("text", ["{", "NaN", "[Infinity]", "'x'"])
+def test_text_that_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(errors.InvalidPayloadError):
+        codec.decode(text)

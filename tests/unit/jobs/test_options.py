@@ -1,0 +1,79 @@
+"""Job options: what is stored, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from toril import errors
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
+
+
+def test_attempts_not_given_are_stored_as_zero() -> None:
+    assert JobOptions.from_bullmq(None).wire == {"attempts": 0}
+
+
+def test_a_bare_backoff_becomes_fixed() -> None:
+    assert JobOptions.from_bullmq({"backoff": 1000}).wire["backoff"] == {"type": "fixed", "delay": 1000}
+
+
+def test_values_of_none_are_not_stored() -> None:
+    given = {"removeOnComplete": None, "backoff": None, "attempts": None, "removeOnFail": {"age": 5, "count": None}}
+    assert JobOptions.from_bullmq(given).wire == {"attempts": 0, "removeOnFail": {"age": 5}}
+
+
+def test_names_with_short_codes_are_stored_by_them() -> None:
+    assert JobOptions.from_bullmq({"keepLogs": 3}).wire == {"kl": 3, "attempts": 0}
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"priority": 2**21}, "opts.priority"),
+        ({"priority": 1.5}, "opts.priority"),
+        ({"priority": -1}, "opts.priority"),
+        ({"priority": True}, "opts.priority"),
+        ({"attempts": "3"}, "opts.attempts"),
+        ({"delay": "soon"}, "opts.delay"),
+        ({"delay": float("nan")}, "opts.delay"),
+        ({"lifo": 1}, "opts.lifo"),
+        ({"removeOnComplete": "no"}, "opts.removeOnComplete"),
+        ({"priorty": 1}, "opts.priorty"),
+    ],
+)
+@pytest.mark.requirement("X-02")
+def test_wrong_values_are_refused_by_their_field(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(errors.InvalidOptionError) as refusal:
+        JobOptions.from_bullmq(options)
+    assert refusal.value.field == field
+
+
+@pytest.mark.parametrize("job_id", ["007", "1e3", "12a", "w-42", "a b", "repeat-x", "ünï", "x:y:z"])
+def test_ids_that_bullmq_accepts(job_id: str) -> None:
+    assert JobOptions.from_bullmq({"jobId": job_id}).job_id == job_id
+
+
+@pytest.mark.parametrize(
+    "job_id", ["0", "123", "-5", "0:x", "a:b", "a:b:c:d", "meta", "wait", "stalled-check", "de", "repeat:x:1", "a\nb"]
+)
+@pytest.mark.requirement("T80")
+def test_ids_that_would_collide_are_refused(job_id: str) -> None:
+    with pytest.raises(errors.InvalidOptionError) as refusal:
+        JobOptions.from_bullmq({"jobId": job_id})
+    assert refusal.value.field == "opts.jobId"
+
+
+def test_the_size_limit_counts_bytes() -> None:
+    options = JobOptions.from_bullmq({"sizeLimit": 5})
+    assert NewJob.create("n", "abc", options).data_json == '"abc"'
+    with pytest.raises(errors.InvalidPayloadError, match="6 bytes"):
+        NewJob.create("n", "éé", options)
+
+
+@pytest.mark.parametrize("name", ["", None, 3])
+def test_a_job_needs_a_name(name: Any) -> None:
+    with pytest.raises(errors.InvalidOptionError) as refusal:
+        NewJob.create(name, {}, JobOptions())
+    assert refusal.value.field == "name"
