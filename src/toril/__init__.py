@@ -1,3 +1,66 @@
 """Toril: job queues in BullMQ's format, for producers and workers in Python, and as Kubernetes objects."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from toril.enqueue_options import Backoff, Keep, exponential, fixed, keep
+    from toril.errors import (
+        JobFailedError,
+        JobNotFoundError,
+        ResultTimeoutError,
+        TorilError,
+        Unrecoverable,
+        UnrecoverableError,
+    )
+    from toril.handle import JobHandle
+    from toril.job_context import Job
+    from toril.queue import Queue
+    from toril.task import AsyncTask, Draft, Task
+
 __version__ = "0.1.0"
+
+_HOMES = {
+    "toril.enqueue_options": ("Backoff", "Keep", "exponential", "fixed", "keep"),
+    "toril.errors": (
+        "JobFailedError", "JobNotFoundError", "ResultTimeoutError", "TorilError", "Unrecoverable", "UnrecoverableError",
+    ),
+    "toril.handle": ("JobHandle",),
+    "toril.job_context": ("Job",),
+    "toril.queue": ("Queue",),
+    "toril.task": ("AsyncTask", "Draft", "Task"),
+}  # fmt: skip
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AsyncTask",
+    "Backoff",
+    "Draft",
+    "Job",
+    "JobFailedError",
+    "JobHandle",
+    "JobNotFoundError",
+    "Keep",
+    "Queue",
+    "ResultTimeoutError",
+    "Task",
+    "TorilError",
+    "Unrecoverable",
+    "UnrecoverableError",
+    "exponential",
+    "fixed",
+    "keep",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name's module when it is first asked for: `import toril` alone costs next to nothing."""
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'toril' has no attribute {name!r}")
+    import importlib
+
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value

@@ -139,6 +139,10 @@ class UnrecoverableError(TorilError):
     """Raised by a processor: the job fails now, without another attempt."""
 
 
+class NoCurrentJobError(TorilError, LookupError):
+    """`Job.current()` was used where no job is running, or where the call could never end."""
+
+
 Unrecoverable = UnrecoverableError
 """Short alias, for writing `raise Unrecoverable("no such user")`."""
 

@@ -1,0 +1,165 @@
+"""What a caller may say about a job in Python's words and units (seconds), and its translation to BullMQ's options."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypedDict
+
+from toril import errors
+from toril.jobs.options import JobOptions
+
+Duration = float | timedelta
+"""A length of time: seconds, or a `timedelta`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a failed job waits before its next attempt. Made by `exponential()` and `fixed()`."""
+
+    type: str
+    seconds: float
+    jitter: float = 0.0
+    max_seconds: float | None = None
+
+
+def exponential(delay: Duration, *, jitter: float = 0.0, max: Duration | None = None) -> Backoff:  # noqa: A002
+    """Wait longer after every attempt: `exponential(5)` waits 5 s, 10 s, 20 s, 40 s …
+
+    Args:
+        delay: the first wait.
+        jitter: 0 to 1; 0.2 makes every wait a random length between 80 % and 100 % of the above.
+        max: no wait is longer than this.
+    """
+    return Backoff("exponential", _seconds(delay, "delay"), jitter, None if max is None else _seconds(max, "max"))
+
+
+def fixed(delay: Duration, *, jitter: float = 0.0) -> Backoff:
+    """Wait the same time after every attempt. `jitter` as in `exponential`."""
+    return Backoff("fixed", _seconds(delay, "delay"), jitter)
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Which finished jobs stay; the stricter of both limits. Made by `keep()`."""
+
+    count: int | None = None
+    age_seconds: float | None = None
+
+
+def keep(count: int | None = None, *, age: Duration | None = None) -> Keep:
+    """Keep the newest `count` finished jobs, and none that finished longer than `age` ago."""
+    return Keep(count, None if age is None else _seconds(age, "age"))
+
+
+class EnqueueOptions(TypedDict, total=False):
+    """What may be said about one job, about all jobs of a task, or about all jobs of a queue."""
+
+    delay: Duration
+    """Run no sooner than so long after adding."""
+    run_at: datetime
+    """Run no sooner than this moment (with a time zone). Not together with `delay`."""
+    priority: int
+    """1 (soonest) to 2097151; jobs without one (0) run before all that have one."""
+    lifo: bool
+    """Run before the jobs that wait already."""
+    attempts: int
+    """How often the job may be tried in all. Default 1."""
+    backoff: Backoff | Duration
+    """Wait between attempts: `exponential()`, `fixed()`, or a fixed length. Default: none."""
+    job_id: str
+    """Your own id: a job whose id is there already is not added again."""
+    keep_completed: bool | int | Keep
+    """True: all (the default), False: none, a number: the newest so many, or `keep()`."""
+    keep_failed: bool | int | Keep
+    """As `keep_completed`, for jobs that failed for good."""
+
+
+class TaskOptions(EnqueueOptions, total=False):
+    """Options of `@queue.task(…)`: those of its jobs, and how the function is run."""
+
+    name: str
+    """Name of its jobs in Redis. Default: the function's name with dashes for underscores."""
+    inline: bool
+    """Run a plain `def` function on the event loop instead of in a thread: faster for functions that wait for nothing
+    (no files, no network, no sleeping), and harmful for all others, since nothing else runs meanwhile. Default False.
+    """
+
+
+ENQUEUE_OPTIONS = frozenset(EnqueueOptions.__annotations__)
+
+
+def to_bullmq(options: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
+    """Translate to BullMQ's option names and units (milliseconds; `age` in seconds).
+
+    Raises:
+        InvalidOptionError: an unknown name, or a value of the wrong kind. Ranges are checked by `JobOptions`.
+    """
+    if unknown := options.keys() - ENQUEUE_OPTIONS:
+        known = ", ".join(sorted(ENQUEUE_OPTIONS))
+        raise errors.InvalidOptionError(min(unknown), f"is unknown; known options are {known}")
+    wire: dict[str, Any] = {
+        name: options[name] for name in ("priority", "lifo", "attempts") if options.get(name) is not None
+    }
+    if (job_id := options.get("job_id")) is not None:
+        wire["jobId"] = job_id
+    if (delay_ms := _delay_ms(options, now_ms)) is not None:
+        wire["delay"] = delay_ms
+    if (backoff := options.get("backoff")) is not None:
+        wire |= _backoff(backoff)
+    for name, bullmq_name in (("keep_completed", "removeOnComplete"), ("keep_failed", "removeOnFail")):
+        if (kept := options.get(name)) is not None:
+            wire[bullmq_name] = _retention(kept, name)
+    return wire
+
+
+def checked(defaults: Mapping[str, Any], options: Mapping[str, Any], now_ms: int) -> JobOptions:
+    """Options of one job: `options` over `defaults`, which are in BullMQ's words. Raises InvalidOptionError."""
+    return JobOptions.from_bullmq({**defaults, **to_bullmq(options, now_ms)})
+
+
+def _delay_ms(options: Mapping[str, Any], now_ms: int) -> int | None:
+    delay, run_at = options.get("delay"), options.get("run_at")
+    if run_at is None:
+        return None if delay is None else _milliseconds(_seconds(delay, "delay"))
+    if delay is not None:
+        raise errors.InvalidOptionError("run_at", "give either `delay` or `run_at`")
+    if not isinstance(run_at, datetime) or run_at.tzinfo is None:
+        raise errors.InvalidOptionError("run_at", "must be a datetime with a time zone")
+    return max(0, _milliseconds(run_at.timestamp()) - now_ms)
+
+
+def _backoff(backoff: Any) -> dict[str, Any]:
+    if not isinstance(backoff, Backoff):
+        backoff = fixed(backoff)
+    wire: dict[str, Any] = {"type": backoff.type, "delay": _milliseconds(backoff.seconds)}
+    if backoff.jitter:
+        wire["jitter"] = backoff.jitter
+    longest = None if backoff.max_seconds is None else _milliseconds(backoff.max_seconds)
+    # None takes away the limit of a default that this backoff replaces.
+    return {"backoff": wire, "torilMaxDelay": longest}
+
+
+def _retention(kept: Any, name: str) -> Any:
+    if isinstance(kept, bool):
+        return not kept
+    if isinstance(kept, Keep):
+        return {key: value for key, value in (("count", kept.count), ("age", kept.age_seconds)) if value is not None}
+    if isinstance(kept, int) and kept >= 0:
+        return kept
+    raise errors.InvalidOptionError(name, "must be True, False, a number of jobs, or keep(…)")
+
+
+def _seconds(value: Any, field: str) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise errors.InvalidOptionError(field, "must be seconds (0 or more) or a timedelta")
+    seconds: float = value
+    return seconds
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)

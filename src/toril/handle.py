@@ -1,0 +1,242 @@
+"""A job from the outside: where it is, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+from toril import clock, errors
+from toril.jobs import codec
+from toril.jobs.job import JobRecord, JobState
+
+if TYPE_CHECKING:
+    from toril.engine.connection import AsyncConnection, BlockingConnection
+    from toril.engine.events import QueueEvent
+    from toril.engine.keys import QueueKeys
+    from toril.engine.settings import RedisSettings
+    from toril.queue import Queue
+
+R = TypeVar("R")
+
+RECHECK_SECONDS = 10.0
+"""How often a waiting caller looks at the job itself, in case an event was trimmed away or Redis was restarted."""
+LINGER_SECONDS = 2.0
+"""How long the reader of events stays after the last waiting caller has left."""
+CLOCK_SKEW_MS = 60_000
+"""By how much this machine's clock may be ahead of Redis's when old events are searched."""
+
+
+class JobHandle(Generic[R]):
+    """One job of one queue. Holds no connection; R is what the job's function returns."""
+
+    __slots__ = ("_created_ms", "id", "queue")
+
+    def __init__(self, queue: Queue, job_id: str) -> None:
+        self.queue = queue
+        self.id = job_id
+        self._created_ms = clock.now_ms()
+
+    async def result(self, timeout: float | None = None) -> R:
+        """Wait until the job has finished and return what its function returned, as JSON gives it back.
+
+        Args:
+            timeout: seconds; None = as long as it takes.
+
+        Raises:
+            JobFailedError: the job failed for good; holds the reason and the remote stacktrace.
+            ResultTimeoutError: not finished in time; the job goes on.
+            JobNotFoundError: the job is gone and nothing tells how it ended.
+            RedisUnavailableError: Redis cannot be reached.
+        """
+        waiter = self.queue.waiter()
+        try:
+            async with asyncio.timeout(timeout):
+                return cast(R, await waiter.wait(self.id, self._created_ms))
+        except TimeoutError:
+            raise errors.ResultTimeoutError(f"job {self.id} of queue {self.queue.name}: {timeout:g} s over") from None
+
+    async def state(self) -> JobState:
+        """Where the job is now."""
+        return await self.queue.inspector().state(self.id)
+
+    async def job(self) -> JobRecord:
+        """Everything stored about the job now. Raises JobNotFoundError when it is gone."""
+        found = await self.queue.inspector().job(self.id)
+        return _there(found, self.id, self.queue.name)
+
+    @property
+    def sync(self) -> SyncJobHandle[R]:
+        """The same for code without an event loop."""
+        return SyncJobHandle(self)
+
+    def __repr__(self) -> str:
+        return f"<JobHandle {self.id} of queue {self.queue.name}>"
+
+
+class SyncJobHandle(Generic[R]):
+    """A job from the outside, over a plain blocking connection."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: JobHandle[R]) -> None:
+        self._handle = handle
+
+    def result(self, timeout: float | None = None) -> R:
+        """As `JobHandle.result`. Looks again and again, at first every 10 ms, later every 250 ms."""
+        handle = self._handle
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.01
+        while True:
+            state, job = handle.queue.sync.state_and_job(handle.id)
+            job = _there(job, handle.id, handle.queue.name)
+            if state in (JobState.COMPLETED, JobState.FAILED):
+                return cast(R, _outcome(state, job))
+            left = pause if deadline is None else min(pause, deadline - time.monotonic())
+            if left <= 0:
+                raise errors.ResultTimeoutError(f"job {handle.id} of queue {handle.queue.name}: {timeout:g} s over")
+            time.sleep(left)
+            pause = min(pause * 1.5, 0.25)
+
+    def state(self) -> JobState:
+        """Where the job is now."""
+        state, _ = self._handle.queue.sync.state_and_job(self._handle.id)
+        return state
+
+    def job(self) -> JobRecord:
+        """Everything stored about the job now. Raises JobNotFoundError when it is gone."""
+        _, job = self._handle.queue.sync.state_and_job(self._handle.id)
+        return _there(job, self._handle.id, self._handle.queue.name)
+
+
+class ResultWaiter:
+    """Waits for many jobs of one queue with one reader of its events. Belongs to one event loop."""
+
+    def __init__(self, settings: RedisSettings, connection: AsyncConnection, keys: QueueKeys) -> None:
+        from toril.engine.inspector import Inspector
+
+        self._settings = settings
+        self._connection = connection
+        self._keys = keys
+        self._inspector = Inspector(connection, keys)
+        self._waiting: dict[str, set[asyncio.Future[QueueEvent | None]]] = {}
+        self._reader: asyncio.Task[None] | None = None
+        self._blocking: BlockingConnection | None = None
+        self._starting = asyncio.Lock()
+
+    async def wait(self, job_id: str, since_ms: int) -> Any:
+        """Wait for a job's end. `since_ms`: when it was added or later, for a job that is gone already."""
+        loop = asyncio.get_running_loop()
+        is_first_look = True
+        while True:
+            future: asyncio.Future[QueueEvent | None] = loop.create_future()
+            self._waiting.setdefault(job_id, set()).add(future)
+            try:
+                await self._ensure_reader()
+                # Looked at only after the reader's position is fixed: no end can fall between the two.
+                state, job = await self._inspector.state_and_job(job_id)
+                if job is None:
+                    return await self._end_of_gone(job_id, since_ms)
+                if state in (JobState.COMPLETED, JobState.FAILED):
+                    return _outcome(state, job)
+                is_first_look = False
+                event = await asyncio.wait_for(future, RECHECK_SECONDS)
+                if event is not None:
+                    return await self._outcome_of(event, job_id)
+            except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
+                if is_first_look or not problem.temporary:
+                    raise
+                await asyncio.sleep(1)
+            except TimeoutError:
+                if not future.done() or future.cancelled():
+                    continue
+                raise
+            finally:
+                self._forget(job_id, future)
+
+    async def close(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.cancel()
+            await asyncio.gather(reader, return_exceptions=True)
+
+    # ---- the reader
+
+    async def _ensure_reader(self) -> None:
+        from toril.engine import events
+
+        async with self._starting:
+            if self._reader is None or self._reader.done():
+                position = await events.position_now(self._connection)
+                self._reader = asyncio.create_task(self._read_loop(position), name="toril result reader")
+
+    async def _read_loop(self, position: str) -> None:
+        from toril.engine import events
+        from toril.engine.connection import BlockingConnection
+
+        blocking = BlockingConnection(self._settings, client_name=self._keys.client_name(":qe"))
+        self._blocking = blocking
+        try:
+            while True:
+                try:
+                    async for event in events.read_events(blocking, self._keys, position):
+                        position = event.id
+                        self._pass_on(event)
+                except errors.RedisError:
+                    await asyncio.sleep(0.5)
+        finally:
+            await blocking.close()
+
+    def _pass_on(self, event: QueueEvent) -> None:
+        if event.job_id not in self._waiting or event.event not in ("completed", "failed", "removed"):
+            return
+        for future in self._waiting[event.job_id]:
+            if not future.done():
+                # A removed job is looked for anew: that says what there is to say.
+                future.set_result(None if event.event == "removed" else event)
+
+    def _forget(self, job_id: str, future: asyncio.Future[QueueEvent | None]) -> None:
+        future.cancel()
+        waiting = self._waiting.get(job_id)
+        if waiting is not None:
+            waiting.discard(future)
+            if not waiting:
+                del self._waiting[job_id]
+        if not self._waiting:
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stop_if_idle)
+
+    def _stop_if_idle(self) -> None:
+        if not self._waiting and self._reader is not None:
+            self._reader.cancel()
+            self._reader = None
+
+    # ---- outcomes
+
+    async def _outcome_of(self, event: QueueEvent, job_id: str) -> Any:
+        if event.event == "completed":
+            return codec.decode(event.fields.get("returnvalue") or "null", "return value")
+        job = await self._inspector.job(job_id)
+        trace = job.stacktrace if job is not None else ()
+        raise errors.JobFailedError(job_id, event.fields.get("failedReason", ""), trace)
+
+    async def _end_of_gone(self, job_id: str, since_ms: int) -> Any:
+        """A job that is not kept leaves only its event."""
+        from toril.engine import events
+
+        event = await events.find_end(self._connection, self._keys, job_id, since_ms=since_ms - CLOCK_SKEW_MS)
+        if event is None:
+            _there(None, job_id, self._keys.queue)
+            raise AssertionError("unreachable")
+        return await self._outcome_of(event, job_id)
+
+
+def _outcome(state: JobState, job: JobRecord) -> Any:
+    if state is JobState.COMPLETED:
+        return job.return_value
+    raise errors.JobFailedError(job.id, job.failed_reason or "", job.stacktrace)
+
+
+def _there(job: JobRecord | None, job_id: str, queue_name: str) -> JobRecord:
+    if job is None:
+        raise errors.JobNotFoundError(f"job {job_id} is not in queue {queue_name}: never added, or not kept")
+    return job

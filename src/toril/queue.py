@@ -1,0 +1,296 @@
+"""A queue from the side of those who add jobs and define tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
+
+from toril import clock, enqueue_options, errors
+from toril.engine.keys import QueueKeys
+from toril.enqueue_options import EnqueueOptions, TaskOptions
+from toril.handle import JobHandle, ResultWaiter
+from toril.job_context import Job
+from toril.jobs.job import JobRecord, JobState, NewJob
+from toril.jobs.options import JobOptions
+from toril.task import AsyncTask, BaseTask, Draft, Task, TaskDecorator
+
+if TYPE_CHECKING:
+    from toril.engine.connection import AsyncConnection
+    from toril.engine.inspector import Inspector
+    from toril.engine.producer import Producer
+    from toril.engine.settings import RedisSettings
+    from toril.engine.sync_producer import SyncProducer
+
+P = ParamSpec("P")
+R = TypeVar("R")
+D = TypeVar("D", bound=Callable[[Job], Any])
+
+known_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
+"""Every `Queue` object of this process; a worker finds its tasks here after importing the processor's module."""
+
+
+class Queue:
+    """A named line of jobs in Redis, in BullMQ's format. Making one connects to nothing.
+
+    ```python
+    emails = Queue("email", attempts=3, backoff=exponential(5))
+
+    @emails.task
+    async def send_welcome(to: str, subject: str = "Hi") -> str: ...
+
+    handle = await send_welcome.enqueue("a@b.c")
+    ```
+    """
+
+    def __init__(
+        self, name: str, *, url: str | None = None, prefix: str = "bull", **defaults: Unpack[EnqueueOptions]
+    ) -> None:
+        """Args:
+            name: BullMQ's queue name.
+            url: `redis://…`; None = from the environment, when first needed (`TORIL_REDIS_URL`, `TORIL_REDIS_HOST` and
+                its siblings, `REDIS_URL`).
+            defaults: options of every job added through this object, unless its task or call says otherwise.
+
+        Raises:
+            InvalidOptionError: a name or option that BullMQ could not use.
+        """
+        self.name = name
+        self.keys = QueueKeys(name, prefix)
+        self._url = url
+        self._settings: RedisSettings | None = None
+        self.default_job_options: Mapping[str, Any] = {
+            **_environment_defaults(name),
+            **enqueue_options.to_bullmq(defaults, clock.now_ms()),
+        }
+        """What every job of this queue starts from, in BullMQ's words and units."""
+        JobOptions.from_bullmq(self.default_job_options)
+        self.tasks: dict[str, BaseTask[Any, Any]] = {}
+        """By job name."""
+        self.default_processor: Callable[[Job], Any] | None = None
+        """Runs the jobs whose name no task has."""
+        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = weakref.WeakKeyDictionary()
+        self.sync = SyncQueue(self)
+        """The same for code without an event loop."""
+        known_queues.add(self)
+
+    # ---- tasks
+
+    @overload  # a coroutine is also an `R`: the first that fits is meant
+    def task(  # type: ignore[overload-overlap]
+        self, function: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> AsyncTask[P, R]: ...
+    @overload
+    def task(self, function: Callable[P, R], /) -> Task[P, R]: ...
+    @overload
+    def task(self, /, **options: Unpack[TaskOptions]) -> TaskDecorator: ...
+    def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
+        """Make a function a task: `@queue.task` or `@queue.task(attempts=5)`. It stays callable as before.
+
+        A job's data is one JSON object with the parameters as keys, so other BullMQ clients can add it too.
+
+        Raises:
+            InvalidOptionError: an option, or parameters that have no name; or a second task of the same name.
+        """
+        if function is None:
+            return TaskDecorator(lambda decorated: self._make_task(decorated, options))
+        return self._make_task(function, options)
+
+    def default(self, function: D, /) -> D:
+        """Make a function run the jobs whose name no task has: `@queue.default`. It gets the `Job`."""
+        if self.default_processor is not None:
+            raise errors.InvalidOptionError("default", f"queue {self.name} has a default already")
+        self.default_processor = function
+        return function
+
+    def _make_task(self, function: Callable[..., Any], options: TaskOptions) -> BaseTask[Any, Any]:
+        task: BaseTask[Any, Any] = Task(self, function, options)
+        if task.is_async:
+            task = AsyncTask(self, function, options)
+        if task.name in self.tasks:
+            raise errors.InvalidOptionError("name", f"queue {self.name} has a task {task.name!r} already")
+        self.tasks[task.name] = task
+        return task
+
+    # ---- adding
+
+    async def add(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> JobHandle[Any]:
+        """Add a job by name, as BullMQ's `queue.add` does.
+
+        Args:
+            data: any JSON value.
+            opts: BullMQ's job options, in its units (milliseconds).
+
+        Raises:
+            InvalidOptionError, InvalidPayloadError: refused; nothing was added.
+            RedisUnavailableError: Redis cannot be reached; nothing was added.
+            UnknownOutcomeError: the connection broke; it may have been added. Use `jobId` to be sure.
+        """
+        (job_id,) = await self.add_new([self._new_job(name, data, opts)])
+        return JobHandle(self, job_id)
+
+    async def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
+        """Add many jobs of this queue, hundreds in one call each: `add_bulk([send.draft(to) for to in addresses])`.
+
+        Raises as `add` does. When it fails in the middle, the calls before are done.
+        """
+        return [JobHandle(self, job_id) for job_id in await self.add_new(self._of_drafts(drafts))]
+
+    async def add_new(self, jobs: Sequence[NewJob]) -> list[str]:
+        """Add prepared jobs and return their ids, in order."""
+        return await self._client().producer.add(jobs)
+
+    def _new_job(self, name: str, data: Any, opts: Mapping[str, Any] | None) -> NewJob:
+        options = JobOptions.from_bullmq({**self.default_job_options, **(opts or {})})
+        return NewJob.create(name, data, options)
+
+    def _of_drafts(self, drafts: Iterable[Draft[Any]]) -> list[NewJob]:
+        jobs = []
+        for draft in drafts:
+            if draft.queue is not self:
+                raise errors.InvalidOptionError("drafts", f"a draft of queue {draft.queue.name} is not for {self.name}")
+            jobs.append(draft.job)
+        return jobs
+
+    # ---- looking and steering
+
+    def handle(self, job_id: str) -> JobHandle[Any]:
+        """A handle of a job whose id is known. Asks nothing yet."""
+        return JobHandle(self, job_id)
+
+    async def counts(self) -> dict[str, int]:
+        """Jobs by state."""
+        return await self.inspector().counts()
+
+    async def pause(self) -> bool:
+        """Let no worker take jobs; adding goes on. Returns whether the queue was running."""
+        return await self._client().producer.pause()
+
+    async def resume(self) -> bool:
+        """Undo `pause`. Returns whether the queue was paused."""
+        return await self._client().producer.resume()
+
+    def inspector(self) -> Inspector:
+        """The reader of this queue, on this event loop's connection."""
+        return self._client().inspector
+
+    def waiter(self) -> ResultWaiter:
+        """What waits for results on this event loop."""
+        return self._client().waiter
+
+    # ---- connections
+
+    @property
+    def settings(self) -> RedisSettings:
+        """Where Redis is. Raises SettingsError when URL or environment are wrong."""
+        if self._settings is None:
+            from toril.engine.settings import RedisSettings
+
+            self._settings = (
+                RedisSettings.from_url(self._url) if self._url else RedisSettings.from_environment(os.environ)
+            )
+        return self._settings
+
+    def _client(self) -> _Client:
+        """Each event loop has its own connection, opened when first used."""
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = _Client(self.settings, self.keys)
+        return client
+
+    async def close(self) -> None:
+        """Close this event loop's connection and the synchronous one. The queue can be used again: it connects anew."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+        self.sync.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"Queue({self.name!r})"
+
+
+class SyncQueue:
+    """A queue for code without an event loop, over one plain blocking connection that threads share in turn."""
+
+    def __init__(self, queue: Queue) -> None:
+        self._queue = queue
+        self._producer: SyncProducer | None = None
+        self._opening = threading.Lock()
+
+    def add(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> JobHandle[Any]:
+        """As `Queue.add`."""
+        (job_id,) = self.add_new([self._queue._new_job(name, data, opts)])
+        return JobHandle(self._queue, job_id)
+
+    def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
+        """As `Queue.add_bulk`."""
+        return [JobHandle(self._queue, job_id) for job_id in self.add_new(self._queue._of_drafts(drafts))]
+
+    def add_new(self, jobs: Sequence[NewJob]) -> list[str]:
+        """As `Queue.add_new`."""
+        return self._open().add(jobs)
+
+    def state_and_job(self, job_id: str) -> tuple[JobState, JobRecord | None]:
+        """Where a job is and what is stored about it, as of one moment."""
+        from toril.engine import scripts
+
+        return self._open().connection.run(scripts.read_job(self._queue.keys, job_id))
+
+    def close(self) -> None:
+        """Close the connection; the next call opens it anew."""
+        with self._opening:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.connection.close()
+
+    def _open(self) -> SyncProducer:
+        with self._opening:
+            if self._producer is None:
+                from toril.engine.sync_connection import SyncConnection
+                from toril.engine.sync_producer import SyncProducer
+
+                self._producer = SyncProducer(SyncConnection(self._queue.settings), self._queue.keys)
+            return self._producer
+
+
+class _Client:
+    """What one event loop uses of a queue."""
+
+    def __init__(self, settings: RedisSettings, keys: QueueKeys) -> None:
+        from toril.engine.connection import AsyncConnection
+        from toril.engine.inspector import Inspector
+        from toril.engine.producer import Producer
+
+        self.connection: AsyncConnection = AsyncConnection(settings)
+        self.producer: Producer = Producer(self.connection, keys)
+        self.inspector: Inspector = Inspector(self.connection, keys)
+        self.waiter = ResultWaiter(settings, self.connection, keys)
+
+    async def close(self) -> None:
+        await self.waiter.close()
+        await self.connection.close()
+
+
+def _environment_defaults(name: str) -> dict[str, Any]:
+    """The JobQueue's `defaultJobOptions`, where the environment of its workers holds them."""
+    if os.environ.get("TORIL_QUEUE") != name:
+        return {}
+    try:
+        options = json.loads(os.environ.get("TORIL_DEFAULT_JOB_OPTIONS") or "{}")
+    except ValueError:
+        raise errors.SettingsError("TORIL_DEFAULT_JOB_OPTIONS is not JSON") from None
+    return options if isinstance(options, dict) else {}
