@@ -1,0 +1,103 @@
+"""What ZettaNote's workers do: save an edited page, and upload an image that was dropped into one.
+
+A short pause stands for the database and for the image store; everything else is real. Both jobs may run twice for the
+same data without harm, as jobs must that run at least once. The fields `failTimes` and `invalid` are for the demo and
+the tests: they make a job fail as planned.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import re
+from typing import TypedDict
+
+from toril import Job, Queue, Unrecoverable
+
+DATABASE_SECONDS = 0.1
+IMAGE_STORE_SECONDS = 0.3
+_IMAGE_REFERENCE = re.compile(r"!\[[^\]]*\]\(image:([\w-]+)\)")
+_IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
+"""First bytes of a file → what it is."""
+
+pages = Queue("page-save")
+images = Queue("image-upload")
+
+
+class SavedPage(TypedDict):
+    pageId: str
+    words: int
+    imagesAdded: list[str]
+    imagesRemoved: list[str]
+
+
+class StoredImage(TypedDict):
+    publicId: str
+    type: str
+    bytes: int
+    pageId: str
+
+
+@pages.task
+async def page_save(
+    pageId: str,
+    newPageData: str,
+    userId: str,
+    oldPageData: str = "",
+    failTimes: int = 0,
+    invalid: bool = False,
+    *,
+    job: Job = Job.current(),
+) -> SavedPage:
+    """Save a page's new text and say which images it gained and lost."""
+    await job.log(f"attempt {job.attempt}: saving page {pageId} for {userId}")
+    if invalid or not pageId:
+        raise Unrecoverable("pageId is empty: the page cannot be saved, however often it is tried")
+    fail_as_planned(job, failTimes, "the database did not answer")
+    await asyncio.sleep(DATABASE_SECONDS)
+    before, after = set(_IMAGE_REFERENCE.findall(oldPageData)), set(_IMAGE_REFERENCE.findall(newPageData))
+    return {
+        "pageId": pageId,
+        "words": len(newPageData.split()),
+        "imagesAdded": sorted(after - before),
+        "imagesRemoved": sorted(before - after),
+    }
+
+
+@images.task
+async def image_upload(
+    image: str,
+    originalName: str,
+    pageId: str,
+    userId: str,
+    failTimes: int = 0,
+    *,
+    job: Job = Job.current(),
+) -> StoredImage:
+    """Store an image (base64) under a name made of its content, so that the same image is stored once."""
+    await job.log(f"attempt {job.attempt}: storing {originalName} of page {pageId} for {userId}")
+    content = decode_image(image)
+    kind = next((name for start, name in _IMAGE_TYPES.items() if content.startswith(start)), None)
+    if kind is None:
+        raise Unrecoverable(f"{originalName} is no PNG, JPEG or GIF image")
+    fail_as_planned(job, failTimes, "the image store did not answer")
+    await job.progress(50)
+    await asyncio.sleep(IMAGE_STORE_SECONDS)
+    digest = hashlib.sha256(content).hexdigest()[:16]
+    return {"publicId": f"{pageId}/{digest}.{kind}", "type": kind, "bytes": len(content), "pageId": pageId}
+
+
+def decode_image(text: str) -> bytes:
+    """Decode base64. What is wrong with the data stays wrong: no retry."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise Unrecoverable("image is not base64") from None
+
+
+def fail_as_planned(job: Job, times: int, reason: str) -> None:
+    """Fail the first `times` attempts, as a service does that is away for a while."""
+    if job.attempt <= times:
+        raise ConnectionError(f"{reason} (planned failure {job.attempt} of {times})")

@@ -1,0 +1,158 @@
+"""Reads manifests as `kubectl apply -f` does, and refuses what a cluster would refuse: file, object and field named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from toril import errors
+from toril.cli import schemas
+from toril.specs import jobqueue
+from toril.specs.jobqueue import JobQueueSpec
+
+_SUFFIXES = (".yaml", ".yml", ".json")
+
+
+class ManifestError(errors.TorilError):
+    """Manifests that cannot be used. `str()` has one line a problem: `file: object: field: problem`."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedQueue:
+    """One JobQueue and where it was written."""
+
+    spec: JobQueueSpec
+    file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """Everything found, in the order of files and documents."""
+
+    queues: tuple[LoadedQueue, ...]
+    ignored: tuple[str, ...]
+    """Objects of other kinds, `Deployment/redis`: local mode has nothing to do with them."""
+
+
+class _Loader(yaml.CSafeLoader):
+    """YAML as Kubernetes reads it: dates stay text, and a key given twice is an error."""
+
+    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
+                )
+            seen.add(str(key_node.value))
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def load(paths: Sequence[Path]) -> Manifests:
+    """Read the JobQueues in files and folders (`*.yaml`, `*.yml`, `*.json` directly in them).
+
+    Raises:
+        ManifestError: anything that cannot be read or that a cluster would refuse, two objects for one queue,
+            or no JobQueue at all; all problems at once.
+    """
+    queues: list[LoadedQueue] = []
+    ignored: list[str] = []
+    problems: list[str] = []
+    for file in _files(paths, problems):
+        for document in _documents(file, problems):
+            name = _object_name(document)
+            if document.get("kind") != "JobQueue" or not _is_ours(document):
+                ignored.append(name)
+                continue
+            refused, spec = _parse(document)
+            problems += [f"{file}: {name}: {problem}" for problem in refused]
+            if spec is not None:
+                queues.append(LoadedQueue(spec, file))
+    problems += _conflicts(queues)
+    if not queues and not problems:
+        problems.append(f"{', '.join(map(str, paths))}: no JobQueue found")
+    if problems:
+        raise ManifestError(problems)
+    return Manifests(tuple(queues), tuple(ignored))
+
+
+def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES and file.is_file())
+        elif path.is_file():
+            yield path
+        else:
+            problems.append(f"{path}: no such file or folder")
+
+
+def _documents(file: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
+    """The objects in a file, those inside a `List` too. What comes before a mistake is still read."""
+    try:
+        for document in yaml.load_all(file.read_text(), _Loader):
+            if document is None:
+                continue
+            if not isinstance(document, Mapping):
+                problems.append(f"{file}: holds a document that is no Kubernetes object")
+            elif document.get("kind") == "List" and isinstance(document.get("items"), list):
+                yield from (item for item in document["items"] if isinstance(item, Mapping))
+            else:
+                yield document
+    except yaml.MarkedYAMLError as problem:
+        mark = problem.problem_mark
+        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
+        problems.append(f"{file}{where}: not YAML: {problem.problem}")
+    except (UnicodeDecodeError, yaml.YAMLError):
+        problems.append(f"{file}: not YAML text")
+
+
+def _is_ours(document: Mapping[str, Any]) -> bool:
+    return str(document.get("apiVersion", "")).startswith(f"{schemas.GROUP}/")
+
+
+def _object_name(document: Mapping[str, Any]) -> str:
+    metadata = document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, Mapping) else None
+    return f"{document.get('kind') or 'object without kind'}/{name or '?'}"
+
+
+def _parse(document: Mapping[str, Any]) -> tuple[list[errors.InvalidSpecError], JobQueueSpec | None]:
+    """The problems of one JobQueue, or its spec."""
+    try:
+        if problems := schemas.problems_of(document, "jobqueues"):
+            return problems, None
+        return [], jobqueue.parse_job_queue(document)
+    except errors.InvalidSpecError as problem:
+        return [problem], None
+
+
+def _conflicts(queues: Sequence[LoadedQueue]) -> list[str]:
+    """Two objects of one name, or two for one queue on the one server that local mode has."""
+    problems = []
+    names: dict[tuple[str, str], LoadedQueue] = {}
+    lines: dict[tuple[str, str], LoadedQueue] = {}
+    for queue in queues:
+        spec = queue.spec
+        name, line = (spec.namespace, spec.name), (spec.prefix, spec.queue_name)
+        if (first := names.setdefault(name, queue)) is not queue:
+            problems.append(f"{queue.file}: JobQueue/{spec.name}: is already in {first.file}")
+        elif (first := lines.setdefault(line, queue)) is not queue:
+            problems.append(
+                f"{queue.file}: JobQueue/{spec.name}: spec.queueName: {spec.queue_name!r} is worked "
+                f"by JobQueue/{first.spec.name} already"
+            )
+    return problems

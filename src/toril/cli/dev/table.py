@@ -1,0 +1,171 @@
+"""What local mode shows: a table that is drawn in place on a terminal, else a line whenever something has changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from toril import clock
+from toril.cli import output
+
+LINE_INTERVAL_MS = 2000
+"""Without a terminal a queue whose counts alone change gets at most one line in this time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueRow:
+    """One queue as it is now. Counts are jobs; None = Redis could not tell."""
+
+    queue: str
+    waiting: int | None
+    """Waiting and prioritized."""
+    active: int | None
+    delayed: int | None
+    completed: int | None
+    failed: int | None
+    ready: int
+    wanted: int
+    draining: int
+    reason: str
+    """The scaler's CamelCase word."""
+    why: str
+    """The same for people."""
+
+    @property
+    def replicas(self) -> str:
+        """`2`, `0→3` on the way to another number, `2 (+1 draining)` while a worker finishes its last jobs."""
+        text = str(self.ready) if self.ready == self.wanted else f"{self.ready}→{self.wanted}"
+        return f"{text} (+{self.draining} draining)" if self.draining else text
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a bounded run is: `text` stands beside a bar of `done` of `total`."""
+
+    done: int
+    total: int
+    text: str
+
+
+class Display(Protocol):
+    """Where local mode shows itself."""
+
+    def show(self, rows: Sequence[QueueRow], progress: Progress | None = None) -> None:
+        """Show the queues as they are now."""
+
+    def say(self, text: str) -> None:
+        """One line about something that happened; stays."""
+
+    def close(self) -> None:
+        """Leave the last picture as it is and draw no more."""
+
+
+def open_display() -> Display:
+    """A live table when stdout is a terminal that can draw, else plain lines."""
+    return LiveTable(Console()) if output.has_terminal(sys.stdout) else PlainLines()
+
+
+class LiveTable:
+    """Draws in place; everything said in between scrolls above it."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+        self._live.start()
+
+    def show(self, rows: Sequence[QueueRow], progress: Progress | None = None) -> None:
+        self._live.update(build_picture(rows, progress, width=self._console.width), refresh=True)
+
+    def say(self, text: str) -> None:
+        self._console.print(Text(text))
+
+    def close(self) -> None:
+        self._live.stop()
+
+
+class PlainLines:
+    """One line a change on stdout; what is said goes to stderr."""
+
+    def __init__(self, clock_ms: Callable[[], int] = clock.monotonic_ms) -> None:
+        self._clock_ms = clock_ms
+        self._shown: dict[str, tuple[QueueRow, int]] = {}
+        self._progress: tuple[Progress | None, int] = (None, 0)
+
+    def show(self, rows: Sequence[QueueRow], progress: Progress | None = None) -> None:
+        now_ms = self._clock_ms()
+        for row in rows:
+            before, since_ms = self._shown.get(row.queue, (None, 0))
+            if before is None or is_worth_a_line(before, row, now_ms - since_ms):
+                self._shown[row.queue] = (row, now_ms)
+                output.data(line_of(row))
+        said, since_ms = self._progress
+        if progress is not None and progress != said and now_ms - since_ms >= LINE_INTERVAL_MS:
+            self._progress = (progress, now_ms)
+            output.data(f"progress      {progress.text}")
+
+    def say(self, text: str) -> None:
+        output.note(text)
+
+    def close(self) -> None:
+        """Nothing to leave."""
+
+
+def is_worth_a_line(before: QueueRow, now: QueueRow, age_ms: int) -> bool:
+    """Whether `now` says something new after `before`, which was shown `age_ms` ago."""
+    if before == now:
+        return False
+    shown = [(row.replicas, row.reason, row.failed, row.waiting is None) for row in (before, now)]
+    return shown[0] != shown[1] or age_ms >= LINE_INTERVAL_MS
+
+
+def line_of(row: QueueRow) -> str:
+    counts = (
+        f"{name} {'?' if count is None else count}"
+        for name, count in (
+            ("waiting", row.waiting),
+            ("active", row.active),
+            ("delayed", row.delayed),
+            ("completed", row.completed),
+            ("failed", row.failed),
+        )
+    )
+    return f"{row.queue:<13} replicas {row.replicas:<5} {'  '.join(counts)}  {row.why}"
+
+
+def build_picture(rows: Sequence[QueueRow], progress: Progress | None, *, width: int) -> Group:
+    """The table, and under it the bar of a bounded run."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("queue", no_wrap=True, style="bold")
+    for name in ("waiting", "active", "delayed", "completed", "failed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("replicas", no_wrap=True)
+    table.add_column("why", overflow="ellipsis", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.queue,
+            _count(row.waiting, "yellow"),
+            _count(row.active, "cyan"),
+            _count(row.delayed, "magenta"),
+            _count(row.completed, "green"),
+            _count(row.failed, "red"),
+            Text(row.replicas, style="bold cyan" if row.ready != row.wanted else ""),
+            Text(row.why, style="dim"),
+        )
+    if progress is None:
+        return Group(table)
+    bar = Table.grid(padding=(0, 1))
+    drawn = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=min(30, width // 3))
+    bar.add_row(drawn, progress.text)
+    return Group(table, Text(), bar)
+
+
+def _count(count: int | None, style: str) -> Text:
+    return Text("?", style="bold red") if count is None else Text(str(count), style=style if count else "dim")

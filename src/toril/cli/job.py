@@ -1,0 +1,133 @@
+"""`toril job …`: jobs of a queue, over Redis itself."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from toril import errors
+from toril.cli import output
+from toril.cli.output import ExitCode
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_UNIT_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
+
+
+class DurationMs(click.ParamType[int]):
+    """A length of time: `30` (seconds), `500ms`, `1.5h`. Becomes whole milliseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        found = _DURATION.fullmatch(str(value))
+        if found is None:
+            self.fail(f"{value!r} is no length of time: 30 (seconds), 500ms, 5m, 1.5h, 2d", param, ctx)
+        return round(float(found[1]) * _UNIT_MS[found[2]])
+
+
+class JsonData(click.ParamType[Any]):
+    """JSON text, `@FILE`, or `-` for stdin."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        text, source = value, "the text"
+        if value == "-":
+            text, source = sys.stdin.read(), "stdin"
+        elif value.startswith("@"):
+            source = value[1:]
+            try:
+                text = Path(source).read_text()
+            except OSError as problem:
+                self.fail(f"{source}: {problem.strerror}", param, ctx)
+            except UnicodeDecodeError:
+                self.fail(f"{source}: is not UTF-8 text", param, ctx)
+        try:
+            return json.loads(text)
+        except ValueError as problem:
+            self.fail(f"{source} is not JSON: {problem}", param, ctx)
+
+
+def redis_option(function: F) -> F:
+    """`--redis URL`, the same for every command."""
+    text = "Redis to use, before TORIL_REDIS_URL and REDIS_URL."
+    return click.option("--redis", "redis_url", metavar="URL", help=text)(function)
+
+
+@click.group()
+def job() -> None:
+    """Add jobs to a queue."""
+
+
+@job.command()
+@click.argument("queue")
+@click.argument("name")
+@click.option("--data", type=JsonData(), default="{}", show_default=True, help="JSON text, @FILE, or - for stdin.")
+@click.option("--delay", type=DurationMs(), help="Start no earlier than in 30 (seconds), 500ms, 5m, 2h, 1d.")
+@click.option("--job-id", metavar="ID", help="Add nothing when a job with this id is there already.")
+@click.option("--priority", type=int, metavar="N", help="1 runs first; jobs without a priority run before all.")
+@click.option("--attempts", type=int, metavar="N", help="How often the job may be tried in all.")
+@click.option("--prefix", default="bull", show_default=True, help="First part of the queue's keys.")
+@redis_option
+@click.option("--wait", is_flag=True, help="Wait until the job has ended; print what its function returned.")
+@click.option("--timeout", type=DurationMs(), help="With --wait: give up after this time (exit code 6).")
+def add(
+    queue: str,
+    name: str,
+    data: Any,
+    delay: int | None,
+    job_id: str | None,
+    priority: int | None,
+    attempts: int | None,
+    prefix: str,
+    redis_url: str | None,
+    wait: bool,
+    timeout: int | None,
+) -> ExitCode:
+    """Add a job called NAME to QUEUE and print its id.
+
+    With --wait its result is printed instead, as JSON: exit code 0 when it completed, 1 when it failed.
+    """
+    if timeout is not None and not wait:
+        raise click.UsageError("--timeout goes with --wait")
+    options = {"delay": delay, "jobId": job_id, "priority": priority, "attempts": attempts}
+    try:
+        result = asyncio.run(_add(queue, prefix, redis_url, name, data, options, wait, timeout))
+    except errors.JobFailedError as problem:
+        output.error(f"job {problem.job_id} failed: {output.printable(str(problem))}")
+        return ExitCode.FAILED
+    output.data(result)
+    return ExitCode.OK
+
+
+async def _add(
+    queue_name: str,
+    prefix: str,
+    redis_url: str | None,
+    name: str,
+    data: Any,
+    options: Mapping[str, Any],
+    wait: bool,
+    timeout_ms: int | None,
+) -> str:
+    """Returns: the job's id, or with `wait` its result as JSON."""
+    from toril.queue import Queue
+
+    async with Queue(queue_name, url=redis_url, prefix=prefix) as queue:
+        handle = await queue.add(name, data, options)
+        if not wait:
+            return handle.id
+        output.note(f"job {handle.id} added")
+        result = await handle.result(None if timeout_ms is None else timeout_ms / 1000)
+        return json.dumps(result, ensure_ascii=False)

@@ -1,0 +1,45 @@
+"""The way in: runs one command and turns what went wrong into one line and an exit code.
+
+Imports nothing but the standard library until a command is known, so that a missing extra gets a clear answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from toril import errors
+from toril.cli import output
+from toril.cli.output import ExitCode
+
+_EXTRA_OF_MODULE = {"click": "cli", "rich": "cli", "yaml": "cli", "jsonschema": "cli"}
+"""Top-level module → the extra of ours that brings it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run `toril ARGUMENTS…` (default: the process's own) and return the exit code."""
+    try:
+        from toril.cli import tree
+
+        return tree.run(sys.argv[1:] if arguments is None else list(arguments))
+    except ModuleNotFoundError as problem:
+        extra = _EXTRA_OF_MODULE.get((problem.name or "").split(".")[0])
+        if extra is None:
+            raise
+        output.error(f"the Python package {problem.name} is not installed; run: pip install 'toril[{extra}]'")
+        return ExitCode.FAILED
+    except errors.TorilError as problem:
+        output.error(output.printable(str(problem)))
+        return output.exit_code_of(problem)
+    except KeyboardInterrupt:
+        output.note("interrupted")
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output is gone (`toril … | head`): end quietly, also when Python flushes at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""The CRDs' own schemas, for checking manifests without a cluster as strictly as `kubectl apply` does."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from toril import errors
+
+GROUP = "toril.dev"
+
+
+def crd_text(plural: str) -> str:
+    """The CustomResourceDefinition of `plural` (`jobqueues`) as YAML.
+
+    An installed package holds a copy of the repository's `crds/`; a checkout has the folder itself.
+    """
+    name = f"{plural}.{GROUP}.yaml"
+    installed: Traversable = resources.files("toril.specs") / "crds" / name
+    checkout = Path(__file__).parents[3] / "crds" / name
+    return (installed if installed.is_file() else checkout).read_text()
+
+
+def problems_of(manifest: Mapping[str, Any], plural: str) -> list[errors.InvalidSpecError]:
+    """What the API server would refuse about the manifest's shape (types, ranges, unknown fields), by field.
+
+    The rules that compare fields (CEL) are not here: `toril.specs` checks the same.
+    """
+    version = str(manifest.get("apiVersion", "")).rpartition("/")[2]
+    validator = _validator(plural, version)
+    found = sorted(validator.iter_errors(dict(manifest)), key=lambda problem: problem.json_path)
+    return [each for problem in found for each in _explained(problem)]
+
+
+@functools.cache
+def _validator(plural: str, version: str) -> jsonschema.Draft202012Validator:
+    definition = yaml.safe_load(crd_text(plural))
+    versions = {entry["name"]: entry for entry in definition["spec"]["versions"]}
+    if version not in versions:
+        raise errors.InvalidSpecError("apiVersion", f"must be {GROUP}/{' or '.join(sorted(versions))}")
+    schema = versions[version]["schema"]["openAPIV3Schema"]
+    return jsonschema.Draft202012Validator(_strict(schema, is_root=True))
+
+
+def _strict(schema: Any, *, is_root: bool = False) -> Any:
+    """A CRD schema as a JSON schema that refuses what strict field validation refuses."""
+    if not isinstance(schema, Mapping):
+        return schema
+    strict: dict[str, Any] = {}
+    for key, value in schema.items():
+        if key == "properties":
+            strict[key] = {name: _strict(part) for name, part in value.items()}
+        elif key in ("items", "additionalProperties"):
+            strict[key] = _strict(value)
+        elif key != "default" and not key.startswith("x-kubernetes-"):
+            strict[key] = value
+    if schema.get("x-kubernetes-int-or-string"):
+        strict["type"] = ["integer", "string"]
+    elif schema.get("nullable") and "type" in schema:
+        strict["type"] = [schema["type"], "null"]
+    is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+    if "properties" in schema and not is_open:
+        strict["additionalProperties"] = False
+        if is_root:
+            standard = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
+            strict["properties"] = {**standard, **strict["properties"], "status": True}
+    return strict
+
+
+def _explained(problem: jsonschema.ValidationError) -> Iterator[errors.InvalidSpecError]:
+    """One error a field, with the path as it is written in YAML."""
+    where = path_text(problem.absolute_path)
+    if problem.validator == "additionalProperties" and isinstance(problem.instance, Mapping):
+        known = sorted(problem.schema.get("properties", {}))
+        for name in sorted(set(map(str, problem.instance)) - set(known)):
+            yield errors.InvalidSpecError(_joined(where, name), f"unknown field; known here: {', '.join(known)}")
+    elif problem.validator == "required" and isinstance(problem.instance, Mapping):
+        for name in problem.validator_value:
+            if name not in problem.instance:
+                yield errors.InvalidSpecError(_joined(where, name), "is required")
+    else:
+        yield errors.InvalidSpecError(where, problem.message)
+
+
+def path_text(parts: Any) -> str:
+    """`["spec", "env", 0, "name"]` → `spec.env[0].name`."""
+    text = ""
+    for part in parts:
+        text += f"[{part}]" if isinstance(part, int) else _joined("", str(part)) if not text else f".{part}"
+    return text
+
+
+def _joined(where: str, name: str) -> str:
+    return f"{where}.{name}" if where else name
