@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterator
 
 import pytest
+
 from support.redis_server import RedisServer
 
 _databases = itertools.cycle(range(1, 64))

@@ -131,7 +131,7 @@ def ensure_helm() -> Path:
 
 def kubernetes_version() -> str:
     """`v1.N.P` as in go.mod."""
-    found = re.search(r"k8s\.io/kubernetes (v\S+)", (SOURCES / "go.mod").read_text())
+    found = re.search(r"^\s*k8s\.io/kubernetes (v\d\S+)", (SOURCES / "go.mod").read_text(), re.MULTILINE)
     if found is None:
         raise ClusterError(f"{SOURCES / 'go.mod'} names no version of k8s.io/kubernetes")
     return found.group(1)

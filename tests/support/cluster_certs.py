@@ -47,7 +47,9 @@ class Certificates:
             .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
         )
         if hosts:
-            builder = builder.add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False
+            )
         certificate = builder.sign(self._ca_key, hashes.SHA256())
         self.certificate(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         self._write_key(name, key)
@@ -69,6 +71,9 @@ class Certificates:
 
     def kubeconfig(self, name: str, server: str) -> Path:
         """A kubeconfig for the holder of `<name>.crt`, with everything embedded: it may be read from any folder."""
+        path = self.folder.parent / f"{name}.kubeconfig"
+        if path.exists():
+            return path
         cluster = {"server": server, "certificate-authority-data": _embedded(self.ca)}
         user = {
             "client-certificate-data": _embedded(self.certificate(name)),
@@ -82,7 +87,6 @@ class Certificates:
             "contexts": [{"name": "toril-test", "context": {"cluster": "toril-test", "user": name}}],
             "current-context": "toril-test",
         }
-        path = self.folder.parent / f"{name}.kubeconfig"
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(document))
         return path

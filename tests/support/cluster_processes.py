@@ -82,6 +82,10 @@ class ClusterProcesses:
             raise ClusterError(f"{' '.join(map(str, argv))} ended with {reply['code']}: {reply['output'].strip()}")
         return str(reply["output"])
 
+    def succeeds(self, *argv: str | Path) -> bool:
+        """Whether a short command inside the cluster's namespaces ends with code 0."""
+        return bool(self._ask({"do": "run", "argv": [str(part) for part in argv]})["code"] == 0)
+
     def is_running(self, name: str) -> bool:
         return bool(self._ask({"do": "status", "name": name})["running"])
 
@@ -94,9 +98,7 @@ class ClusterProcesses:
         self.signal(name, signal.SIGKILL)
         self.wait_for(lambda: not self.is_running(name), f"{name} to end", watch=())
 
-    def wait_for(
-        self, probe: Callable[[], T], what: str, *, watch: Sequence[str], limit_seconds: float = 30.0
-    ) -> T:
+    def wait_for(self, probe: Callable[[], T], what: str, *, watch: Sequence[str], limit_seconds: float = 30.0) -> T:
         """Call `probe` until its answer is true; fail when a watched component ends or the limit is over."""
         deadline = time.monotonic() + limit_seconds
         while True:

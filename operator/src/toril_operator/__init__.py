@@ -1,1 +1,1 @@
-"""The operator: kopf watches, a level-triggered reconcile, one poller per Redis, the pure scaler. Never reads payloads."""
+"""The operator: kopf watches, level-triggered reconcile, one poller per Redis, the pure scaler. Reads no payloads."""

@@ -77,12 +77,14 @@ def _strict(schema: Any, *, is_root: bool = False) -> Any:
 def _explained(problem: jsonschema.ValidationError) -> Iterator[errors.InvalidSpecError]:
     """One error a field, with the path as it is written in YAML."""
     where = path_text(problem.absolute_path)
+    schema: Any = problem.schema
+    wanted: Any = problem.validator_value
     if problem.validator == "additionalProperties" and isinstance(problem.instance, Mapping):
-        known = sorted(problem.schema.get("properties", {}))
+        known = sorted(schema.get("properties", {}))
         for name in sorted(set(map(str, problem.instance)) - set(known)):
             yield errors.InvalidSpecError(_joined(where, name), f"unknown field; known here: {', '.join(known)}")
     elif problem.validator == "required" and isinstance(problem.instance, Mapping):
-        for name in problem.validator_value:
+        for name in wanted:
             if name not in problem.instance:
                 yield errors.InvalidSpecError(_joined(where, name), "is required")
     else:

@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import os
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from toril import clock, errors
 from toril.cli.dev.fleet import ProcessFleet
-from toril.cli.dev.manifests import LoadedQueue
-from toril.cli.dev.table import Display, Progress, QueueRow
-from toril.engine import inspector
-from toril.engine.connection import AsyncConnection
+from toril.cli.dev.table import QueueRow
 from toril.engine.keys import QueueKeys
-from toril.engine.settings import RedisSettings
 from toril.jobs.signals import QueueSignals
 from toril.scaling import decide as scaler
 from toril.scaling.policy import ScalingPolicy, Unknown
-from toril.specs import jobqueue
 from toril.specs.jobqueue import JobQueueSpec
 
 TURN_SECONDS = 0.25

@@ -1,0 +1,154 @@
+"""Decides how an attempt ends: completed, another attempt, or failed. Pure, but for the random number it is given."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from toril import errors
+from toril.engine.active import Finish, TakenJob
+from toril.jobs import backoff, codec, retention
+from toril.jobs.backoff import Backoff
+from toril.jobs.retention import KEEP_ALL, KeepPolicy
+
+MAX_RETURN_BYTES = 5 * 1024 * 1024
+"""Larger return values fail the job: they are stored twice, in the job and in the stream that everyone reads."""
+MAX_REASON = 16_384
+"""Longer reasons are cut, characters."""
+MAX_TRACE = 32_768
+"""Of longer stack traces the end is kept, characters."""
+UNKNOWN_BACKOFF_MS = 1000
+"""Least wait for a custom backoff type that this worker does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a job's own options say about its end."""
+
+    attempts: int = 0
+    backoff: Backoff | None = None
+    max_delay_ms: int | None = None
+    stack_trace_limit: int | None = None
+    keep_completed: KeepPolicy = KEEP_ALL
+    keep_failed: KeepPolicy = KEEP_ALL
+
+
+class RuleBook:
+    """Rules by the stored text of the options: jobs of one kind share it, so it is read once, not once a job."""
+
+    SIZE = 512
+
+    def __init__(self, keep_completed: KeepPolicy | None = None, keep_failed: KeepPolicy | None = None) -> None:
+        self._keep_completed = keep_completed
+        self._keep_failed = keep_failed
+        self._known: dict[str, Rules] = {}
+
+    def of(self, job: TakenJob) -> Rules:
+        """The rules of one job. Options that make no sense count as not given: the job is not to suffer for them."""
+        text = job.text("opts") or ""
+        rules = self._known.get(text)
+        if rules is None:
+            try:
+                opts: Mapping[str, Any] = job.opts
+            except errors.InvalidPayloadError:
+                opts = {}
+            rules = self._read(opts)
+            if len(self._known) >= self.SIZE:
+                self._known.clear()
+            self._known[text] = rules
+        return rules
+
+    def _read(self, opts: Mapping[str, Any]) -> Rules:
+        attempts = _whole(opts.get("attempts"))
+        return Rules(
+            attempts=attempts or 0,
+            backoff=_lenient(lambda: Backoff.parse(opts.get("backoff")), None),
+            max_delay_ms=_whole(opts.get("torilMaxDelay")),
+            stack_trace_limit=_whole(opts.get("stackTraceLimit")),
+            keep_completed=_lenient(
+                lambda: retention.choose(opts.get("removeOnComplete"), self._keep_completed, "removeOnComplete"),
+                self._keep_completed or KEEP_ALL,
+            ),
+            keep_failed=_lenient(
+                lambda: retention.choose(opts.get("removeOnFail"), self._keep_failed, "removeOnFail"),
+                self._keep_failed or KEEP_ALL,
+            ),
+        )
+
+
+def completed(job: TakenJob, value: Any, rules: Rules) -> Finish:
+    """The function returned.
+
+    Raises:
+        InvalidPayloadError: what it returned is not JSON or too large.
+    """
+    text = "null" if value is None else codec.encode(value, "return value")
+    if len(text) > MAX_RETURN_BYTES // 4 and (size := len(text.encode())) > MAX_RETURN_BYTES:
+        raise errors.InvalidPayloadError("return value", f"is {size} bytes as JSON; the limit is {MAX_RETURN_BYTES}")
+    return Finish.completed(job, text, rules.keep_completed)
+
+
+def failed(
+    job: TakenJob, error: BaseException, rules: Rules, random: Callable[[], float], trace: TracebackType | None = None
+) -> Finish:
+    """The attempt failed: there is another one, or there is not.
+
+    Args:
+        random: gives a number in [0, 1), for jitter.
+        trace: the traceback to store, without our own frames.
+    """
+    stacktrace = _stacktrace(job, error, trace, rules.stack_trace_limit)
+    attempts_made = job.attempts_made + 1
+    if attempts_made < rules.attempts and not isinstance(error, errors.UnrecoverableError):
+        return Finish.retry(job, reason_of(error), stacktrace, _delay_ms(rules, attempts_made, random))
+    return Finish.failed(job, reason_of(error), stacktrace, rules.keep_failed, attempts=rules.attempts)
+
+
+def reason_of(error: BaseException) -> str:
+    """What people read: the error's own words, else the name of its class."""
+    try:
+        words = str(error)
+    except Exception:
+        # An exception whose text cannot be made is still a failure to be told.
+        words = ""
+    return _storable(words or type(error).__name__)[:MAX_REASON]
+
+
+def _delay_ms(rules: Rules, attempts_made: int, random: Callable[[], float]) -> int:
+    try:
+        return backoff.retry_delay_ms(rules.backoff, attempts_made, random, max_delay_ms=rules.max_delay_ms)
+    except errors.InvalidOptionError:
+        # A custom type, known to other workers: better its plain delay than no attempt at all, or one at once.
+        return max(UNKNOWN_BACKOFF_MS, int(rules.backoff.delay_ms) if rules.backoff else 0)
+    except OverflowError:
+        return rules.max_delay_ms or 2**40
+
+
+def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None, limit: int | None) -> str:
+    if limit == 0:
+        return "[]"
+    text = "".join(traceback.format_exception(type(error), error, trace))
+    entries = [*job.stacktrace, _storable(text)[-MAX_TRACE:]]
+    return json.dumps(entries[-limit:] if limit else entries, ensure_ascii=False)
+
+
+def _storable(text: str) -> str:
+    """Text that is UTF-8: lone surrogates become question marks."""
+    return text.encode(errors="replace").decode()
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
+        return None
+    return int(min(value, 2**53))
+
+
+def _lenient(read: Callable[[], Any], otherwise: Any) -> Any:
+    try:
+        return read()
+    except errors.InvalidOptionError:
+        return otherwise

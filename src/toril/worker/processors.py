@@ -1,0 +1,169 @@
+"""Finds the user's code and says how each job name is run."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from toril import errors
+from toril.job_context import Job, JobRun
+from toril.parameters import Parameters
+from toril.queue import Queue, known_queues
+
+
+class How(Enum):
+    """How a processor's function is run."""
+
+    ASYNC = "async"
+    """On the event loop, as a coroutine."""
+    INLINE = "inline"
+    """On the event loop, as a plain call: nothing else runs meanwhile."""
+    THREAD = "thread"
+    """In a thread of its own."""
+
+
+class Processor:
+    """One function, and how to call it with a job."""
+
+    __slots__ = ("_parameters", "function", "how", "usually_waits")
+
+    def __init__(self, function: Callable[..., Any], how: How, parameters: Parameters | None) -> None:
+        """Args: parameters: None = the function gets the `Job` itself."""
+        self.function = function
+        self.how = how
+        self._parameters = parameters
+        self.usually_waits = how is How.THREAD
+        """Whether its last run gave way to others; then the next one gets a task of its own at once."""
+
+    def call(self, run: JobRun) -> Any:
+        """Call the function with the job's data; returns a coroutine when it is `async`.
+
+        Raises:
+            UnrecoverableError: the data does not fit the function's parameters; names the field.
+        """
+        parameters = self._parameters
+        if parameters is None:
+            return self.function(Job(run))
+        try:
+            data = run.record.data
+            parameters.check(data)
+        except errors.InvalidPayloadError as problem:
+            raise errors.UnrecoverableError(str(problem)) from None
+        if parameters.context_names:
+            data = {**data, **dict.fromkeys(parameters.context_names, Job(run))}
+        return self.function(**data)
+
+
+class Processors:
+    """The processors of one queue by job name."""
+
+    def __init__(self, queue_name: str, by_name: Mapping[str, Processor], default: Processor | None) -> None:
+        self._queue_name = queue_name
+        self._by_name = dict(by_name)
+        self._default = default
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(self._by_name)
+
+    def find(self, job_name: str) -> Processor:
+        """The processor of a job name. Raises UnrecoverableError when nothing runs it; says the name."""
+        processor = self._by_name.get(job_name) or self._default
+        if processor is None:
+            raise errors.UnrecoverableError(
+                f"queue {self._queue_name!r} has no task {job_name!r} and no default; its tasks are "
+                f"{', '.join(self.names) or 'none'}"
+            )
+        return processor
+
+    @classmethod
+    def of_queues(cls, queue_name: str, queues: Iterable[Queue]) -> Processors:
+        """Collect the tasks of all `Queue` objects of one name.
+
+        Raises:
+            ProcessorLoadError: there are no tasks, or two of the same name.
+        """
+        by_name: dict[str, Processor] = {}
+        defaults: list[Callable[..., Any]] = []
+        for queue in queues:
+            for name, task in queue.tasks.items():
+                if name in by_name:
+                    raise errors.ProcessorLoadError(f"two tasks of queue {queue_name!r} are named {name!r}")
+                by_name[name] = Processor(task.function, _how(task.function, is_inline=task.is_inline), task.parameters)
+            if queue.default_processor is not None:
+                defaults.append(queue.default_processor)
+        if len(defaults) > 1:
+            raise errors.ProcessorLoadError(f"queue {queue_name!r} has two default processors")
+        if not by_name and not defaults:
+            raise errors.ProcessorLoadError(
+                f"queue {queue_name!r} has no tasks: write `@queue.task` above a function, or `@queue.default`"
+            )
+        default = Processor(defaults[0], _how(defaults[0]), None) if defaults else None
+        return cls(queue_name, by_name, default)
+
+
+def load(processor: Mapping[str, Any], queue_name: str) -> Processors:
+    """Load what `TORIL_PROCESSOR` describes, for one queue.
+
+    Raises:
+        SettingsError: the description is wrong.
+        ProcessorLoadError: the code cannot be imported, or serves no such queue; says why.
+    """
+    if set(processor) != {"python"}:
+        kinds = ", ".join(sorted(processor)) or "nothing"
+        raise errors.SettingsError(f'TORIL_PROCESSOR holds {kinds}; this version knows {{"python": {{"module": …}}}}')
+    python = processor["python"]
+    module = python.get("module") if isinstance(python, dict) else None
+    if not isinstance(module, str) or not module or set(python) != {"module"}:
+        raise errors.SettingsError('TORIL_PROCESSOR: python must be {"module": "app.jobs"}')
+    return load_python(module, queue_name)
+
+
+def load_python(module: str, queue_name: str) -> Processors:
+    """Import a module and collect the tasks of its `Queue` objects of one name. Raises as `load`."""
+    import_module(module)
+    queues = [queue for queue in known_queues if queue.name == queue_name]
+    if not queues:
+        names = ", ".join(sorted({repr(queue.name) for queue in known_queues})) or "none"
+        raise errors.ProcessorLoadError(f"module {module!r} has no queue {queue_name!r}; it has {names}")
+    return Processors.of_queues(queue_name, queues)
+
+
+def import_module(module: str) -> None:
+    """Import the user's module, looking also in the current folder. Raises ProcessorLoadError."""
+    if str(Path.cwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as problem:
+        if problem.name and (module == problem.name or module.startswith(problem.name + ".")):
+            raise errors.ProcessorLoadError(
+                f"there is no module {module!r} (looked for {problem.name!r} in {_search_path()})"
+            ) from None
+        raise errors.ProcessorLoadError(f"module {module!r} cannot be imported: {_where(problem)}") from problem
+    except Exception as problem:
+        raise errors.ProcessorLoadError(f"module {module!r} cannot be imported: {_where(problem)}") from problem
+
+
+def _how(function: Callable[..., Any], *, is_inline: bool = False) -> How:
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
+        return How.ASYNC
+    return How.INLINE if is_inline else How.THREAD
+
+
+def _where(problem: BaseException) -> str:
+    """The error and the line of the user's code that raised it."""
+    frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if "importlib" not in frame.filename]
+    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
+    return f"{type(problem).__name__}: {problem}{place}"
+
+
+def _search_path() -> str:
+    return ", ".join(path or str(Path.cwd()) for path in sys.path[:3]) + (", …" if len(sys.path) > 3 else "")
