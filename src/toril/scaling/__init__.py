@@ -1,1 +1,1 @@
-"""Signals become a decision with its reasons. Pure; the `Fleet` protocol says what is scaled."""
+"""Signals in, a number of replicas with its reasons out. Pure: no I/O, no clock (time comes in as `now_ms`)."""
