@@ -1,0 +1,248 @@
+"""A JobQueue manifest as a typed spec. Fields and defaults are those of `crds/jobqueues.toril.dev.yaml`.
+
+Manifests come from an API server that has checked them, or from a file (local mode). Both are read here, so what the
+CRD's rules refuse is refused here too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from toril import errors
+from toril.jobs.options import JobOptions
+from toril.scaling.policy import ScalingMode, ScalingPolicy
+from toril.specs.fields import Fields
+
+API_VERSION = "toril.dev/v1alpha1"
+KIND = "JobQueue"
+MAX_NAME = 52
+"""Longest `metadata.name`, characters."""
+
+
+class WorkerMode(StrEnum):
+    """Who runs the workers."""
+
+    MANAGED = "Managed"
+    """The operator, as a Deployment."""
+    NONE = "None"
+    """Nobody here: the queue is only observed."""
+
+
+class DeletionPolicy(StrEnum):
+    """What becomes of the data in Redis when the JobQueue is deleted."""
+
+    RETAIN = "Retain"
+
+
+@dataclass(frozen=True, slots=True)
+class SecretKey:
+    """One key of a Secret in the JobQueue's namespace."""
+
+    name: str
+    key: str
+    is_optional: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedisSpec:
+    """Where Redis is: exactly one of `url`, `url_from` and `host` is set."""
+
+    url: str | None = None
+    """Without credentials."""
+    url_from: SecretKey | None = None
+    host: str | None = None
+    port: int = 6379
+    db: int = 0
+    has_tls: bool = False
+    username_from: SecretKey | None = None
+    password_from: SecretKey | None = None
+
+    @property
+    def secret_keys(self) -> tuple[SecretKey, ...]:
+        """Everything that must be read from Secrets before Redis can be reached."""
+        given = (self.url_from, self.username_from, self.password_from)
+        return tuple(each for each in given if each is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSpec:
+    """The workers and what they run."""
+
+    mode: WorkerMode = WorkerMode.MANAGED
+    image: str | None = None
+    """None = the installation's worker image."""
+    image_pull_policy: str | None = None
+    concurrency: int = 1
+    """Jobs that one worker runs at the same time."""
+    processor: Mapping[str, Any] = field(default_factory=dict)
+    """`{"python": {"module": "app.jobs"}}`; empty in mode `None`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """BullMQ's worker options under BullMQ's names."""
+    drain_seconds: int = 600
+    env: Sequence[Mapping[str, Any]] = ()
+    """As in a Pod, like the fields below."""
+    env_from: Sequence[Mapping[str, Any]] = ()
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    service_account_name: str | None = None
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobQueueSpec:
+    """One JobQueue, with every default filled in."""
+
+    namespace: str
+    name: str
+    queue_name: str
+    """The queue's name in BullMQ; the object's own when none is given."""
+    prefix: str
+    redis: RedisSpec
+    worker: WorkerSpec
+    scaling: ScalingPolicy
+    polling_interval_ms: int
+    default_job_options: Mapping[str, Any]
+    """In BullMQ's words and units, checked."""
+    is_suspended: bool
+    deletion_policy: DeletionPolicy
+
+
+def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
+    """Read one manifest.
+
+    Raises:
+        InvalidSpecError: a field is missing or wrong; `field` is its path.
+    """
+    root = Fields.of(manifest, "")
+    if root.text("apiVersion") != API_VERSION or root.text("kind") != KIND:
+        raise errors.InvalidSpecError("apiVersion", f"must be {API_VERSION}, and kind {KIND}")
+    metadata, spec = root.object("metadata"), root.object("spec")
+    name = metadata.text("name")
+    if len(name) > MAX_NAME:
+        raise metadata.refuse("name", f"must be at most {MAX_NAME} characters, so that the names of its parts fit")
+    worker, is_suspended = _worker(spec.object("worker")), spec.flag("suspend")
+    scaling = spec.object("scaling")
+    return JobQueueSpec(
+        namespace=metadata.text("namespace", "default"),
+        name=name,
+        queue_name=_queue_name(spec, name),
+        prefix=spec.text("prefix", "bull"),
+        redis=_redis(spec.object("redis")),
+        worker=worker,
+        scaling=_scaling(scaling, worker.concurrency, spec.whole("replicas", 0, 0, 1000), is_suspended),
+        polling_interval_ms=1000 * scaling.whole("pollingIntervalSeconds", 5, 1, 3600),
+        default_job_options=_job_options(spec),
+        is_suspended=is_suspended,
+        deletion_policy=spec.choice("deletionPolicy", DeletionPolicy.RETAIN),
+    )
+
+
+def _queue_name(spec: Fields, name: str) -> str:
+    queue_name = spec.text("queueName", name)
+    if ":" in queue_name or not queue_name.isprintable() or len(queue_name) > 200:
+        raise spec.refuse("queueName", "must be at most 200 printable characters without a colon")
+    return queue_name
+
+
+def _redis(redis: Fields) -> RedisSpec:
+    given = [name for name in ("url", "urlFrom", "host") if redis.has(name)]
+    if len(given) != 1:
+        raise errors.InvalidSpecError(redis.path, "exactly one of url, urlFrom and host must be given")
+    if given != ["host"] and (extra := [name for name in ("port", "db", "tls") if redis.has(name)]):
+        raise redis.refuse(extra[0], "goes with host; a URL says it itself")
+    url = redis.text_or_none("url")
+    if url is not None and not url.startswith(("redis://", "rediss://")):
+        raise redis.refuse("url", "must begin with redis:// or rediss://")
+    if url is not None and "@" in url:
+        raise redis.refuse("url", "may not hold credentials; use urlFrom, or usernameFrom and passwordFrom")
+    return RedisSpec(
+        url=url,
+        url_from=_secret_key(redis, "urlFrom"),
+        host=redis.text_or_none("host"),
+        port=redis.whole("port", 6379, 1, 65535),
+        db=redis.whole("db", 0, 0, 1023),
+        has_tls=redis.object("tls").flag("enabled"),
+        username_from=_secret_key(redis, "usernameFrom"),
+        password_from=_secret_key(redis, "passwordFrom"),
+    )
+
+
+def _secret_key(parent: Fields, name: str) -> SecretKey | None:
+    if not parent.has(name):
+        return None
+    reference = parent.object(name).object("secretKeyRef")
+    return SecretKey(reference.text("name"), reference.text("key"), reference.flag("optional"))
+
+
+def _worker(worker: Fields) -> WorkerSpec:
+    mode = worker.choice("mode", WorkerMode.MANAGED)
+    if mode is WorkerMode.MANAGED and not worker.has("processor"):
+        raise worker.refuse("processor", "must say what the workers run, such as processor.python.module")
+    processor = worker.object("processor")
+    if worker.has("processor"):
+        processor.object("python").text("module")
+    return WorkerSpec(
+        mode=mode,
+        image=worker.text_or_none("image"),
+        image_pull_policy=worker.text_or_none("imagePullPolicy"),
+        concurrency=worker.whole("concurrency", 1, 1, 10_000),
+        processor=processor.values,
+        options=_worker_options(worker.object("bullmq")),
+        drain_seconds=worker.object("drain").whole("maxSeconds", 600, 0, 604_800),
+        env=_env(worker),
+        env_from=worker.list("envFrom"),
+        resources=worker.mapping("resources"),
+        service_account_name=worker.text_or_none("serviceAccountName"),
+        node_selector=worker.mapping("nodeSelector"),
+        tolerations=worker.list("tolerations"),
+    )
+
+
+def _worker_options(bullmq: Fields) -> Mapping[str, Any]:
+    options = {name: value for name, value in bullmq.values.items() if value is not None}
+    lock_ms = bullmq.whole("lockDuration", 30_000, 100, 2**31)
+    if bullmq.whole("lockRenewTime", 0, 0, 2**31) >= lock_ms:
+        raise bullmq.refuse("lockRenewTime", "must be below lockDuration")
+    return options
+
+
+def _env(worker: Fields) -> Sequence[Mapping[str, Any]]:
+    variables = worker.list("env")
+    for index, variable in enumerate(variables):
+        entry = Fields.of(variable, f"{worker.at('env')}[{index}]")
+        if entry.text("name").startswith("TORIL_"):
+            raise entry.refuse("name", "names that begin with TORIL_ are the operator's")
+    return variables
+
+
+def _scaling(scaling: Fields, concurrency: int, replicas: int, is_suspended: bool) -> ScalingPolicy:
+    minimum = scaling.whole("minReplicas", 0, 0, 1000)
+    maximum = scaling.whole("maxReplicas", 10, 1, 1000)
+    if minimum > maximum:
+        raise scaling.refuse("minReplicas", "minReplicas must not exceed maxReplicas")
+    behavior = scaling.object("behavior")
+    up, down = behavior.object("scaleUp"), behavior.object("scaleDown")
+    return ScalingPolicy(
+        mode=scaling.choice("mode", ScalingMode.AUTO),
+        manual_replicas=replicas,
+        min_replicas=minimum,
+        max_replicas=maximum,
+        jobs_per_replica=concurrency,
+        cooldown_ms=1000 * scaling.whole("cooldownSeconds", 60, 0, 86_400),
+        up_window_ms=1000 * up.whole("stabilizationWindowSeconds", 0, 0, 3600),
+        down_window_ms=1000 * down.whole("stabilizationWindowSeconds", 30, 0, 3600),
+        is_suspended=is_suspended,
+    )
+
+
+def _job_options(spec: Fields) -> Mapping[str, Any]:
+    """Checked as a job's own options are, so that no worker meets one it cannot use."""
+    options = spec.mapping("defaultJobOptions")
+    try:
+        JobOptions.from_bullmq(options, spec.at("defaultJobOptions"))
+    except errors.InvalidOptionError as problem:
+        raise errors.InvalidSpecError(problem.field, problem.problem) from None
+    return options
