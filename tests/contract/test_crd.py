@@ -1,0 +1,112 @@
+"""The CRD, `toril.specs` and the examples agree: fields, defaults, and the rules about schemas that we keep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from toril.cli import schemas
+from toril.specs.jobqueue import parse_job_queue
+
+ROOT = Path(__file__).parents[2]
+CRD = yaml.safe_load(schemas.crd_text("jobqueues"))
+SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+REQUIRED = {"redis": {"host": "r"}, "worker": {"processor": {"python": {"module": "m"}}}}
+
+
+def nodes(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every schema in a schema, with its path."""
+    yield path, schema
+    for name, inner in schema.get("properties", {}).items():
+        yield from nodes(inner, f"{path}.{name}")
+    for key in ("items", "additionalProperties"):
+        if isinstance(schema.get(key), Mapping):
+            yield from nodes(schema[key], f"{path}[]")
+
+
+def filled(schema: Mapping[str, Any], given: Any) -> Any:
+    """What the API server makes of `given`: defaults set, from the outside in."""
+    if not isinstance(given, Mapping):
+        return given
+    whole = dict(given)
+    for name, inner in schema.get("properties", {}).items():
+        if name not in whole and "default" in inner:
+            whole[name] = inner["default"]
+        if name in whole:
+            whole[name] = filled(inner, whole[name])
+    return whole
+
+
+def manifest(spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "metadata": {"name": "q"}, "spec": spec}
+
+
+def test_a_spec_means_the_same_before_and_after_the_servers_defaults() -> None:
+    assert parse_job_queue(manifest(REQUIRED)) == parse_job_queue(manifest(filled(SPEC, REQUIRED)))
+
+
+def test_the_defaults_are_the_documented_ones() -> None:
+    scaling = filled(SPEC, REQUIRED)["scaling"]
+    assert scaling == {
+        "mode": "Auto",
+        "minReplicas": 0,
+        "maxReplicas": 10,
+        "pollingIntervalSeconds": 5,
+        "cooldownSeconds": 60,
+        "behavior": {
+            "scaleUp": {"stabilizationWindowSeconds": 0},
+            "scaleDown": {"stabilizationWindowSeconds": 30},
+        },
+    }
+
+
+def test_every_list_says_how_it_is_merged_and_has_a_limit() -> None:
+    for path, schema in nodes(CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]):
+        if schema.get("type") == "array":
+            assert "x-kubernetes-list-type" in schema, path
+            assert "maxItems" in schema, path
+
+
+def test_every_text_of_the_spec_has_a_limit() -> None:
+    """Without limits the API server refuses rules about a field as too expensive."""
+    for path, schema in nodes(SPEC):
+        if schema.get("type") == "string":
+            assert "maxLength" in schema or "enum" in schema, path
+
+
+def test_every_field_of_the_spec_is_described_or_an_old_acquaintance() -> None:
+    as_in_a_pod = (
+        ".worker.env[]",
+        ".worker.envFrom[]",
+        ".worker.tolerations",
+        ".worker.nodeSelector",
+        ".secretKeyRef.",
+    )
+    for path, schema in nodes(SPEC):
+        if path.endswith("[]") or any(part in path for part in (*pods, ".behavior.", ".resources.")):
+            continue
+        assert "description" in schema or path.endswith((".enabled", ".maxReplicas", ".type")), path
+
+
+def test_the_crd_can_be_applied_from_the_client_side() -> None:
+    """`kubectl apply` keeps a copy in an annotation of at most 256 KiB."""
+    assert len(yaml.safe_dump(CRD, default_flow_style=True)) < 100 * 1024
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/queues.yaml")), ids=lambda path: path.parent.name)
+def test_examples_are_accepted(path: Path) -> None:
+    documents = list(yaml.safe_load_all(path.read_text()))
+    assert documents
+    for document in documents:
+        assert schemas.problems_of(document, "jobqueues") == []
+        parse_job_queue(document)
+
+
+def test_an_unknown_field_is_named_with_its_path() -> None:
+    wrong = manifest({**REQUIRED, "scaling": {"maxReplica": 3}})
+    (problem,) = schemas.problems_of(wrong, "jobqueues")
+    assert problem.field == "spec.scaling.maxReplica"
