@@ -79,7 +79,7 @@ def test_every_text_of_the_spec_has_a_limit() -> None:
 
 
 def test_every_field_of_the_spec_is_described_or_an_old_acquaintance() -> None:
-    as_in_a_pod = (
+    pods = (
         ".worker.env[]",
         ".worker.envFrom[]",
         ".worker.tolerations",
