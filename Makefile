@@ -57,6 +57,18 @@ test: lint types unit integration peers kube ## everything but the real node
 e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
 	$(PYTEST) tests/e2e --timeout=900
 
+.PHONY: crds
+crds: setup ## copy the CRDs from crds/ into the chart
+	@$(VENV)/python tools/crds.py
+
+.PHONY: wheels
+wheels: setup ## fetch what the images are installed from into build/wheels
+	@$(VENV)/python tools/images.py wheels
+
+.PHONY: images
+images: wheels ## build the images with buildah or docker (BASE_IMAGE=… for another base)
+	@$(VENV)/python tools/images.py build $(if $(BASE_IMAGE),--base-image $(BASE_IMAGE))
+
 .PHONY: clean
 clean: ## remove what builds and tests left in this checkout (caches outside it stay)
 	rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis tests/peers/node_modules

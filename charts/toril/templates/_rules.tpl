@@ -1,0 +1,30 @@
+{{- /* What the operator does in a namespace that it looks after, and nothing else. */ -}}
+{{- define "toril.rules" -}}
+- apiGroups: [toril.dev]
+  resources: [jobqueues]
+  verbs: [get, list, watch]
+- apiGroups: [toril.dev]
+  resources: [jobqueues/status]
+  verbs: [patch]
+# To own Deployments in a JobQueue's name, so that they go when it goes.
+- apiGroups: [toril.dev]
+  resources: [jobqueues/finalizers]
+  verbs: [update]
+# Server-side apply of a new object asks for both, create and patch.
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [deployments/scale]
+  verbs: [get, patch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch]
+# One by one, as a JobQueue names them: never listed, never watched.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}
