@@ -72,7 +72,7 @@ async def test_retry_later(queue: EngineQueue) -> None:
     stored = queue.hash("1")
     assert (stored["atm"], stored["delay"], stored["failedReason"]) == ("1", "5000", "boom")
     assert queue.raw.zscore(queue.keys.marker, "1") == due
-    assert queue.events()[-2]["event"] == "delayed"
+    assert queue.events()[-1]["event"] == "delayed"
     assert "failed" not in queue.event_names()
 
 
@@ -297,3 +297,9 @@ async def test_jobs_can_end_when_redis_is_full(queue: EngineQueue) -> None:
     finally:
         queue.raw.config_set("maxmemory", limit)
     assert queue.places() == {"completed": ["1"]}
+
+
+async def test_drained_is_not_told_when_the_last_job_is_to_be_retried_later(queue: EngineQueue) -> None:
+    await queue.add(attempts=2)
+    await finish(queue, Finish.retry(await queue.take_one(), "boom", "[]", 5000))
+    assert "drained" not in queue.event_names()

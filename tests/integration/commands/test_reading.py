@@ -128,3 +128,9 @@ async def test_events_are_read_as_they_come_and_can_be_resumed(queue: EngineQueu
     await queue.take(1)
     await asyncio.wait_for(reading, 5)
     assert [event.event for event in seen] == ["added", "waiting", "active"]
+
+
+async def test_keep_logs_of_zero_keeps_all_as_bullmq_does(queue: EngineQueue) -> None:
+    await queue.add()
+    assert [await queue.active.log("1", f"row {number}", 0) for number in range(2)] == [1, 2]
+    assert await queue.inspector.logs("1") == ["row 0", "row 1"]

@@ -141,3 +141,21 @@ async def test_a_server_that_forgot_the_scripts_is_no_error(queue: EngineQueue) 
         await queue.add()
         queue.raw.script_flush()
         assert len(await queue.take(1)) == 1
+
+
+async def test_a_delayed_id_without_a_job_is_dropped_and_leaves_no_phantom(queue: EngineQueue) -> None:
+    queue.raw.zadd(queue.keys.delayed, {"gone": 1000 * 4096})
+    await queue.add(jobId="here", delay=1, timestamp=2000)
+    assert [job.id for job in await queue.take(5)] == ["here"]
+    assert queue.raw.exists(queue.keys.job("gone")) == 0
+    assert queue.places() == {"active": ["here"]}
+    assert all(fields.get("jobId") != "gone" for fields in queue.events())
+
+
+async def test_a_dropped_id_does_not_put_a_worker_to_sleep(queue: EngineQueue) -> None:
+    await queue.add(jobId="gone")
+    await queue.add(jobId="here")
+    queue.raw.delete(queue.keys.job("gone"), queue.keys.marker)
+    assert await queue.take(1) == []
+    assert queue.raw.zscore(queue.keys.marker, "0") == 0
+    assert [job.id for job in await queue.take(1)] == ["here"]

@@ -1,7 +1,7 @@
 -- Append a row to a job's log.
 --
 -- KEYS[1] the job (hash)   KEYS[2] its logs (list)
--- ARGV[1] row   ARGV[2] how many rows to keep, the newest, or '' for all
+-- ARGV[1] row   ARGV[2] how many rows to keep, the newest, or 0 or '' for all
 -- Returns: how many rows there are now, or -1 when there is no such job.
 -- Cost: O(1).
 if redis.call('EXISTS', KEYS[1]) == 0 then
@@ -9,7 +9,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then
 end
 local rows = redis.call('RPUSH', KEYS[2], ARGV[1])
 local keep = tonumber(ARGV[2])
-if keep then
+if keep and keep > 0 then
   redis.call('LTRIM', KEYS[2], -keep, -1)
   return math.min(rows, keep)
 end

@@ -99,6 +99,7 @@ local function note_retention(finish)
 end
 
 local codes, ended_locks, ended_ids = {}, {}, {}
+local any_final = false
 if #finishes > 0 then
   local locks = redis.call('MGET', unpack(lock_keys))
   local any_children = #children_keys > 0 and redis.call('EXISTS', unpack(children_keys)) > 0
@@ -122,6 +123,7 @@ if #finishes > 0 then
         store_requeue(keys, finish, stored)
         any_runnable = true
       else
+        any_final = true
         note_retention(finish)
         store_end(keys, options, finish, stored, now_ms)
       end
@@ -144,8 +146,8 @@ local taken, is_blocked = {0, 0}, false
 if take_count > 0 then
   taken, is_blocked = take(keys, options, meta, take_count, now_ms)
 end
--- Told when a finish leaves nothing to do, as far as BullMQ looks.
-if #ended_ids > 0 and #taken == 2 and not is_blocked and taken[2] == 0
+-- Told when a job's end leaves nothing to do, as far as BullMQ looks.
+if any_final and #taken == 2 and not is_blocked and taken[2] == 0
     and redis.call('LLEN', keys.wait) == 0 and redis.call('LLEN', keys.active) == 0
     and redis.call('ZCARD', keys.prioritized) == 0 then
   redis.call('XADD', keys.events, '*', 'event', 'drained')

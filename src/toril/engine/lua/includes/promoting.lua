@@ -2,7 +2,8 @@
 -- include: batches
 local PROMOTE_AT_ONCE = 1000
 
--- Move due jobs from `delayed` to where they run from, oldest first. Returns how many were moved.
+-- Move due jobs from `delayed` to where they run from, oldest first. Returns how many were moved; an id without a job
+-- is dropped.
 local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_key, pc_key, events_key)
   local due = redis.call(
     'ZRANGEBYSCORE', delayed_key, '-inf', text_of((now_ms + 1) * 4096 - 1), 'LIMIT', 0, PROMOTE_AT_ONCE)
@@ -12,14 +13,17 @@ local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_k
   local plain = {}
   for _, job_id in ipairs(due) do
     local job_key = base .. job_id
-    local priority = tonumber(redis.call('HGET', job_key, 'priority') or 0) or 0
-    if priority == 0 then
-      plain[#plain + 1] = job_id
-    else
-      redis.call('ZADD', prioritized_key, prioritized_score(priority, pc_key), job_id)
+    local stored = redis.call('HGET', job_key, 'priority')
+    if stored or redis.call('EXISTS', job_key) == 1 then
+      local priority = tonumber(stored or 0) or 0
+      if priority == 0 then
+        plain[#plain + 1] = job_id
+      else
+        redis.call('ZADD', prioritized_key, prioritized_score(priority, pc_key), job_id)
+      end
+      redis.call('XADD', events_key, '*', 'event', 'waiting', 'jobId', job_id, 'prev', 'delayed')
+      redis.call('HSET', job_key, 'delay', '0')
     end
-    redis.call('XADD', events_key, '*', 'event', 'waiting', 'jobId', job_id, 'prev', 'delayed')
-    redis.call('HSET', job_key, 'delay', '0')
   end
   call_in_batches('LPUSH', waiting_key, plain)
   call_in_batches('ZREM', delayed_key, due)

@@ -112,7 +112,7 @@ local function take(keys, options, meta, count, now_ms)
   if concurrency then
     count = math.min(count, concurrency - active)
   end
-  local reply, used = {0, 0}, 0
+  local reply, used, any_dropped = {0, 0}, 0, false
   for _, job_id in ipairs(move_to_active(keys, count)) do
     local job, is_deferred_failure = start_job(keys, options, job_id, now_ms)
     if job then
@@ -120,11 +120,15 @@ local function take(keys, options, meta, count, now_ms)
       if not is_deferred_failure then
         used = used + 1
       end
+    else
+      any_dropped = true
     end
   end
-  if #reply > 2 then
-    -- Passes the wake-up on to the next idle worker.
+  if #reply > 2 or any_dropped then
+    -- Passes the wake-up on to the next idle worker, or makes this one look again behind what was dropped.
     wake_now(keys.marker)
+  end
+  if #reply > 2 then
     if max then
       use_limit(keys, used, options.limit_duration or tonumber(meta[4] or ''))
     end

@@ -1,0 +1,139 @@
+// One process with a real BullMQ package, told what to do by lines of JSON: the tests' hands on the other side.
+//
+//   node driver.mjs PACKAGE          (bullmq or bullmq5)
+//
+// A request is {id, op, …}; its reply {id, value} or {id, error: {name, message}}. Replies come in any order.
+// When stdin ends, the process ends.
+
+import { createInterface } from "node:readline";
+import { createRequire } from "node:module";
+
+const bullmq = createRequire(import.meta.url)(process.argv[2]);
+const EVENTS = [
+  "added", "waiting", "delayed", "active", "completed", "failed", "retries-exhausted", "progress", "stalled", "removed",
+  "duplicated", "deduplicated", "debounced", "paused", "resumed", "drained", "cleaned", "waiting-children",
+];
+const WORKER_EVENTS = ["active", "completed", "failed", "progress", "stalled", "drained", "error"];
+
+const opened = new Map();
+const gates = new Map();
+
+function gate(name) {
+  if (!gates.has(name)) {
+    let open;
+    const passed = new Promise((resolve) => (open = resolve));
+    gates.set(name, { passed, open });
+  }
+  return gates.get(name);
+}
+
+// What a job's name makes a worker do.
+const processors = {
+  echo: async (job) => job.data,
+  nothing: async () => undefined,
+  fail: async (job) => {
+    throw new Error(job.data.message);
+  },
+  failTimes: async (job) => {
+    if (job.attemptsMade < job.data.times) throw new Error(`${job.data.message} ${job.attemptsMade + 1}`);
+    return "recovered";
+  },
+  unrecoverable: async (job) => {
+    throw new bullmq.UnrecoverableError(job.data.message);
+  },
+  report: async (job) => {
+    await job.updateProgress(job.data.progress);
+    for (const row of job.data.rows) await job.log(row);
+    return job.data.value;
+  },
+  gate: async (job) => {
+    await gate(job.data.gate).passed;
+    return "passed";
+  },
+  sleep: async (job) => {
+    await new Promise((resolve) => setTimeout(resolve, job.data.ms));
+    return "slept";
+  },
+};
+
+function openWorker(queue, options, entry) {
+  const run = async (job) => {
+    entry.runs.push({ id: job.id, name: job.name, attemptsMade: job.attemptsMade, atMs: Date.now() });
+    return (processors[job.name] ?? processors.echo)(job);
+  };
+  const worker = new bullmq.Worker(queue, run, options);
+  for (const event of WORKER_EVENTS) {
+    worker.on(event, (job, detail) => {
+      const told = event === "error" || event === "failed" ? (event === "error" ? job : detail)?.message : undefined;
+      entry.events.push({ event, jobId: job?.id ?? null, message: told ?? null });
+    });
+  }
+  return worker;
+}
+
+async function open({ kind, queue, options }) {
+  const handle = opened.size + 1;
+  const entry = { kind, events: [], runs: [] };
+  if (kind === "Worker") {
+    entry.object = openWorker(queue, options, entry);
+  } else if (kind === "QueueEvents") {
+    entry.object = new bullmq.QueueEvents(queue, options);
+    for (const event of EVENTS) entry.object.on(event, (fields, id) => entry.events.push({ event, id, ...fields }));
+    entry.object.on("error", (problem) => entry.events.push({ event: "error", message: problem.message }));
+  } else {
+    entry.object = new bullmq.Queue(queue, options);
+  }
+  opened.set(handle, entry);
+  await entry.object.waitUntilReady();
+  return handle;
+}
+
+// Jobs become plain objects; whatever else passes as JSON.
+function plain(value) {
+  if (value instanceof bullmq.Job) return value.toJSON();
+  if (Array.isArray(value)) return value.map(plain);
+  return value === undefined ? null : value;
+}
+
+const get = (handle) => opened.get(handle);
+
+async function loadJob(handle, jobId) {
+  const job = await get(handle).object.getJob(jobId);
+  if (!job) throw new Error(`no job ${jobId}`);
+  return job;
+}
+
+const operations = {
+  open,
+  call: async ({ handle, method, args }) => plain(await get(handle).object[method](...args)),
+  job: async ({ handle, jobId, method, args }) => plain(await (await loadJob(handle, jobId))[method](...args)),
+  finished: async ({ handle, events, jobId, ttl }) =>
+    plain(await (await loadJob(handle, jobId)).waitUntilFinished(get(events).object, ttl)),
+  // Listening has begun before the job is added: nothing is left to luck when the job is removed as it ends.
+  addAndWait: async ({ handle, events, args, ttl }) =>
+    plain(await (await get(handle).object.add(...args)).waitUntilFinished(get(events).object, ttl)),
+  addMany: async ({ handle, name, count, options }) => {
+    const jobs = Array.from({ length: count }, (_, index) => ({ name, data: { index }, opts: options }));
+    return (await get(handle).object.addBulk(jobs)).map((job) => job.id);
+  },
+  events: async ({ handle }) => get(handle).events,
+  runs: async ({ handle }) => get(handle).runs,
+  release: async ({ name }) => gate(name).open(),
+  close: async ({ handle, force }) => {
+    const entry = get(handle);
+    if (entry.closed) return;
+    entry.closed = true;
+    await (entry.kind === "Worker" ? entry.object.close(force) : entry.object.close());
+  },
+};
+
+const say = (reply) => process.stdout.write(`${JSON.stringify(reply)}\n`);
+
+for await (const line of createInterface({ input: process.stdin })) {
+  const { id, op, ...request } = JSON.parse(line);
+  operations[op](request).then(
+    (value) => say({ id, value: value ?? null }),
+    (problem) => say({ id, error: { name: problem?.name ?? "Error", message: problem?.message ?? String(problem) } }),
+  );
+}
+process.exit(0);
