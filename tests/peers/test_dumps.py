@@ -9,6 +9,8 @@ import pytest
 
 from support.engine import EngineQueue
 from support.node_peer import Peer
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
 
 NOW_MS = 1_790_000_000_000
 """Both sides create jobs as of this moment, so that scores can be compared."""
@@ -16,7 +18,8 @@ NOW_MS = 1_790_000_000_000
 
 def dump(queue: EngineQueue) -> dict[str, Any]:
     """Everything the queue's keys hold, texts parsed where they are JSON. `meta.version` is the peer's own."""
-    raw, found = queue.raw, {}
+    raw = queue.raw
+    found: dict[str, Any] = {}
     for key in sorted(raw.keys(queue.keys.base + "*")):
         name = key.removeprefix(queue.keys.base)
         match raw.type(key):
@@ -33,6 +36,12 @@ def dump(queue: EngineQueue) -> dict[str, Any]:
             case _:
                 found[name] = raw.get(key)
     found.get("meta", {}).pop("version", None)
+    return found
+
+
+def dump_and_clear(queue: EngineQueue) -> dict[str, Any]:
+    found = dump(queue)
+    queue.raw.delete(*queue.raw.keys(queue.keys.base + "*"))
     return found
 
 
@@ -66,23 +75,16 @@ async def test_adds(peer: Peer, ours: EngineQueue, adds: list[dict[str, Any]]) -
     data = {"pageId": "p-1", "newPageData": "# ünï 🎉", "userId": None}
     for options in adds:
         await peer.queue.add("page-save", data, timestamp=NOW_MS, **options)
-    theirs = dump(ours)
-    for key in ours.raw.keys(ours.keys.base + "*"):
-        ours.raw.delete(key)
+    theirs = dump_and_clear(ours)
     for options in adds:
         await ours.add("page-save", data, timestamp=NOW_MS, **options)
     assert dump(ours) == theirs
 
 
 async def test_bulk_adds(peer: Peer, ours: EngineQueue) -> None:
-    from toril.jobs.job import NewJob
-    from toril.jobs.options import JobOptions
-
     options: list[dict[str, Any]] = [{}, {"priority": 3}, {"delay": 5000}, {"lifo": True}, {"jobId": "a"}, {}]
     options = [{"timestamp": NOW_MS, **each} for each in options]
     await peer.queue.call("addBulk", [{"name": "n", "data": {}, "opts": each} for each in options])
-    theirs = dump(ours)
-    for key in ours.raw.keys(ours.keys.base + "*"):
-        ours.raw.delete(key)
+    theirs = dump_and_clear(ours)
     await ours.producer.add([NewJob.create("n", {}, JobOptions.from_bullmq(each)) for each in options])
     assert dump(ours) == theirs
