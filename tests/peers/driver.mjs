@@ -78,7 +78,10 @@ async function open({ kind, queue, options }) {
     entry.object = openWorker(queue, options, entry);
   } else if (kind === "QueueEvents") {
     entry.object = new bullmq.QueueEvents(queue, options);
-    for (const event of EVENTS) entry.object.on(event, (fields, id) => entry.events.push({ event, id, ...fields }));
+    // `drained` comes with the entry's id alone.
+    for (const event of EVENTS) {
+      entry.object.on(event, (fields) => entry.events.push({ event, ...(typeof fields === "string" ? {} : fields) }));
+    }
     entry.object.on("error", (problem) => entry.events.push({ event: "error", message: problem.message }));
   } else {
     entry.object = new bullmq.Queue(queue, options);

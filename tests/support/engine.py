@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import redis
 
-from toril.engine.active import ActiveJobs, Taker
+from toril.engine.active import ActiveJobs, Finish, Taker
 from toril.engine.connection import AsyncConnection, BlockingConnection
 from toril.engine.inspector import Inspector
 from toril.engine.keys import QueueKeys
@@ -54,6 +54,12 @@ class EngineQueue:
     async def take_one(self) -> TakenJob:
         (job,) = await self.take()
         return job
+
+    async def finish(self, *finishes: Finish, take: int = 0) -> list[TakenJob]:
+        """End jobs, each of which must be ours to end; take others."""
+        reply = await self.active.finish_and_take(finishes, take, self.token())
+        assert reply.codes == [0] * len(finishes)
+        return reply.taken.jobs
 
     def hash(self, job_id: str) -> dict[str, str]:
         return cast("dict[str, str]", self.raw.hgetall(self.keys.job(job_id)))

@@ -1,0 +1,135 @@
+"""Either side pauses and resumes the queue, the other obeys, and no job is lost between the two layouts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from support.engine import EngineQueue, open_queue
+from support.node_peer import Handle, Peer
+from support.waiting import wait_until_async
+
+
+async def runs_of(worker: Handle, count: int) -> list[dict[str, Any]]:
+    async def probe() -> list[dict[str, Any]]:
+        runs = await worker.runs()
+        return runs if len(runs) >= count else []
+
+    return await wait_until_async(probe, f"{count} runs by a BullMQ worker", timeout_seconds=20)
+
+
+def server_now_ms(ours: EngineQueue) -> int:
+    seconds, microseconds = ours.raw.time()
+    return int(seconds) * 1000 + int(microseconds) // 1000
+
+
+async def test_they_pause_and_we_stop(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 44, 47."""
+    await ours.add(jobId="before")
+    await peer.queue.call("pause")
+    assert await ours.inspector.is_paused()
+    assert await ours.take(5) == []
+    await ours.add(jobId="ours")
+    await peer.queue.add("n", {}, jobId="theirs")
+    await ours.add(jobId="important", priority=1)
+    assert await ours.take(5) == []
+    assert not ours.raw.exists(ours.keys.marker)
+    counts = await peer.queue.call("getJobCounts")
+    assert (counts.get("paused", 0), counts["waiting"]) == ((3, 0) if peer.version == "5" else (0, 3))
+    assert (await ours.inspector.counts())["waiting"] == 3
+    for job_id in ("before", "ours", "theirs"):
+        assert await peer.queue.job(job_id, "getState") == await ours.inspector.state(job_id) == "waiting"
+    await peer.queue.call("resume")
+    assert not await ours.inspector.is_paused()
+    assert ours.raw.zscore(ours.keys.marker, "0") == 0
+    assert [job.id for job in await ours.take(5)] == ["before", "ours", "theirs", "important"]
+
+
+async def test_we_pause_and_they_stop(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 45."""
+    listener = await peer.listener()
+    worker = await peer.worker(drainDelay=1)
+    await ours.add("echo", jobId="before")
+    await runs_of(worker, 1)
+    assert await ours.producer.pause()
+    assert await peer.queue.call("isPaused")
+    await peer.queue.add("echo", {}, jobId="theirs")
+    await ours.add("echo", jobId="ours")
+    counts = await peer.queue.call("getJobCounts")
+    assert (counts.get("paused", 0), counts["waiting"]) == ((2, 0) if peer.version == "5" else (0, 2))
+    # The worker looks again on its own while the queue is paused.
+    resumed_ms = server_now_ms(ours)
+    assert await ours.producer.resume()
+    runs = await runs_of(worker, 3)
+    assert [run["id"] for run in runs] == ["before", "theirs", "ours"]
+    assert all(run["atMs"] >= resumed_ms for run in runs[1:])
+
+    async def told() -> bool:
+        names = [event["event"] for event in await listener.events()]
+        return [name for name in names if name in ("paused", "resumed")] == ["paused", "resumed"]
+
+    await wait_until_async(told, "QueueEvents to tell paused and resumed")
+
+
+async def test_what_falls_due_while_paused_waits(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 48."""
+    await peer.queue.call("pause")
+    await peer.queue.add("echo", {}, jobId="due", delay=1, timestamp=1000)
+    await peer.queue.add("echo", {}, jobId="due-important", delay=1, timestamp=1000, priority=3)
+    assert await ours.take(5) == []
+    assert await peer.queue.job("due", "getState") == await ours.inspector.state("due") == "waiting"
+    assert await peer.queue.job("due-important", "getState") == "prioritized"
+    assert (await peer.queue.job("due"))["delay"] == 0
+    await ours.producer.resume()
+    runs = await runs_of(await peer.worker(), 2)
+    assert [run["id"] for run in runs] == ["due", "due-important"]
+
+
+@pytest.mark.parametrize("layout", ["5", "6"])
+async def test_a_resume_of_ours_loses_nothing_whoever_added_where(
+    peer: Peer, redis_url: str, queue_name: str, layout: Any
+) -> None:
+    """Checklist 46: jobs in `wait` and in `paused` at once, as when versions are mixed."""
+    async with open_queue(redis_url, queue_name, layout) as ours:
+        await peer.queue.add("echo", {}, jobId="first")
+        await ours.producer.pause()
+        await peer.queue.add("echo", {}, jobId="second")
+        async with open_queue(redis_url, queue_name, "6") as other:
+            await other.add("echo", jobId="third")
+        await peer.queue.add("echo", {}, jobId="fourth")
+        assert (await ours.inspector.counts())["waiting"] == 4
+        await ours.producer.resume()
+        assert "paused" not in ours.places()
+        runs = await runs_of(await peer.worker(), 4)
+        assert {run["id"] for run in runs} == {"first", "second", "third", "fourth"}
+
+
+@pytest.mark.parametrize("layout", ["5", "6"])
+async def test_a_second_pause_of_ours_loses_nothing(peer: Peer, redis_url: str, queue_name: str, layout: Any) -> None:
+    async with open_queue(redis_url, queue_name, layout) as ours:
+        await peer.queue.call("pause")
+        await peer.queue.add("echo", {}, jobId="theirs")
+        ours.raw.lpush(ours.keys.wait, *(await _stored(ours, "left-in-wait")))
+        await ours.producer.pause()
+        await ours.producer.pause()
+        assert sorted(sum(ours.places().values(), [])) == ["left-in-wait", "theirs"]
+        await ours.producer.resume()
+        assert {job.id for job in await ours.take(5)} == {"left-in-wait", "theirs"}
+
+
+async def _stored(ours: EngineQueue, job_id: str) -> list[str]:
+    """A job's hash alone; the caller puts the id where a peer of the other version would have."""
+    ours.raw.hset(ours.keys.job(job_id), mapping={"name": "echo", "data": "{}", "opts": "{}", "timestamp": "1"})
+    return [job_id]
+
+
+async def test_a_pause_lets_running_jobs_finish(peer: Peer, ours: EngineQueue) -> None:
+    listener = await peer.listener()
+    job_id = await ours.add("gate", {"gate": "pause"})
+    worker = await peer.worker()
+    await runs_of(worker, 1)
+    await ours.producer.pause()
+    await peer.release("pause")
+    assert await peer.finished(listener, job_id) == "passed"
+    assert (await ours.inspector.signals()).work == 0

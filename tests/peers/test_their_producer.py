@@ -1,0 +1,197 @@
+"""BullMQ adds and watches, our engine works the jobs off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from support.engine import EngineQueue
+from support.node_peer import Handle, Peer, PeerError
+from support.waiting import wait_until_async
+from toril import clock
+from toril.engine.active import Finish
+from toril.jobs.retention import KEEP_NONE
+
+
+async def events_until(listener: Handle, last: str) -> list[dict[str, Any]]:
+    """Wait until the QueueEvents has told `last`; answer all it has told."""
+
+    async def probe() -> list[dict[str, Any]]:
+        events = await listener.events()
+        return events if any(event["event"] == last for event in events) else []
+
+    return await wait_until_async(probe, f"QueueEvents to tell {last}")
+
+
+@pytest.mark.requirement("Z-21", "Z-24", "Z-25")
+async def test_one_job_from_add_to_result(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 15, 18, 19, 20."""
+    listener = await peer.listener()
+    job_id = await peer.queue.add("page-save", {"pageId": "p-1"})
+    assert await peer.queue.job(job_id, "getState") == "waiting"
+    job = await ours.take_one()
+    assert (job.name, job.data) == ("page-save", {"pageId": "p-1"})
+    assert await peer.queue.job(job_id, "getState") == "active"
+    theirs = await peer.queue.job(job_id)
+    assert theirs["processedOn"] == job.processed_on_ms
+    await ours.finish(Finish.completed(job, '{"saved":true}'), take=1)
+    assert await peer.finished(listener, job_id) == {"saved": True}
+    assert await peer.queue.job(job_id, "getState") == "completed"
+    end = await peer.queue.job(job_id)
+    assert (end["returnvalue"], end["attemptsMade"]) == ({"saved": True}, 1)
+    assert end["finishedOn"] >= end["processedOn"] >= end["timestamp"]
+    assert await events_until(listener, "drained") == [
+        {"event": "added", "jobId": job_id, "name": "page-save"},
+        {"event": "waiting", "jobId": job_id},
+        {"event": "active", "jobId": job_id, "prev": "waiting"},
+        {"event": "completed", "jobId": job_id, "returnvalue": {"saved": True}, "prev": "active"},
+        {"event": "drained"},
+    ]
+
+
+REASONS = ["boom", "zwei\nZeilen: ünï 🎉", '{"looks":"like JSON"}', "null"]
+
+
+@pytest.mark.parametrize("reason", REASONS, ids=repr)
+async def test_a_failure_rejects_with_the_exact_message(peer: Peer, ours: EngineQueue, reason: str) -> None:
+    """Checklist 16."""
+    listener = await peer.listener()
+    job_id = await peer.queue.add("image-upload", {})
+    trace = ["Traceback (most recent call last):\n  …\nValueError: boom"]
+    await ours.finish(Finish.failed(await ours.take_one(), reason, json.dumps(trace), attempts=0))
+    with pytest.raises(PeerError) as caught:
+        await peer.finished(listener, job_id)
+    assert str(caught.value) == reason
+    end = await peer.queue.job(job_id)
+    assert (end["failedReason"], end["stacktrace"]) == (reason, trace)
+    told = await events_until(listener, "retries-exhausted")
+    assert [event["event"] for event in told][2:5] == ["active", "failed", "retries-exhausted"]
+    assert told[3]["failedReason"] == reason
+
+
+@pytest.mark.parametrize("text", ["null", "0", "false", '""', '"text"', "[1,[2]]", '{"a":"ünï 🎉"}', "1.5"])
+async def test_results_parse_back(peer: Peer, ours: EngineQueue, text: str) -> None:
+    """Checklist 17."""
+    listener = await peer.listener()
+    job_id = await peer.queue.add("n")
+    await ours.finish(Finish.completed(await ours.take_one(), text))
+    assert await peer.finished(listener, job_id) == json.loads(text)
+    assert (await peer.queue.job(job_id))["returnvalue"] == json.loads(text)
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed"])
+async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: EngineQueue, outcome: str) -> None:
+    """Checklist 60."""
+    listener = await peer.listener()
+    waiting = peer.node.send("addAndWait", handle=peer.queue.number, events=listener.number, args=["n", {}], ttl=20_000)
+
+    async def taken() -> Any:
+        return await ours.take()
+
+    (job,) = await wait_until_async(taken, "their job")
+    # `waitUntilFinished` asks for the job once; from then on only the event can tell it.
+    await wait_until_async(_settled(peer), "the listener")
+    if outcome == "completed":
+        await ours.finish(Finish.completed(job, "[1]", KEEP_NONE))
+        assert await asyncio.wrap_future(waiting) == [1]
+    else:
+        await ours.finish(Finish.failed(job, "gone", "[]", KEEP_NONE))
+        with pytest.raises(PeerError, match="^gone$"):
+            await asyncio.wrap_future(waiting)
+    assert ours.places() == {}
+    assert not ours.raw.exists(ours.keys.job(job.id))
+
+
+def _settled(peer: Peer) -> Any:
+    """Two answers later the driver has long sent what it had to send."""
+
+    async def probe() -> bool:
+        await peer.queue.call("getJobCounts")
+        await peer.queue.call("getJobCounts")
+        return True
+
+    return probe
+
+
+async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: EngineQueue) -> None:
+    jobs: list[tuple[str, dict[str, Any]]] = [
+        ("low-1", {"priority": 5}),
+        ("high", {"priority": 1}),
+        ("low-2", {"priority": 5}),
+        ("first", {}),
+        ("second", {}),
+        ("due-important", {"priority": 2, "delay": 1, "timestamp": 1000}),
+        ("due", {"delay": 1, "timestamp": 1000}),
+        ("pushed-in", {"lifo": True}),
+    ]
+    bulk = [{"name": "n", "data": {}, "opts": {"jobId": job_id, **options}} for job_id, options in jobs]
+    await peer.queue.call("addBulk", bulk)
+    order = ["pushed-in", "first", "second", "due", "high", "due-important", "low-1", "low-2"]
+    assert [job.id for job in await ours.take(10)] == order
+
+
+async def test_a_delayed_job_becomes_ours_when_it_is_due(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 5: their marker tells us the moment."""
+    job_id = await peer.queue.add("n", {}, delay=400)
+    stored = await peer.queue.job(job_id)
+    due_ms = stored["timestamp"] + 400
+    assert (await ours.active.take(1, ours.token())).next_due_ms == due_ms
+    marker = await ours.blocking.wait_marker(ours.keys.marker, 5)
+    assert marker is not None
+    assert int(marker) == due_ms
+    (job,) = await wait_until_async(ours.take, "the delayed job", interval_seconds=0.01)
+    assert job.id == job_id
+    assert due_ms <= (job.processed_on_ms or 0) <= due_ms + 2000
+    assert (await peer.queue.job(job_id))["delay"] == 0
+
+
+async def test_progress_logs_and_data_as_they_read_them(peer: Peer, ours: EngineQueue) -> None:
+    listener = await peer.listener()
+    job_id = await peer.queue.add("n", {"old": True})
+    await ours.take_one()
+    for progress in ("50", '{"page":2}', '"half"', "true"):
+        await ours.active.progress(job_id, progress)
+        assert (await peer.queue.job(job_id))["progress"] == json.loads(progress)
+    for number in range(3):
+        await ours.active.log(job_id, f"row {number}", 2)
+    assert await peer.queue.call("getJobLogs", job_id) == {"logs": ["row 1", "row 2"], "count": 2}
+    await ours.active.update_data(job_id, '{"new":[1]}')
+    assert (await peer.queue.job(job_id))["data"] == {"new": [1]}
+    told = await events_until(listener, "progress")
+    assert told[3]["data"] == 50
+
+
+async def test_an_id_that_is_taken(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 8: whoever comes second gets the first one's job."""
+    assert await peer.queue.add("n", {"by": "them"}, jobId="invoice") == "invoice"
+    assert await ours.add("n", {"by": "us"}, jobId="invoice") == "invoice"
+    assert (await peer.queue.job("invoice"))["data"] == {"by": "them"}
+    await ours.add("n", {"by": "us"}, jobId="order")
+    await peer.queue.add("n", {"by": "them"}, jobId="order")
+    assert (await peer.queue.job("order"))["data"] == {"by": "us"}
+    assert ours.event_names().count("duplicated") == 2
+    assert len(await ours.take(10)) == 2
+
+
+async def test_refused_ids_are_theirs_and_ours(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 9: we refuse all that they refuse."""
+    for job_id in ("0", "123", "-5", "0:x", "a:b"):
+        with pytest.raises(PeerError):
+            await peer.queue.add("n", {}, jobId=job_id)
+        with pytest.raises(ValueError, match="jobId"):
+            await ours.add("n", {}, jobId=job_id)
+    for job_id in ("007", "1e3", "12a"):
+        assert await peer.queue.add("n", {}, jobId=job_id) == await ours.add("n", {}, jobId=job_id)
+
+
+async def test_what_is_added_while_nothing_runs_waits_for_us(peer: Peer, ours: EngineQueue) -> None:
+    """Checklist 26: their add leaves the token that ends our wait."""
+    waiting = asyncio.create_task(ours.blocking.wait_marker(ours.keys.marker, 20))
+    started_ms = clock.now_ms()
+    await peer.queue.add("n")
+    assert await waiting == 0
+    assert clock.now_ms() - started_ms < 5000
+    assert len(await ours.take()) == 1
