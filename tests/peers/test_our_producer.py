@@ -18,27 +18,10 @@ NO_POLL = {"drainDelay": 60, "stalledInterval": 60_000}
 """Such a worker looks again only when something wakes it."""
 
 
-async def runs_of(worker: Handle, count: int) -> list[dict[str, Any]]:
-    """Wait until the worker has started so many jobs."""
-
-    async def probe() -> list[dict[str, Any]]:
-        runs = await worker.runs()
-        return runs if len(runs) >= count else []
-
-    return await wait_until_async(probe, f"{count} runs by a BullMQ worker", timeout_seconds=20)
-
-
-async def state_of(peer: Peer, job_id: str, state: str) -> None:
-    async def probe() -> bool:
-        return bool(await peer.queue.job(job_id, "getState") == state)
-
-    await wait_until_async(probe, f"job {job_id} {state}", timeout_seconds=20)
-
-
 async def blocked(worker: Handle, ours: EngineQueue) -> None:
     """Wait until the worker waits for a wake-up: it has run our first job and its token is used up."""
     first = await ours.add("echo")
-    await runs_of(worker, 1)
+    await worker.runs_until(1)
 
     async def probe() -> bool:
         state = await ours.inspector.state(first)
@@ -55,10 +38,10 @@ async def test_a_blocked_worker_wakes_at_once(peer: Peer, ours: EngineQueue) -> 
     await blocked(worker, ours)
     added_ms = clock.now_ms()
     job_id = await ours.add("echo", {"pageId": "p-1"})
-    run = (await runs_of(worker, 2))[1]
+    run = (await worker.runs_until(2))[1]
     assert run["id"] == job_id
     assert run["atMs"] - added_ms < 2000
-    await state_of(peer, job_id, "completed")
+    await peer.until_state(job_id, "completed")
     assert (await ours.inspector.job(job_id)).return_value == {"pageId": "p-1"}  # type: ignore[union-attr]
 
 
@@ -69,7 +52,7 @@ async def test_a_delayed_job_starts_when_it_is_due(peer: Peer, ours: EngineQueue
     start_ms = clock.now_ms()
     later = await ours.add("echo", delay=900, timestamp=start_ms)
     sooner = await ours.add("echo", delay=400, timestamp=start_ms)
-    runs = (await runs_of(worker, 3))[1:]
+    runs = (await worker.runs_until(3))[1:]
     assert [run["id"] for run in runs] == [sooner, later]
     for run, due_ms in zip(runs, (start_ms + 400, start_ms + 900), strict=True):
         assert due_ms <= run["atMs"] < due_ms + 2000
@@ -89,7 +72,7 @@ async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: Engine
     ]
     for job_id, options in adds:
         await ours.add("echo", jobId=job_id, **options)
-    runs = await runs_of(await peer.worker(), len(adds))
+    runs = await (await peer.worker()).runs_until(len(adds))
     order = ["pushed-in", "first", "second", "due", "high", "due-important", "low-1", "low-2"]
     assert [run["id"] for run in runs] == order
 
@@ -102,7 +85,7 @@ async def test_data_and_results_round_trip(peer: Peer, ours: EngineQueue, value:
     """Checklist 13, 17: our data in their job, and their result in ours."""
     job_id = await ours.add("echo", value)
     await peer.worker()
-    await state_of(peer, job_id, "completed")
+    await peer.until_state(job_id, "completed")
     theirs = await peer.queue.job(job_id)
     assert (theirs["data"], theirs["returnvalue"]) == (value, value)
     job = await ours.inspector.job(job_id)
@@ -114,7 +97,7 @@ async def test_what_a_worker_tells_on_the_way(peer: Peer, ours: EngineQueue) -> 
     data = {"progress": {"done": 3}, "rows": ["one", "two", "three"], "value": None}
     job_id = await ours.add("report", data, keepLogs=2)
     await peer.worker(name="node-1")
-    await state_of(peer, job_id, "completed")
+    await peer.until_state(job_id, "completed")
     job = await ours.inspector.job(job_id)
     assert job is not None
     assert (job.progress, job.return_value, job.processed_by) == ({"done": 3}, None, "node-1")
@@ -126,7 +109,7 @@ async def test_a_thousand_at_once_each_run_once(peer: Peer, ours: EngineQueue) -
     options = JobOptions.from_bullmq({})
     ids = await ours.producer.add([NewJob.create("echo", {"n": number}, options) for number in range(1000)])
     worker = await peer.worker(concurrency=50)
-    runs = await runs_of(worker, 1000)
+    runs = await worker.runs_until(1000)
     assert sorted(run["id"] for run in runs) == sorted(ids)
     counts = await ours.inspector.counts()
     assert sum(counts.values()) == 1000
@@ -137,7 +120,7 @@ async def test_retention_that_we_ask_for(peer: Peer, ours: EngineQueue) -> None:
     for number in range(4):
         await ours.add("echo", jobId=f"keep-{number}", removeOnComplete={"count": 2})
     await ours.add("fail", {"message": "no"}, jobId="bad", removeOnFail=True)
-    await runs_of(await peer.worker(), 5)
+    await (await peer.worker()).runs_until(5)
 
     async def probe() -> bool:
         return ours.places() == {"completed": ["keep-2", "keep-3"]}

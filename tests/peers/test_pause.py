@@ -7,16 +7,8 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue, open_queue
-from support.node_peer import Handle, Peer
+from support.node_peer import Peer
 from support.waiting import wait_until_async
-
-
-async def runs_of(worker: Handle, count: int) -> list[dict[str, Any]]:
-    async def probe() -> list[dict[str, Any]]:
-        runs = await worker.runs()
-        return runs if len(runs) >= count else []
-
-    return await wait_until_async(probe, f"{count} runs by a BullMQ worker", timeout_seconds=20)
 
 
 def server_now_ms(ours: EngineQueue) -> int:
@@ -51,7 +43,7 @@ async def test_we_pause_and_they_stop(peer: Peer, ours: EngineQueue) -> None:
     listener = await peer.listener()
     worker = await peer.worker(drainDelay=1)
     await ours.add("echo", jobId="before")
-    await runs_of(worker, 1)
+    await worker.runs_until(1)
     assert await ours.producer.pause()
     assert await peer.queue.call("isPaused")
     await peer.queue.add("echo", {}, jobId="theirs")
@@ -61,7 +53,7 @@ async def test_we_pause_and_they_stop(peer: Peer, ours: EngineQueue) -> None:
     # The worker looks again on its own while the queue is paused.
     resumed_ms = server_now_ms(ours)
     assert await ours.producer.resume()
-    runs = await runs_of(worker, 3)
+    runs = await worker.runs_until(3)
     assert [run["id"] for run in runs] == ["before", "theirs", "ours"]
     assert all(run["atMs"] >= resumed_ms for run in runs[1:])
 
@@ -82,7 +74,7 @@ async def test_what_falls_due_while_paused_waits(peer: Peer, ours: EngineQueue) 
     assert await peer.queue.job("due-important", "getState") == "prioritized"
     assert (await peer.queue.job("due"))["delay"] == 0
     await ours.producer.resume()
-    runs = await runs_of(await peer.worker(), 2)
+    runs = await (await peer.worker()).runs_until(2)
     assert [run["id"] for run in runs] == ["due", "due-important"]
 
 
@@ -101,7 +93,7 @@ async def test_a_resume_of_ours_loses_nothing_whoever_added_where(
         assert (await ours.inspector.counts())["waiting"] == 4
         await ours.producer.resume()
         assert "paused" not in ours.places()
-        runs = await runs_of(await peer.worker(), 4)
+        runs = await (await peer.worker()).runs_until(4)
         assert {run["id"] for run in runs} == {"first", "second", "third", "fourth"}
 
 
@@ -113,7 +105,7 @@ async def test_a_second_pause_of_ours_loses_nothing(peer: Peer, redis_url: str, 
         ours.raw.lpush(ours.keys.wait, *(await _stored(ours, "left-in-wait")))
         await ours.producer.pause()
         await ours.producer.pause()
-        assert sorted(sum(ours.places().values(), [])) == ["left-in-wait", "theirs"]
+        assert sorted(job_id for ids in ours.places().values() for job_id in ids) == ["left-in-wait", "theirs"]
         await ours.producer.resume()
         assert {job.id for job in await ours.take(5)} == {"left-in-wait", "theirs"}
 
@@ -128,7 +120,7 @@ async def test_a_pause_lets_running_jobs_finish(peer: Peer, ours: EngineQueue) -
     listener = await peer.listener()
     job_id = await ours.add("gate", {"gate": "pause"})
     worker = await peer.worker()
-    await runs_of(worker, 1)
+    await worker.runs_until(1)
     await ours.producer.pause()
     await peer.release("pause")
     assert await peer.finished(listener, job_id) == "passed"

@@ -3,28 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
 from support.engine import EngineQueue
 from support.node_peer import Peer, PeerError
-from support.waiting import wait_until_async
 from toril import errors
 from toril.engine.active import Finish, TakenJob
 from toril.worker import outcomes
 
 BACKOFF = {"type": "exponential", "delay": 60_000}
 """Long enough that only `promote` brings a job back."""
-
-
-async def until_state(peer: Peer, job_id: str, state: str) -> dict[str, Any]:
-    async def probe() -> bool:
-        return bool(await peer.queue.job(job_id, "getState") == state)
-
-    await wait_until_async(probe, f"job {job_id} {state}", timeout_seconds=20)
-    job: dict[str, Any] = await peer.queue.job(job_id)
-    return job
 
 
 def fail(job: TakenJob, problem: Exception) -> Finish:
@@ -37,7 +26,7 @@ async def test_failed_by_them_then_by_us_then_completed_by_them(peer: Peer, ours
     """Checklist 29, 30, 32, 53."""
     job_id = await peer.queue.add("failTimes", {"times": 2, "message": "theirs"}, attempts=3, backoff=BACKOFF)
     worker = await peer.worker()
-    first = await until_state(peer, job_id, "delayed")
+    first = await peer.until_state(job_id, "delayed")
     await worker.close()
     assert (first["attemptsMade"], first["failedReason"], first["delay"]) == (1, "theirs 1", 60_000)
     await peer.queue.job(job_id, "promote")
@@ -45,14 +34,14 @@ async def test_failed_by_them_then_by_us_then_completed_by_them(peer: Peer, ours
     job = await ours.take_one()
     assert (job.attempts_made, job.attempts_started, len(job.stacktrace)) == (1, 2, 1)
     await ours.finish(fail(job, ValueError("ours")))
-    second = await until_state(peer, job_id, "delayed")
+    second = await peer.until_state(job_id, "delayed")
     assert (second["attemptsMade"], second["failedReason"], second["delay"]) == (2, "ours", 120_000)
     assert "theirs 1" in second["stacktrace"][0]
     assert "ValueError: ours" in second["stacktrace"][1]
     await peer.queue.job(job_id, "promote")
 
     await peer.worker()
-    last = await until_state(peer, job_id, "completed")
+    last = await peer.until_state(job_id, "completed")
     assert (last["attemptsMade"], last["returnvalue"], len(last["stacktrace"])) == (3, "recovered", 2)
     # A failure's text stays, as a completion does not touch it.
     assert last["failedReason"] == "ours"
@@ -63,7 +52,7 @@ async def test_failed_by_us_then_for_good_by_them(peer: Peer, ours: EngineQueue)
     await ours.finish(fail(await ours.take_one(), ValueError("ours")))
     await peer.queue.job(job_id, "promote")
     await peer.worker()
-    end = await until_state(peer, job_id, "failed")
+    end = await peer.until_state(job_id, "failed")
     assert (end["attemptsMade"], end["failedReason"], len(end["stacktrace"])) == (2, "theirs", 2)
     job = await ours.inspector.job(job_id)
     assert job is not None
@@ -80,7 +69,7 @@ async def test_the_limit_of_stack_traces_holds_across_fleets(peer: Peer, ours: E
     await ours.finish(fail(await ours.take_one(), ValueError("ours")))
     assert len((await peer.queue.job(job_id))["stacktrace"]) == 1
     await peer.worker()
-    end = await until_state(peer, job_id, "failed")
+    end = await peer.until_state(job_id, "failed")
     assert len(end["stacktrace"]) == 1
     assert "theirs" in end["stacktrace"][0]
 
@@ -90,8 +79,8 @@ async def test_without_backoff_a_retry_joins_the_end_of_the_line(peer: Peer, our
     for job_id in ("again", "other"):
         await ours.add("failTimes", {"times": 1, "message": "x"}, jobId=job_id, attempts=2)
     worker = await peer.worker()
-    await until_state(peer, "again", "completed")
-    await until_state(peer, "other", "completed")
+    await peer.until_state("again", "completed")
+    await peer.until_state("other", "completed")
     await worker.close()
     theirs = [(run["id"], run["attemptsMade"]) for run in await worker.runs()]
 
@@ -115,7 +104,7 @@ async def test_a_bare_number_as_backoff_is_honoured(peer: Peer, ours: EngineQueu
     stored = json.loads(ours.hash(job_id)["opts"])
     ours.raw.hset(ours.keys.job(job_id), "opts", json.dumps({**stored, "backoff": 700}))
     await ours.finish(fail(await ours.take_one(), ValueError("x")))
-    assert (await until_state(peer, job_id, "delayed"))["delay"] == 700
+    assert (await peer.until_state(job_id, "delayed"))["delay"] == 700
 
 
 @pytest.mark.requirement("Z-29")
@@ -135,7 +124,7 @@ async def test_unrecoverable_with_us(peer: Peer, ours: EngineQueue) -> None:
 async def test_unrecoverable_with_them(peer: Peer, ours: EngineQueue) -> None:
     job_id = await ours.add("unrecoverable", {"message": "bad data"}, attempts=3, backoff=BACKOFF)
     await peer.worker()
-    await until_state(peer, job_id, "failed")
+    await peer.until_state(job_id, "failed")
     job = await ours.inspector.job(job_id)
     assert job is not None
     assert (job.attempts_made, job.failed_reason) == (1, "bad data")
@@ -150,5 +139,5 @@ async def test_they_retry_what_we_ended(peer: Peer, ours: EngineQueue, outcome: 
     await peer.queue.job(job_id, "retry", outcome)
     assert await ours.inspector.state(job_id) == "waiting"
     await peer.worker()
-    end = await until_state(peer, job_id, "completed")
+    end = await peer.until_state(job_id, "completed")
     assert (end["attemptsMade"], end["returnvalue"]) == (2, {"n": 1})

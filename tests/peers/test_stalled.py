@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue
-from support.node_peer import Handle, Peer
+from support.node_peer import Peer
 from support.waiting import wait_until_async
 from toril.engine.active import Finish
 from toril.engine.maintenance import stalled
@@ -24,25 +24,11 @@ async def recover(ours: EngineQueue, *, max_stalled_count: int = 1) -> list[str]
     return await wait_until_async(check, "a check that finds a stalled job", timeout_seconds=20)
 
 
-async def started(worker: Handle, count: int = 1) -> list[dict[str, Any]]:
-    async def probe() -> list[dict[str, Any]]:
-        runs = await worker.runs()
-        return runs if len(runs) >= count else []
-
-    return await wait_until_async(probe, "a BullMQ worker to start a job", timeout_seconds=20)
-
-
-async def state_of(ours: EngineQueue, job_id: str, state: str) -> None:
-    async def probe() -> bool:
-        return await ours.inspector.state(job_id) == state
-
-    await wait_until_async(probe, f"job {job_id} {state}", timeout_seconds=20)
-
-
 async def test_they_are_killed_and_we_go_on(mortal_peer: Peer, ours: EngineQueue) -> None:
     """Checklist 39."""
     job_id = await mortal_peer.queue.add("gate", {"gate": "never"})
-    await started(await mortal_peer.worker(lockDuration=600, stalledInterval=100, name="node-1"))
+    worker = await mortal_peer.worker(lockDuration=600, stalledInterval=100, name="node-1")
+    await worker.runs_until(1)
     mortal_peer.node.kill()
     assert await recover(ours) == [job_id]
     job = await ours.take_one()
@@ -76,7 +62,7 @@ async def test_our_verdict_on_a_job_that_stalls_too_often_is_carried_out_by_them
     assert await recover(ours, max_stalled_count=0) == [job_id]
     assert ours.hash(job_id)["defa"] == TOO_OFTEN
     worker = await peer.worker()
-    await state_of(ours, job_id, "failed")
+    await peer.until_state(job_id, "failed")
     assert await worker.runs() == []
     assert (await peer.queue.job(job_id))["failedReason"] == TOO_OFTEN
     assert "defa" not in ours.hash(job_id)
@@ -89,7 +75,7 @@ async def test_their_verdict_on_a_job_that_stalls_too_often_reaches_us(peer: Pee
     await ours.worker("pod-1", lock_ms=20).take(1, "pod-1:1")
     worker = await peer.worker(autorun=False, stalledInterval=50, maxStalledCount=0)
     await worker.call("startStalledCheckTimer")
-    await state_of(ours, job_id, "waiting")
+    await peer.until_state(job_id, "waiting")
     job = await ours.take_one()
     assert job.deferred_failure == TOO_OFTEN
     await ours.finish(Finish.failed(job, job.deferred_failure, "[]", attempts=5))

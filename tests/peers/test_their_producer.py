@@ -9,21 +9,11 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue
-from support.node_peer import Handle, Peer, PeerError
+from support.node_peer import Peer, PeerError
 from support.waiting import wait_until_async
 from toril import clock
 from toril.engine.active import Finish
 from toril.jobs.retention import KEEP_NONE
-
-
-async def events_until(listener: Handle, last: str) -> list[dict[str, Any]]:
-    """Wait until the QueueEvents has told `last`; answer all it has told."""
-
-    async def probe() -> list[dict[str, Any]]:
-        events = await listener.events()
-        return events if any(event["event"] == last for event in events) else []
-
-    return await wait_until_async(probe, f"QueueEvents to tell {last}")
 
 
 @pytest.mark.requirement("Z-21", "Z-24", "Z-25")
@@ -43,7 +33,7 @@ async def test_one_job_from_add_to_result(peer: Peer, ours: EngineQueue) -> None
     end = await peer.queue.job(job_id)
     assert (end["returnvalue"], end["attemptsMade"]) == ({"saved": True}, 1)
     assert end["finishedOn"] >= end["processedOn"] >= end["timestamp"]
-    assert await events_until(listener, "drained") == [
+    assert await listener.events_until("drained") == [
         {"event": "added", "jobId": job_id, "name": "page-save"},
         {"event": "waiting", "jobId": job_id},
         {"event": "active", "jobId": job_id, "prev": "waiting"},
@@ -67,7 +57,7 @@ async def test_a_failure_rejects_with_the_exact_message(peer: Peer, ours: Engine
     assert str(caught.value) == reason
     end = await peer.queue.job(job_id)
     assert (end["failedReason"], end["stacktrace"]) == (reason, trace)
-    told = await events_until(listener, "retries-exhausted")
+    told = await listener.events_until("retries-exhausted")
     assert [event["event"] for event in told][2:5] == ["active", "failed", "retries-exhausted"]
     assert told[3]["failedReason"] == reason
 
@@ -99,7 +89,7 @@ async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: Engin
         assert await asyncio.wrap_future(waiting) == [1]
     else:
         await ours.finish(Finish.failed(job, "gone", "[]", KEEP_NONE))
-        with pytest.raises(PeerError, match="^gone$"):
+        with pytest.raises(PeerError, match=r"^gone$"):
             await asyncio.wrap_future(waiting)
     assert ours.places() == {}
     assert not ours.raw.exists(ours.keys.job(job.id))
@@ -160,7 +150,7 @@ async def test_progress_logs_and_data_as_they_read_them(peer: Peer, ours: Engine
     assert await peer.queue.call("getJobLogs", job_id) == {"logs": ["row 1", "row 2"], "count": 2}
     await ours.active.update_data(job_id, '{"new":[1]}')
     assert (await peer.queue.job(job_id))["data"] == {"new": [1]}
-    told = await events_until(listener, "progress")
+    told = await listener.events_until("progress")
     assert told[3]["data"] == 50
 
 

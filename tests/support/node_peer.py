@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from support.redis_server import die_with_parent
+from support.waiting import wait_until_async
 
 FOLDER = Path(__file__).resolve().parent.parent / "peers"
 PACKAGES = {"5": "bullmq5", "6": "bullmq"}
@@ -129,6 +130,24 @@ class Handle:
         runs: list[dict[str, Any]] = await self.node.request("runs", handle=self.number)
         return runs
 
+    async def runs_until(self, count: int) -> list[dict[str, Any]]:
+        """Wait until a Worker has started so many jobs; answer `runs`."""
+
+        async def probe() -> list[dict[str, Any]]:
+            runs = await self.runs()
+            return runs if len(runs) >= count else []
+
+        return await wait_until_async(probe, f"{count} runs by a BullMQ worker", timeout_seconds=20)
+
+    async def events_until(self, last: str) -> list[dict[str, Any]]:
+        """Wait until `last` was told; answer `events`."""
+
+        async def probe() -> list[dict[str, Any]]:
+            events = await self.events()
+            return events if any(event["event"] == last for event in events) else []
+
+        return await wait_until_async(probe, f"BullMQ to tell {last}", timeout_seconds=20)
+
     async def close(self, *, force: bool = False) -> None:
         await self.node.request("close", handle=self.number, force=force)
 
@@ -159,6 +178,16 @@ class Peer:
     async def release(self, name: str) -> None:
         """Let jobs named `gate` with this gate go on."""
         await self.node.request("release", name=name)
+
+    async def until_state(self, job_id: str, state: str) -> dict[str, Any]:
+        """Wait until `Job.getState` says so; answer the job's `toJSON`."""
+
+        async def probe() -> bool:
+            return bool(await self.queue.job(job_id, "getState") == state)
+
+        await wait_until_async(probe, f"job {job_id} {state}", timeout_seconds=20)
+        job: dict[str, Any] = await self.queue.job(job_id)
+        return job
 
     async def finished(self, events: Handle, job_id: str) -> Any:
         """`Job.waitUntilFinished`. Raises PeerError as it rejects."""
