@@ -55,6 +55,22 @@ class ActiveJobs:
         found = await self.connection.run(scripts.adopt_jobs(self.keys, token_prefix))
         return [job for job in found if job.id not in known]
 
+    async def wake(self, score: float) -> None:
+        """Put a token into the marker: pass a wake-up on that came to the wrong worker.
+
+        Args:
+            score: as it was found: 0 = look now, else when to look, Unix milliseconds.
+
+        Redis: ZADD on `marker`.
+        """
+        member = "1" if score > 0 else "0"
+        await self.connection.command("ZADD", self.keys.marker, "LT", repr(score) if score > 0 else 0, member)
+
+    async def server_time_ms(self) -> int:
+        """The server's clock, Unix milliseconds."""
+        seconds, microseconds = await self.connection.command("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def progress(self, job_id: str, progress_json: str) -> None:
         """Store a job's progress. Raises JobNotFoundError when it is gone."""
         self._expect(job_id, await self.connection.run(scripts.update_progress(self.keys, job_id, progress_json)))
