@@ -35,6 +35,8 @@ class Rules:
     stack_trace_limit: int | None = None
     keep_completed: KeepPolicy = KEEP_ALL
     keep_failed: KeepPolicy = KEEP_ALL
+    delay_ms: int = 0
+    """How long the job was to wait from the start; waiting for that is not the queue's fault."""
 
 
 class RuleBook:
@@ -77,6 +79,7 @@ class RuleBook:
                 lambda: retention.choose(opts.get("removeOnFail"), self._keep_failed, "removeOnFail"),
                 self._keep_failed or KEEP_ALL,
             ),
+            delay_ms=_whole(opts.get("delay")) or 0,
         )
 
 

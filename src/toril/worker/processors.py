@@ -31,15 +31,13 @@ class How(Enum):
 class Processor:
     """One function, and how to call it with a job."""
 
-    __slots__ = ("_parameters", "function", "how", "usually_waits")
+    __slots__ = ("_parameters", "function", "how")
 
     def __init__(self, function: Callable[..., Any], how: How, parameters: Parameters | None) -> None:
         """Args: parameters: None = the function gets the `Job` itself."""
         self.function = function
         self.how = how
         self._parameters = parameters
-        self.usually_waits = how is How.THREAD
-        """Whether its last run gave way to others; then the next one gets a task of its own at once."""
 
     def call(self, run: JobRun) -> Any:
         """Call the function with the job's data; returns a coroutine when it is `async`.
@@ -133,6 +131,22 @@ def load_python(module: str, queue_name: str) -> Processors:
         names = ", ".join(sorted({repr(queue.name) for queue in known_queues})) or "none"
         raise errors.ProcessorLoadError(f"module {module!r} has no queue {queue_name!r}; it has {names}")
     return Processors.of_queues(queue_name, queues)
+
+
+def only_queue_of(module: str) -> str:
+    """Import a module and return the name of the one queue that it has tasks for.
+
+    Raises:
+        ProcessorLoadError: it cannot be imported, or has no queue.
+        SettingsError: it has several; one must be named.
+    """
+    import_module(module)
+    names = sorted({queue.name for queue in known_queues if queue.tasks or queue.default_processor})
+    if not names:
+        raise errors.ProcessorLoadError(f"module {module!r} has no queue with tasks")
+    if len(names) > 1:
+        raise errors.SettingsError(f"module {module!r} has queues {', '.join(names)}: choose one with --queue")
+    return names[0]
 
 
 def import_module(module: str) -> None:

@@ -1,0 +1,394 @@
+"""The main loop of a worker: one call to Redis at a time ends what is done and takes what fits; an idle worker blocks.
+
+Jobs that end while a call is under way ride on the next one, so that a busy worker's calls carry many jobs, and none
+waits for a timer. After any failure the loop first makes sure of what it has (`_recover`), then goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from toril import clock, errors
+from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob
+from toril.engine.connection import BlockingConnection
+from toril.worker import outcomes
+from toril.worker.executor import Executor, Run
+from toril.worker.heartbeat import Heartbeat
+from toril.worker.server_clock import ServerClock
+
+MAX_BATCH = 250
+"""Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
+MAX_BLOCK_SECONDS = 10.0
+"""Longest wait for a wake-up, as BullMQ's."""
+TICK_SECONDS = 5.0
+"""The loop goes round at least so often, to show that it can."""
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 1.0
+"""Pauses between attempts to reach Redis double from the first to the longest: its return is noticed in a second."""
+
+PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
+"""Codes of refused finishes that mean something here; see `finish_and_take`."""
+
+
+class Journal(Protocol):
+    """Who is told what happened."""
+
+    def finished(self, runs: Sequence[Run], /) -> None: ...
+    def lost(self, run: Run, why: str, /) -> None: ...
+    def redis_failed(self, problem: errors.RedisError, /) -> None: ...
+    def redis_works(self) -> None: ...
+
+
+class Fetcher:
+    """Takes jobs, hands them to the executor, and records how they end."""
+
+    def __init__(
+        self,
+        active: ActiveJobs,
+        blocking: BlockingConnection,
+        executor: Executor,
+        journal: Journal,
+        heartbeat: Heartbeat,
+        *,
+        concurrency: int,
+        idle_poll_seconds: float,
+        max_rate_limit_wait_ms: int,
+        wake: asyncio.Event,
+    ) -> None:
+        """Args: wake: set by the executor when a job has ended, and by everything here that the loop is to look at."""
+        self.is_draining = False
+        """Nothing is taken any more; the loop ends when all jobs have."""
+        self._active = active
+        self._blocking = blocking
+        self._executor = executor
+        self._journal = journal
+        self._heartbeat = heartbeat
+        self._concurrency = concurrency
+        self._idle_poll_seconds = idle_poll_seconds
+        self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
+        self._wake = wake
+        self._loop = asyncio.get_running_loop()
+        self._clock = ServerClock()
+        self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
+        self._takes = 0
+        self._pending: list[Run] = []
+        self._look_now = True
+        self._limited_until = 0.0
+        self._next_due_ms: float = 0
+        self._waiting: asyncio.Task[float | None] | None = None
+        self._wait_failed = False
+        self._spare_token: float | None = None
+        self._needs_recovery = True
+        self._reached = 0.0
+        self._take_is_unsure = False
+        self._singly = False
+        self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._gave_up = False
+
+    # ---- from outside
+
+    def stop(self) -> None:
+        """Take nothing from now on; `run` returns when the running jobs have ended. May be called again."""
+        self.is_draining = True
+        self._wake.set()
+
+    def give_back(self, runs: Sequence[Run]) -> None:
+        """Put jobs back into the queue, their attempt not charged."""
+        for run in runs:
+            run.finish = Finish.requeue(run.record)
+        self._pending += runs
+        self._wake.set()
+
+    def give_up(self) -> None:
+        """End `run` also if Redis does not answer."""
+        self._gave_up = True
+        self._wake.set()
+
+    @property
+    def unrecorded(self) -> int:
+        """How many jobs have ended without Redis knowing it."""
+        return len(self._pending)
+
+    @property
+    def held(self) -> list[Run]:
+        """The runs whose locks are to be kept: running, or ended and not recorded yet."""
+        return [run for run in (*self._executor.running, *self._pending) if not run.is_cancelled]
+
+    @property
+    def reachable_seconds(self) -> float:
+        """How long Redis has been answering without a break; 0 = it does not."""
+        return 0.0 if self._needs_recovery else self._loop.time() - self._reached
+
+    def is_running(self, run: Run) -> bool:
+        """Whether the job's function still runs."""
+        return run in self._executor.running
+
+    async def run(self) -> None:
+        """Work until drained."""
+        ticker = asyncio.create_task(self._tick_loop(), name="toril tick")
+        try:
+            while not self._gave_up:
+                self._heartbeat.beat()
+                self._wake.clear()
+                self._pending += self._executor.take_ended()
+                if self._needs_recovery:
+                    await self._recover()
+                    continue
+                if self.is_draining:
+                    await self._stop_waiting()
+                if self._spare_token is not None:
+                    await self._use_token(self._spare_token)
+                count = self._count_to_take()
+                if self._pending or count:
+                    await self._finish_and_take(count)
+                elif self.is_draining and not self._executor.running:
+                    break
+                else:
+                    await self._wait()
+        finally:
+            ticker.cancel()
+            await self._stop_waiting()
+
+    async def _tick_loop(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._wake.set()
+
+    # ---- one call
+
+    @property
+    def _free(self) -> int:
+        return max(0, self._concurrency - len(self._executor.running))
+
+    @property
+    def _is_limited(self) -> bool:
+        return self._limited_until > self._loop.time()
+
+    def _count_to_take(self) -> int:
+        if self.is_draining or self._is_limited or not (self._look_now or self._pending):
+            return 0
+        return min(self._free, MAX_BATCH)
+
+    def _new_token(self) -> str:
+        self._takes += 1
+        return f"{self._token_prefix}{self._takes}"
+
+    async def _finish_and_take(self, count: int) -> None:
+        batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
+        reply = await self._call(batch, count)
+        if reply is None:
+            return
+        self._settle(batch, reply.codes)
+        if count:
+            self._note_taken(reply.taken, count)
+
+    async def _call(self, batch: list[Run], count: int) -> FinishReply | None:
+        """Make the call; None when it failed, with the batch pending again."""
+        try:
+            finishes = [run.outcome for run in batch]
+            return await self._active.finish_and_take(finishes, count, self._new_token())
+        except errors.RedisError as problem:
+            # Whatever the error says: it may come from the middle of the script.
+            for run in batch:
+                run.is_unsure = True
+            self._take_is_unsure = self._take_is_unsure or count > 0
+            self._pending = batch + self._pending
+            self._failed(problem)
+            return None
+
+    def _settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
+        """Tell what became of the finishes; what was refused and can be mended is pending again."""
+        if min(codes, default=0) >= 0:
+            if batch:
+                self._journal.finished(batch)
+            return
+        finished = []
+        for run, code in zip(batch, codes, strict=True):
+            finish = run.outcome
+            if code >= 0 or (run.is_unsure and _was_carried_out(finish, code)):
+                finished.append(run)
+            elif code in (PENDING_CHILDREN, FAILED_CHILDREN) and finish.kind == "completed":
+                run.finish = self._refused_by_children(run, code)
+                self._pending.append(run)
+            elif code == NO_LOCK and not run.is_retaken and not run.is_unsure:
+                run.is_retaken = True
+                self._pending.append(run)
+                self._needs_recovery = True
+            else:
+                self._journal.lost(run, _WHY_LOST.get(code, f"code {code}"))
+        if finished:
+            self._journal.finished(finished)
+
+    def _refused_by_children(self, run: Run, code: int) -> Finish:
+        problem = errors.UnrecoverableError(
+            "completed while its child jobs have not ended" if code == PENDING_CHILDREN else "child jobs have failed"
+        )
+        run.error = problem
+        return outcomes.failed(run.record, problem, run.rules, float)
+
+    def _note_taken(self, taken: Taken, count: int) -> None:
+        self._start(taken.jobs)
+        self._look_now = len(taken.jobs) >= count
+        self._next_due_ms = taken.next_due_ms
+        if taken.rate_limit_ms > 0:
+            seconds = min(taken.rate_limit_ms, self._max_rate_limit_wait_ms) / 1000
+            self._limited_until = self._loop.time() + seconds
+            self._look_now = True
+            self._loop.call_later(seconds + 0.001, self._wake.set)
+
+    def _start(self, jobs: Sequence[TakenJob]) -> None:
+        if self.is_draining:
+            # Taken by a call that was under way when we were told to stop.
+            self.give_back([self._executor.prepare(job) for job in jobs])
+        else:
+            self._executor.start(jobs)
+
+    # ---- waiting
+
+    async def _wait(self) -> None:
+        """Wait until there is something to look at; with a free slot also for Redis's wake-up."""
+        if self._waiting is None and self._free and not self._is_limited and not self.is_draining:
+            task = asyncio.create_task(
+                self._blocking.wait_marker(self._active.keys.marker, self._block_seconds()), name="toril wait"
+            )
+            task.add_done_callback(self._waited)
+            self._waiting = task
+        await self._wake.wait()
+
+    def _block_seconds(self) -> float:
+        if not self._next_due_ms:
+            return min(self._idle_poll_seconds, MAX_BLOCK_SECONDS)
+        seconds = math.ceil(self._next_due_ms - self._clock.now_ms()) / 1000
+        return min(max(seconds, 0.001), MAX_BLOCK_SECONDS)
+
+    def _waited(self, task: asyncio.Task[float | None]) -> None:
+        self._waiting = None
+        self._wake.set()
+        if task.cancelled():
+            return
+        problem = task.exception()
+        if problem is None:
+            self._wait_failed = False
+            score = task.result()
+            if score is None:
+                self._look_now = True
+            else:
+                self._spare_token = score
+        elif isinstance(problem, errors.RedisError):
+            self._wait_failed = True
+            self._failed(problem)
+        else:
+            raise problem
+
+    async def _use_token(self, score: float) -> None:
+        """Act on a wake-up, or pass it on: it was meant for somebody with a free slot."""
+        self._spare_token = None
+        if self.is_draining or not self._free:
+            try:
+                await self._active.wake(score)
+            except errors.RedisError as problem:
+                self._failed(problem)
+        elif score <= self._clock.now_ms():
+            self._look_now = True
+        else:
+            self._next_due_ms = min(self._next_due_ms or score, score)
+
+    async def _stop_waiting(self) -> None:
+        """End the wait for a wake-up. One that was handed out in this moment is passed on."""
+        task = self._waiting
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        self._spare_token = 0
+
+    # ---- failures
+
+    def _failed(self, problem: errors.RedisError) -> None:
+        self._needs_recovery = True
+        self._singly = self._singly or not _is_outage(problem)
+        self._journal.redis_failed(problem)
+
+    async def _recover(self) -> None:
+        """Make sure of what we hold, after a failure and at the start; one try, then a pause if it did not work.
+
+        Locks that ran out are taken back, ends are recorded (again), and jobs that a call took whose reply was lost are
+        found: in this order, so that nothing is run twice.
+        """
+        if self._wait_failed:
+            await self._pause()
+        try:
+            await self._sample_clock()
+            lost = await self._active.extend_locks([run.record for run in self.held])
+            self.lose({run for run in self._executor.running if run.record.id in lost})
+            while self._pending:
+                await self._record_some()
+            if self._take_is_unsure:
+                known = [run.record.id for run in self.held]
+                self._start(await self._active.adopt(self._token_prefix, known))
+                self._take_is_unsure = False
+        except errors.RedisError as problem:
+            self._failed(problem)
+            await self._pause()
+            return
+        if not self._wait_failed:
+            self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._needs_recovery = False
+        self._reached = self._loop.time()
+        self._singly = False
+        self._look_now = True
+        self._journal.redis_works()
+
+    async def _record_some(self) -> None:
+        """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""
+        size = 1 if self._singly else MAX_BATCH
+        batch, self._pending = self._pending[:size], self._pending[size:]
+        try:
+            reply = await self._active.finish_and_take([run.outcome for run in batch], 0, self._new_token())
+        except errors.RedisError as problem:
+            if self._singly and not _is_outage(problem):
+                # Redis cannot carry out this one and never will; the others are not to wait for it.
+                self._journal.lost(batch[0], str(problem))
+                return
+            for run in batch:
+                run.is_unsure = True
+            self._pending = batch + self._pending
+            raise
+        self._settle(batch, reply.codes)
+
+    def lose(self, runs: set[Run]) -> None:
+        """These jobs are somebody else's now: stop them, drop their results."""
+        for run in runs:
+            self._journal.lost(run, "its lock was lost")
+        self._executor.cancel(runs)
+
+    async def _sample_clock(self) -> None:
+        asked_ms = clock.monotonic_ms()
+        server_ms = await self._active.server_time_ms()
+        self._clock.note(server_ms, asked_ms, clock.monotonic_ms())
+
+    async def _pause(self) -> None:
+        seconds, self._pause_seconds = self._pause_seconds, min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
+        await asyncio.sleep(seconds)
+
+
+_WHY_LOST = {
+    GONE: "the job was removed",
+    NO_LOCK: "its lock ran out and the job was given to others",
+    -3: "it is not active any more",
+    -6: "another worker holds it",
+}
+
+
+def _is_outage(problem: errors.RedisError) -> bool:
+    """Whether Redis could not be reached or cannot serve; otherwise it answered that this call makes no sense to it."""
+    return isinstance(problem, errors.RedisUnavailableError | errors.UnknownOutcomeError)
+
+
+def _was_carried_out(finish: Finish, code: int) -> bool:
+    """Whether this refusal of a repeated finish means that the first one was carried out."""
+    return code == GONE or (code == NO_LOCK and finish.kind == "requeue")

@@ -1,0 +1,106 @@
+"""The worker as a process: signals, logging, event loop, exit codes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any
+
+from toril import errors
+from toril.worker import logs, processors
+from toril.worker.settings import WorkerSettings
+from toril.worker.worker import Worker
+
+DRAINED, BROKE, WRONG_SETTINGS = 0, 1, 2
+
+logger = logging.getLogger("toril.worker")
+
+
+def run_from_environment(environ: Mapping[str, str]) -> int:
+    """Run a worker until a signal ends it; returns the exit code. What went wrong is one line on stderr."""
+    leave_at_once_on_signals()
+    try:
+        return run(WorkerSettings.from_environment(environ))
+    except errors.SettingsError as problem:
+        print(f"toril worker: {problem}", file=sys.stderr)  # noqa: T201 - nothing is configured that could log
+        return WRONG_SETTINGS
+    except errors.ProcessorLoadError as problem:
+        print(f"toril worker: {problem}", file=sys.stderr)  # noqa: T201 - one line for people, whatever the log's form
+        return BROKE
+
+
+def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None] = lambda _: None) -> int:
+    """Load the processors and run a worker until a signal ends it; returns the exit code.
+
+    Args:
+        on_signal: called at each SIGTERM or SIGINT.
+
+    Raises:
+        SettingsError, ProcessorLoadError: nothing was started.
+    """
+    logs.configure(sys.stderr, queue=settings.queue, worker=settings.name)
+    found = processors.load(settings.processor, settings.queue)
+    return finish_process(_new_loop_runner().run(_serve(settings, found, on_signal)))
+
+
+async def _serve(
+    settings: WorkerSettings, found: processors.Processors, on_signal: Callable[[signal.Signals], None]
+) -> tuple[int, bool]:
+    """Returns: exit code, and whether threads are left that nothing can end."""
+    worker = Worker(settings, found)
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        on_signal(number)
+        worker.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop, number)
+    tasks = ", ".join(found.names) or "default only"
+    logger.info("worker %s serves queue %s: %s", settings.name, settings.queue, tasks)
+    try:
+        unrecorded = await worker.run()
+    except OSError as problem:
+        logger.error("TORIL_HTTP_PORT %d cannot be used: %s; 0 = no probes", settings.http_port, problem.strerror)
+        return BROKE, False
+    if unrecorded:
+        logger.error("Redis stayed away: %d jobs have ended without being recorded and will run again", unrecorded)
+        return BROKE, worker.has_live_threads
+    return DRAINED, worker.has_live_threads
+
+
+def finish_process(result: tuple[int, bool]) -> int:
+    """Return the exit code, or leave at once where a job's thread would keep the process alive."""
+    code, has_live_threads = result
+    if has_live_threads:
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    return code
+
+
+def leave_at_once_on_signals() -> None:
+    """Until the worker runs, there is nothing to drain: a signal ends the process, with code 0."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        os._exit(DRAINED)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+
+
+def _new_loop_runner() -> asyncio.Runner:
+    """A runner on uvloop where it is installed: it is faster, and nothing else changes."""
+    factory: Callable[[], Any] | None = None
+    try:
+        import uvloop  # type: ignore[import-not-found,unused-ignore]  # not a dependency
+    except ImportError:
+        pass
+    else:
+        factory = uvloop.new_event_loop
+    return asyncio.Runner(loop_factory=factory)

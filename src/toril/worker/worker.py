@@ -1,0 +1,167 @@
+"""One worker: puts the parts together, starts them, and drains when told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+
+from toril import clock
+from toril.engine.active import ActiveJobs, Taker
+from toril.engine.connection import AsyncConnection, BlockingConnection
+from toril.engine.keys import QueueKeys
+from toril.worker import health
+from toril.worker.executor import Executor
+from toril.worker.fetcher import Fetcher
+from toril.worker.heartbeat import Heartbeat
+from toril.worker.journal import Journal
+from toril.worker.lock_keeper import LockKeeper
+from toril.worker.metrics import Metrics
+from toril.worker.outcomes import RuleBook
+from toril.worker.processors import Processors
+from toril.worker.recoverer import Recoverer
+from toril.worker.settings import WorkerSettings
+
+UNWIND_SECONDS = 1.0
+"""How long cancelled coroutines may clean up before their jobs are given back."""
+DELIVER_SECONDS = 10.0
+"""How long Redis may stay away after a drain's end before the worker leaves with results that are not recorded."""
+
+logger = logging.getLogger("toril.worker")
+
+
+class Worker:
+    """Works on one queue until it is stopped. Make it inside a running event loop.
+
+    ```python
+    worker = Worker(settings, processors)
+    loop.add_signal_handler(signal.SIGTERM, worker.stop)
+    await worker.run()
+    ```
+    """
+
+    def __init__(self, settings: WorkerSettings, processors: Processors) -> None:
+        self.settings = settings
+        self._keys = QueueKeys(settings.queue, settings.prefix)
+        self._connection = AsyncConnection(settings.redis)
+        self._blocking = BlockingConnection(settings.redis, client_name=self._keys.client_name(f":w:{settings.name}"))
+        taker = Taker(worker_name=settings.name, lock_ms=settings.lock_ms, limiter=settings.limiter)
+        self._active = ActiveJobs(self._connection, self._keys, taker)
+        self._wake = asyncio.Event()
+        self._heartbeat = Heartbeat()
+        self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
+        self._journal = Journal(self._metrics, settings.redis.endpoint)
+        self._executor = Executor(
+            processors,
+            RuleBook(settings.keep_completed, settings.keep_failed),
+            self._active,
+            concurrency=settings.concurrency,
+            on_ended=self._wake.set,
+            max_started_attempts=settings.max_started_attempts,
+        )
+        self._fetcher = Fetcher(
+            self._active,
+            self._blocking,
+            self._executor,
+            self._journal,
+            self._heartbeat,
+            concurrency=settings.concurrency,
+            idle_poll_seconds=settings.idle_poll_seconds,
+            max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
+            wake=self._wake,
+        )
+        self._lock_keeper = LockKeeper(self._active, self._fetcher, renew_ms=settings.lock_renew_ms)
+        self._recoverer = Recoverer(
+            self._active,
+            interval_ms=settings.stalled_interval_ms,
+            max_stalled_count=settings.max_stalled_count,
+            reachable_seconds=lambda: self._fetcher.reachable_seconds,
+            on_recovered=self._journal.recovered,
+        )
+        self._probe = health.build_probe(self._heartbeat, self._why_not_ready, self._metrics)
+        self._drain: asyncio.Task[None] | None = None
+        self._stopped_ms = 0
+
+    async def run(self) -> int:
+        """Work until stopped and drained.
+
+        Returns:
+            How many jobs have ended without Redis knowing it, because it stayed away; others will run them again.
+
+        Raises:
+            OSError: the port of the probes is taken, or may not be used.
+        """
+        if self.settings.http_port:
+            await self._probe.start(self.settings.http_port)
+        helpers = [
+            asyncio.create_task(self._lock_keeper.renew_loop(), name="toril locks"),
+            asyncio.create_task(self._recoverer.recover_loop(), name="toril recovery"),
+        ]
+        work = asyncio.create_task(self._fetcher.run(), name="toril main loop")
+        try:
+            # A helper never ends by itself: if one does, it broke, and locks would silently run out.
+            await asyncio.wait([work, *helpers], return_when=asyncio.FIRST_COMPLETED)
+            for task in (work, *helpers):
+                if task.done():
+                    task.result()
+        finally:
+            for task in (work, *helpers, *([self._drain] if self._drain else [])):
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError, Exception):
+                    await task
+            await self._close()
+        return self._fetcher.unrecorded
+
+    def stop(self) -> None:
+        """Take no more jobs; `run` returns when those that run have ended, or are given back. Again: no effect."""
+        if self._drain is not None:
+            return
+        self._stopped_ms = clock.monotonic_ms()
+        running = len(self._executor.running)
+        logger.info("draining: %d running jobs, at most %g s", running, self.settings.drain_seconds)
+        self._fetcher.stop()
+        self._drain = asyncio.get_running_loop().create_task(self._end_drain(), name="toril drain")
+
+    @property
+    def has_live_threads(self) -> bool:
+        """Whether a job's function still runs in a thread, so that the process cannot end by itself."""
+        return self._executor.has_live_threads
+
+    async def _end_drain(self) -> None:
+        """When time is up, give the rest back; and do not wait for Redis for ever."""
+        await asyncio.sleep(self.settings.drain_seconds)
+        runs = await self._executor.abandon(UNWIND_SECONDS)
+        self._journal.given_back(runs)
+        self._fetcher.give_back(runs)
+        await asyncio.sleep(DELIVER_SECONDS)
+        self._fetcher.give_up()
+
+    async def _close(self) -> None:
+        self._executor.close()
+        self._journal.close()
+        await self._probe.close()
+        await self._blocking.close()
+        await self._connection.close()
+        if self._stopped_ms:
+            logger.info("stopped after %.1f s", (clock.monotonic_ms() - self._stopped_ms) / 1000)
+
+    def _why_not_ready(self) -> str:
+        if self._fetcher.is_draining:
+            return "draining"
+        return "" if self._journal.has_reached_redis else "Redis was not reached yet"
+
+    def _slots(self) -> Mapping[str, int]:
+        busy = len(self._executor.running)
+        if self._fetcher.is_draining:
+            return {"busy": 0, "idle": 0, "draining": busy}
+        return {"busy": busy, "idle": max(0, self.settings.concurrency - busy), "draining": 0}
+
+
+def _labels(queue: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Namespace and JobQueue where they are known; else the queue's name stands for them."""
+    namespace, jobqueue = environ.get("TORIL_NAMESPACE"), environ.get("TORIL_JOBQUEUE")
+    if namespace and jobqueue:
+        return {"namespace": namespace, "jobqueue": jobqueue}
+    return {"queue": queue}
