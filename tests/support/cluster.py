@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from support import cluster_images, cluster_node
 from support.cluster_build import ensure_cluster_program, ensure_helm
 from support.cluster_control_plane import ControlPlane, start_control_plane
 from support.cluster_errors import ClusterError
@@ -36,9 +37,7 @@ class Cluster:
         """Its parts, for tests that look at or break them; None for a cluster that we did not start."""
         self.has_node = has_node
         self._program = plane.program if plane else ensure_cluster_program()
-        self._enter: list[str] = []
-        if plane is not None and plane.with_node:
-            self._enter = enter_network(plane.processes)
+        self._enter = enter_network(plane.processes) if plane is not None and plane.with_node else []
 
     @property
     def server(self) -> str:
@@ -82,8 +81,9 @@ class Cluster:
 
         KUBECONFIG is set. The exit code is not looked at.
         """
+        where = self._argv(argv, cwd)
         return subprocess.run(
-            self._argv(argv), env=self._env(env), input=stdin, cwd=cwd, timeout=timeout, capture_output=True, text=True
+            where, env=self._env(env), input=stdin, cwd=cwd, timeout=timeout, capture_output=True, text=True
         )
 
     def popen(
@@ -95,7 +95,9 @@ class Cluster:
         Args:
             options: as for `subprocess.Popen` (`stdout`, `text`, …).
         """
-        return subprocess.Popen(self._argv(argv), env=self._env(env), cwd=cwd, preexec_fn=die_with_parent, **options)
+        return subprocess.Popen(
+            self._argv(argv, cwd), env=self._env(env), cwd=cwd, preexec_fn=die_with_parent, **options
+        )
 
     def namespace_name(self, prefix: str = "test") -> str:
         """A name that nobody uses; nothing is created."""
@@ -121,8 +123,10 @@ class Cluster:
     ) -> None:
         self.stop()
 
-    def _argv(self, argv: Sequence[str | Path]) -> list[str]:
-        return [*self._enter, *(str(part) for part in argv)]
+    def _argv(self, argv: Sequence[str | Path], cwd: Path | None) -> list[str]:
+        # Entering mounts moves to their root: the working directory is set again.
+        enter = [*self._enter, f"--wdns={(cwd or Path()).resolve()}"] if self._enter else []
+        return [*enter, *(str(part) for part in argv)]
 
     def _env(self, env: Mapping[str, str] | None) -> dict[str, str]:
         return {**os.environ, "KUBECONFIG": str(self.kubeconfig), **(env or {})}
@@ -159,6 +163,36 @@ def control_plane(*, audit: bool = False) -> Cluster:
     return Cluster(plane.kubeconfig("admin"), plane, has_node=False)
 
 
+def node_cluster(*, audit: bool = False) -> Cluster:
+    """A control plane with one node, cluster DNS and Services, in namespaces of its own. Root on Linux only.
+
+    Its network is reachable by `run` and `popen` (and so `kubectl` and `helm`) only. Images: `cluster_images`.
+
+    Args:
+        audit: as for `control_plane`.
+
+    Raises:
+        UnavailableError: not root, not Linux, or a program is missing; the message names all of them.
+        ClusterError: it did not start; shows why.
+    """
+    if existing := existing_cluster():
+        return existing
+    cluster_node.require_node()
+    program = ensure_cluster_program()
+    cluster_images.ensure_pause_image()
+    processes = ClusterProcesses(isolated=True)
+    try:
+        cluster_node.prepare_namespaces(processes)
+        processes.report("namespaces ready")
+        cluster_node.start_containerd(processes)
+        plane = start_control_plane(processes, program, with_node=True, audit=audit)
+        cluster_node.start_node(plane)
+    except BaseException:
+        processes.stop()
+        raise
+    return Cluster(plane.kubeconfig("admin"), plane, has_node=True)
+
+
 def existing_cluster() -> Cluster | None:
     """The cluster that TORIL_TEST_KUBECONFIG names, if set."""
     path = os.environ.get("TORIL_TEST_KUBECONFIG")
@@ -166,4 +200,5 @@ def existing_cluster() -> Cluster | None:
 
 
 def enter_network(processes: ClusterProcesses) -> list[str]:
-    raise NotImplementedError
+    """What to put before a command so that it runs in the cluster's network and mounts, as this machine's process."""
+    return ["nsenter", "--net", "--mount", f"--target={processes.init_pid}"]

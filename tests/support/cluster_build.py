@@ -1,8 +1,8 @@
 """Build the programs of the test cluster from their Go modules, once per content, outside the tree.
 
-What belongs here: the cache folder, the Go toolchain, the two builds. `ensure_cluster_program()` and `ensure_helm()`
-answer with a path and build only when nothing with the same inputs was built before; callers at the same time wait
-for the one that builds.
+What belongs here: the cache folder, the Go toolchain, the builds. `ensure_cluster_program()`, `ensure_helm()` and
+`ensure_pause_program()` answer with a path and build only when nothing with the same inputs was built before; callers
+at the same time wait for the one that builds.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from support.redis_server import die_with_parent
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = ROOT / "tests" / "cluster"
 HELM_SOURCES = SOURCES / "helm"
+PAUSE_SOURCES = SOURCES / "pause"
 GO_LOCK = ROOT / "requirements" / "go.txt"
 MINIMUM_GO = (1, 26)
 PROGRESS_SECONDS = 15.0
@@ -127,6 +128,13 @@ def ensure_helm() -> Path:
     files = [HELM_SOURCES / "go.mod", HELM_SOURCES / "go.sum"]
     flags = ["-trimpath", "-ldflags", "-s -w"]
     return _ensure("helm", "Helm", HELM_SOURCES, files, flags, "helm.sh/helm/v4/cmd/helm", "about 90 s cold")
+
+
+def ensure_pause_program() -> Path:
+    """Path of the static program that pods' namespaces are held by. Raises like `ensure_cluster_program`."""
+    files = [PAUSE_SOURCES / "go.mod", PAUSE_SOURCES / "main.go"]
+    flags = ["-trimpath", "-ldflags", "-s -w"]
+    return _ensure("pause", "the pause program", PAUSE_SOURCES, files, flags, ".", "a few seconds")
 
 
 def kubernetes_version() -> str:

@@ -183,6 +183,11 @@ def free_ports(count: int) -> list[int]:
     raise ClusterError(f"no {count} free ports between 15000 and 30000 on 127.0.0.1")
 
 
-def require_programs(*names: str) -> list[str]:
+def missing_programs(*names: str) -> list[str]:
     """Those of `names` that are not on the PATH."""
-    return [name for name in names if shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin") is None]
+    return [name for name in names if shutil.which(name, path=search_path()) is None]
+
+
+def search_path() -> str:
+    """PATH with the folders of system programs, which not every user's has."""
+    return f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"

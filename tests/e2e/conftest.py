@@ -1,0 +1,40 @@
+"""A real Kubernetes with a node: pods run, Services answer, names resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from support import cluster_fixtures, cluster_images
+from support.cluster import Cluster, node_cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """One cluster with a node for the whole run. Tests that break it start their own with `node_cluster()`."""
+    yield from cluster_fixtures.session_cluster(request, node_cluster)
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace of the test's own."""
+    yield from cluster_fixtures.new_namespace(cluster)
+
+
+@pytest.fixture(scope="session")
+def base_image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """Tag of an image with Debian's Python, known to the node."""
+    with cluster_fixtures.visible_output(request):
+        tag = cluster_images.ensure_base_image()
+        cluster_images.load_image(cluster, tag)
+    return tag
+
+
+@pytest.fixture(scope="session")
+def redis_image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """Tag of an image that runs redis-server, known to the node."""
+    with cluster_fixtures.visible_output(request):
+        tag = cluster_images.ensure_redis_image()
+        cluster_images.load_image(cluster, tag)
+    return tag
