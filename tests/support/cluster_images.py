@@ -1,7 +1,8 @@
 """Container images without a registry: base images from Debian packages, ours from Dockerfiles, both with buildah.
 
-    tag = build_image(ROOT / "worker-image", "localhost/toril/worker:test", build_args={"BASE_IMAGE": ensure_base_image()})
-    load_image(cluster, tag)
+    base = ensure_base_image()
+    build_image(folder, "localhost/toril/worker:test", dockerfile=file, build_args={"BASE_IMAGE": base})
+    load_image(cluster, "localhost/toril/worker:test")
 
 What belongs here: making images and bringing them to a node. Base images are made once a machine and kept in the
 cache folder, in a storage of their own: the machine's images and containers are never touched. Pods use them with
@@ -105,9 +106,10 @@ def load_images(folder: Path, tags: Sequence[str]) -> None:
     for tag in tags:
         started = time.monotonic()
         archive = folder / "image.oci.tar"
-        run_with_progress(buildah("push", "--quiet", tag, f"oci-archive:{archive}:{tag}"), f"packing {tag}", cwd=folder)
+        push = buildah("push", "--quiet", tag, f"oci-archive:{archive}:{tag}")
+        run_with_progress(push, f"packing {tag}", cwd=folder)
         size = archive.stat().st_size
-        run_with_progress([*ctr(folder), "images", "import", archive], f"loading {tag}", cwd=folder)
+        run_with_progress([*ctr(folder), "images", "import", str(archive)], f"loading {tag}", cwd=folder)
         archive.unlink()
         say(f"loaded {tag} ({size / 1e6:.0f} MB) in {time.monotonic() - started:.1f} s")
 
@@ -157,19 +159,12 @@ def _ensure_debian_image(name: str, packages: Sequence[str], lines: Sequence[str
         say(f"making image {tag} from Debian packages (about a minute)")
         with tempfile.TemporaryDirectory(prefix="toril-image-") as context:
             root = Path(context) / "root"
-            strap = [
-                "unshare",
-                "--mount",
-                "debootstrap",
-                "--variant=minbase",
-                f"--include={','.join(packages)}",
-                RELEASE,
-                root,
-            ]
+            flags = ["--variant=minbase", f"--include={','.join(packages)}"]
+            strap = ["unshare", "--mount", "debootstrap", *flags, RELEASE, str(root)]
             run_with_progress(strap, f"debootstrap of {name}", cwd=Path(context))
             # An archive keeps owners and modes, which COPY of a folder would not.
-            archive = ["tar", "-C", root, "--exclude=./var/cache/apt/archives/*.deb", "-cf", "root.tar", "."]
-            run_with_progress([*archive], f"packing {name}", cwd=Path(context))
+            archive = ["tar", "-C", str(root), "--exclude=./var/cache/apt/archives/*.deb", "-cf", "root.tar", "."]
+            run_with_progress(archive, f"packing {name}", cwd=Path(context))
             shutil.rmtree(root)
             (Path(context) / "Dockerfile").write_text("\n".join(recipe) + "\n")
             build_image(Path(context), tag)
