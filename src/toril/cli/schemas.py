@@ -35,8 +35,15 @@ def problems_of(manifest: Mapping[str, Any], plural: str) -> list[errors.Invalid
     """
     version = str(manifest.get("apiVersion", "")).rpartition("/")[2]
     validator = _validator(plural, version)
-    found = sorted(validator.iter_errors(dict(manifest)), key=lambda problem: problem.json_path)
+    found = sorted(validator.iter_errors(_without_nulls(manifest)), key=lambda problem: problem.json_path)
     return [each for problem in found for each in _explained(problem)]
+
+
+def _without_nulls(value: Any) -> Any:
+    """A field that is null counts as not given, as on the API server."""
+    if isinstance(value, Mapping):
+        return {key: _without_nulls(part) for key, part in value.items() if part is not None}
+    return [_without_nulls(part) for part in value] if isinstance(value, list) else value
 
 
 @functools.cache
@@ -63,8 +70,6 @@ def _strict(schema: Any, *, is_root: bool = False) -> Any:
             strict[key] = value
     if schema.get("x-kubernetes-int-or-string"):
         strict["type"] = ["integer", "string"]
-    elif schema.get("nullable") and "type" in schema:
-        strict["type"] = [schema["type"], "null"]
     is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
     if "properties" in schema and not is_open:
         strict["additionalProperties"] = False
@@ -88,7 +93,23 @@ def _explained(problem: jsonschema.ValidationError) -> Iterator[errors.InvalidSp
             if name not in problem.instance:
                 yield errors.InvalidSpecError(_joined(where, name), "is required")
     else:
-        yield errors.InvalidSpecError(where, problem.message)
+        text = _TEXTS.get(str(problem.validator), "is not valid by the rule {rule}")
+        listed = ", ".join(map(str, wanted)) if isinstance(wanted, list) else wanted
+        yield errors.InvalidSpecError(where, text.format(wanted=listed, rule=problem.validator))
+
+
+_TEXTS = {
+    "type": "must be of type {wanted}",
+    "enum": "must be one of: {wanted}",
+    "minimum": "must be at least {wanted}",
+    "maximum": "must be at most {wanted}",
+    "minLength": "must have at least {wanted} characters",
+    "maxLength": "must have at most {wanted} characters",
+    "minItems": "must have at least {wanted} entries",
+    "maxItems": "must have at most {wanted} entries",
+    "pattern": "must match {wanted}",
+}
+"""Never with the refused value: it may be a secret in the wrong place."""
 
 
 def path_text(parts: Any) -> str:

@@ -1,7 +1,7 @@
 """Replace this process by a command that the kernel ends with its parent, however the parent ends.
 
-Run by path in an isolated interpreter (`python -I -S child.py PARENT_PID COMMAND …`), not imported: a hook between fork
-and exec would run Python code in a copy of a process that may have threads.
+Run by path in an isolated interpreter (`python -I -S child.py PARENT_PID COMMAND …`): a hook between fork and exec
+would run Python code in a copy of a process that may have threads.
 """
 
 import ctypes
@@ -10,6 +10,11 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+
+
+def guarded(*command: str) -> list[str]:
+    """The command line under which the kernel ends `command` together with this process (on Linux)."""
+    return [sys.executable, "-I", "-S", __file__, str(os.getpid()), *command]
 
 
 def main() -> None:

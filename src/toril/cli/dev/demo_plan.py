@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,8 @@ QUEUES = ("page-save", "image-upload")
 
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _LONGEST_DELAY_MS = 8000
+MOST_ATTEMPTS = 3
+"""A planned job needs so many at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +25,7 @@ class PlannedJob:
     name: str
     data: Mapping[str, Any]
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Its own options under BullMQ's names; the queue's `defaultJobOptions` come on top of these."""
+    """Its own options under BullMQ's names, on top of the queue's `defaultJobOptions`."""
     end: JobState = JobState.COMPLETED
     attempts: int = 1
     """How often its function has to run in all."""
@@ -70,7 +72,7 @@ def _with_fate(number: int, queue: str, data: Mapping[str, Any], spoiled: Mappin
     if place == 4:
         end, more = JobState.FAILED, dict(spoiled)
     elif place in (1, 5):
-        attempts, more = 3, {"failTimes": 2}
+        attempts, more = MOST_ATTEMPTS, {"failTimes": MOST_ATTEMPTS - 1}
     elif place in (3, 8, 38, 68):
         attempts, more = 2, {"failTimes": 1}
     elif place % 12 == 6:
@@ -89,8 +91,12 @@ class Outcome:
     log_rows: Sequence[str]
 
 
-def differences(planned: PlannedJob, job_id: str, outcome: Outcome) -> Iterator[str]:
-    """Everything in which a job did not go as planned, one line each."""
+def differences(planned: PlannedJob, job_id: str, outcome: Outcome, ends: int) -> Iterator[str]:
+    """Everything in which a job did not go as planned, one line each.
+
+    Args:
+        ends: how often the queue's events told the job's end.
+    """
     name = f"{planned.queue} job {job_id}"
     if outcome.job is None:
         yield f"{name}: is gone"
@@ -98,6 +104,8 @@ def differences(planned: PlannedJob, job_id: str, outcome: Outcome) -> Iterator[
     if outcome.state != planned.end:
         reason = outcome.job.failed_reason
         yield f"{name}: is {outcome.state}, planned was {planned.end}" + (f" ({reason})" if reason else "")
+    elif ends != 1:
+        yield f"{name}: ended {ends} times"
     runs = len(outcome.log_rows)
     if runs != planned.attempts:
         yield f"{name}: its function ran {runs} times, planned was {planned.attempts}"
@@ -105,14 +113,54 @@ def differences(planned: PlannedJob, job_id: str, outcome: Outcome) -> Iterator[
         yield f"{name}: {outcome.job.attempts_made} attempts were counted, planned was {planned.attempts}"
 
 
-def count_ends(events: Iterable[tuple[str, str]]) -> dict[str, int]:
-    """How often each job ended.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueSummary:
+    """What became of one queue's jobs."""
 
-    Args:
-        events: (kind, job id) of a queue's event stream.
-    """
-    ends: dict[str, int] = {}
-    for kind, job_id in events:
-        if kind in ("completed", "failed"):
-            ends[job_id] = ends.get(job_id, 0) + 1
-    return ends
+    queue: str
+    planned: Mapping[str, PlannedJob]
+    outcomes: Mapping[str, Outcome]
+    scaling: Sequence[int]
+
+    @property
+    def start_ms(self) -> int | None:
+        """From the first job's being added to the first start of a function; None when none started."""
+        jobs = [outcome.job for outcome in self.outcomes.values() if outcome.job is not None]
+        starts = [started for job in jobs if (started := job.processed_on_ms) is not None]
+        return max(0, min(starts) - min(job.timestamp_ms for job in jobs)) if starts else None
+
+    def count(self, state: JobState) -> int:
+        return sum(outcome.state == state for outcome in self.outcomes.values())
+
+    @property
+    def runs(self) -> int:
+        return sum(len(outcome.log_rows) for outcome in self.outcomes.values())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What the demo tells at its end."""
+
+    seconds: float
+    queues: Sequence[QueueSummary]
+
+    @property
+    def jobs(self) -> int:
+        return sum(len(queue.planned) for queue in self.queues)
+
+    def lines(self) -> Iterator[str]:
+        """The account, for people: a block a queue."""
+        for queue in self.queues:
+            jobs = list(queue.planned.values())
+            failed = sum(job.end is JobState.FAILED for job in jobs)
+            once, twice = (sum(job.attempts == attempts for job in jobs) for attempts in (2, 3))
+            delayed, prioritized = sum(job.is_delayed for job in jobs), sum(job.is_prioritized for job in jobs)
+            yield ""
+            yield f"{queue.queue}: {len(jobs)} jobs, of these {delayed} delayed and {prioritized} prioritized"
+            yield f"  completed      {queue.count(JobState.COMPLETED)} of {len(jobs) - failed} planned"
+            yield f"  failed         {queue.count(JobState.FAILED)} of {failed} planned (invalid data, never retried)"
+            yield f"  retried        {once} after one failure, {twice} after two"
+            yield f"  function runs  {queue.runs} for {sum(job.attempts for job in jobs)} planned attempts"
+            yield f"  workers        {' → '.join(map(str, queue.scaling))}"
+            if queue.start_ms is not None:
+                yield f"  from zero      first job started {queue.start_ms / 1000:.1f} s after it was added"

@@ -14,20 +14,45 @@ from dataclasses import dataclass, field
 
 from toril import clock
 from toril.cli import output
-from toril.cli.dev.server import guarded
+from toril.cli.dev import child
 from toril.scaling.fleet import FleetState
 
 HEALTHY_MS = 10_000
-"""A worker that lived this long ends the series of crashes before it."""
+"""So long without a crash, and those before are forgotten."""
 FIRST_PAUSE_MS = 500
 LONGEST_PAUSE_MS = 30_000
 _LOG_LINES = 20
 _MAX_LINE_BYTES = 64 * 1024
 
 
-def restart_pause_ms(crashes: int) -> int:
-    """Pause before a crashed worker is replaced, by the number of crashes in a row: 0.5 s, 1 s, 2 s … 30 s."""
-    return min(FIRST_PAUSE_MS * 2 ** min(crashes - 1, 10), LONGEST_PAUSE_MS)
+class CrashPauses:
+    """Until when nothing is started after workers have crashed: 0.5 s, 1 s, 2 s … 30 s. Pure: time comes in."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+        self._until_ms = 0
+
+    def note_crash(self, now_ms: int) -> int:
+        """A worker has ended unasked. Returns the pause, milliseconds from now.
+
+        Workers that crash while a pause is running had been started together: that counts as one crash.
+        """
+        self.forget_old(now_ms)
+        if now_ms >= self._until_ms:
+            self.in_a_row += 1
+            self._until_ms = now_ms + min(FIRST_PAUSE_MS * 2 ** min(self.in_a_row - 1, 10), LONGEST_PAUSE_MS)
+        return self._until_ms - now_ms
+
+    def forget_old(self, now_ms: int) -> None:
+        if now_ms >= self._until_ms + HEALTHY_MS:
+            self.in_a_row = 0
+
+    def allowed(self, missing: int, starting: int, now_ms: int) -> int:
+        """How many of the missing workers may be started now: after a crash one at a time, until that one serves."""
+        self.forget_old(now_ms)
+        if now_ms < self._until_ms:
+            return 0
+        return missing if self.in_a_row == 0 else min(missing, 1 - min(starting, 1))
 
 
 @dataclass(slots=True, eq=False)
@@ -36,8 +61,7 @@ class WorkerProcess:
 
     name: str
     process: asyncio.subprocess.Process
-    started_ms: int
-    """On the monotonic clock."""
+    number: int
     is_ready: bool = False
     is_draining: bool = False
     last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
@@ -46,52 +70,61 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError):
             self.process.send_signal(number)
 
+    def kill(self) -> None:
+        """End it at once, with whatever it started: each worker leads a process group of its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
 
 class ProcessFleet:
     """The workers of one queue. Scaling down asks the least busy to drain; a crashed one is replaced after a pause."""
 
     def __init__(
         self,
-        queue: str,
+        name: str,
         environment: Mapping[str, str],
         *,
         on_line: Callable[[str, str], None],
         on_crash: Callable[[str], None],
     ) -> None:
         """Args:
+        name: the workers are `<name>-1`, `<name>-2` …
         environment: complete environment of the workers, but for their names.
         on_line: gets (worker name, line) for everything that a worker prints.
         on_crash: gets one line about a worker that ended unasked.
         """
-        self.queue = queue
+        self.name = name
         self.wanted = 0
-        self.crashes = 0
-        """In a row."""
+        self.pauses = CrashPauses()
         self._environment = environment
         self._on_line = on_line
         self._on_crash = on_crash
         self._workers: dict[str, WorkerProcess] = {}
         self._watchers: set[asyncio.Task[None]] = set()
         self._numbers = itertools.count(1)
-        self._busy: Mapping[str, int] = {}
-        self._not_before_ms = 0
+        self._jobs_by_worker: Mapping[str, int] = {}
 
     # ---- the Fleet protocol
 
     async def observe(self) -> FleetState:
-        """How many are wanted and how many serve; also replaces those that have ended."""
-        await self._fill()
-        return FleetState(current=self.wanted, ready=self.ready)
+        """How many are wanted, serve, and hold jobs."""
+        busy = sum(self._jobs_by_worker.get(name, 0) > 0 for name in self._workers)
+        return FleetState(current=self.wanted, ready=self.ready, busy=busy)
 
     async def scale(self, replicas: int) -> None:
-        """Have `replicas` workers: start missing ones, ask the least busy and youngest surplus to drain."""
+        """Have `replicas` workers: start what is missing, also for those that crashed; ask the surplus to drain.
+
+        The least busy ones go first, of these the youngest.
+        """
         self.wanted = replicas
         serving = [worker for worker in self._workers.values() if not worker.is_draining]
-        serving.sort(key=lambda worker: (self._busy.get(worker.name, 0), -worker.started_ms))
+        serving.sort(key=lambda worker: (self._jobs_by_worker.get(worker.name, 0), -worker.number))
         for worker in serving[: max(len(serving) - replicas, 0)]:
             worker.is_draining = True
             worker.send(signal.SIGTERM)
-        await self._fill()
+        starting = sum(not worker.is_ready for worker in serving)
+        for _ in range(self.pauses.allowed(replicas - len(serving), starting, clock.monotonic_ms())):
+            await self._spawn()
 
     # ---- what the session knows and tells
 
@@ -100,12 +133,16 @@ class ProcessFleet:
         return sum(worker.is_ready and not worker.is_draining for worker in self._workers.values())
 
     @property
+    def draining(self) -> int:
+        return sum(worker.is_draining for worker in self._workers.values())
+
+    @property
     def running(self) -> int:
         """Processes there are, those that drain included."""
         return len(self._workers)
 
     @property
-    def starting(self) -> bool:
+    def has_starting(self) -> bool:
         return any(not worker.is_ready and not worker.is_draining for worker in self._workers.values())
 
     def note_ready(self, names: Collection[str]) -> None:
@@ -113,54 +150,53 @@ class ProcessFleet:
         for worker in self._workers.values():
             worker.is_ready = worker.is_ready or worker.name in names
 
-    def note_busy(self, jobs_by_worker: Mapping[str, int]) -> None:
-        """Jobs that each worker runs now."""
-        self._busy = jobs_by_worker
-
-    async def close(self, limit_seconds: float) -> None:
-        """Let all workers finish their jobs and end; after the limit end them at once."""
-        await self.scale(0)
-        if self._watchers:
-            await asyncio.wait(self._watchers, timeout=limit_seconds)
-        await self.kill()
+    def note_jobs(self, jobs_by_worker: Mapping[str, int]) -> None:
+        """Jobs that each worker holds now."""
+        self._jobs_by_worker = jobs_by_worker
+        self.note_ready(jobs_by_worker.keys())
 
     async def kill(self) -> None:
-        """End all workers at once, with whatever they started. Their jobs are recovered when their locks run out."""
+        """End all workers at once. Their jobs are recovered when their locks run out."""
         self.wanted = 0
         for worker in self._workers.values():
             worker.is_draining = True
-            # Each worker leads a process group of its own.
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(worker.process.pid, signal.SIGKILL)
+            worker.kill()
         if self._watchers:
             await asyncio.wait(self._watchers)
 
     # ---- inside
 
-    async def _fill(self) -> None:
-        serving = sum(not worker.is_draining for worker in self._workers.values())
-        if clock.monotonic_ms() >= self._not_before_ms:
-            for _ in range(self.wanted - serving):
-                await self._spawn()
-
     async def _spawn(self) -> None:
-        name = f"{self.queue}-{next(self._numbers)}"
+        number = next(self._numbers)
+        name = f"{self.name}-{number}"
         process = await asyncio.create_subprocess_exec(
-            *guarded(sys.executable, "-m", "toril.worker"),
+            # -P: modules come from where the environment says, and not first from the current folder.
+            *child.guarded(sys.executable, "-P", "-m", "toril.worker"),
             env={**self._environment, "TORIL_POD_NAME": name},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
+            # Ctrl-C in the terminal is for us: we ask the workers to drain.
             start_new_session=True,
             limit=_MAX_LINE_BYTES,
         )
-        worker = WorkerProcess(name, process, clock.monotonic_ms())
+        worker = WorkerProcess(name, process, number)
         self._workers[name] = worker
         watcher = asyncio.create_task(self._watch(worker), name=f"watch {name}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
     async def _watch(self, worker: WorkerProcess) -> None:
+        reader = asyncio.create_task(self._read_lines(worker), name=f"read {worker.name}")
+        code = await worker.process.wait()
+        # What it started and left behind would hold its output open.
+        worker.kill()
+        await reader
+        del self._workers[worker.name]
+        if not worker.is_draining:
+            self._crashed(worker, code)
+
+    async def _read_lines(self, worker: WorkerProcess) -> None:
         assert worker.process.stdout is not None
         while True:
             try:
@@ -169,20 +205,13 @@ class ProcessFleet:
                 # Longer than the limit; what was read of it is dropped.
                 continue
             if not line:
-                break
+                return
             text = output.printable(line.decode(errors="replace").rstrip())
             worker.last_lines.append(text)
             self._on_line(worker.name, text)
-        code = await worker.process.wait()
-        del self._workers[worker.name]
-        if not worker.is_draining:
-            self._crashed(worker, code)
 
     def _crashed(self, worker: WorkerProcess, code: int) -> None:
-        now_ms = clock.monotonic_ms()
-        self.crashes = 1 if now_ms - worker.started_ms >= HEALTHY_MS else self.crashes + 1
-        pause_ms = restart_pause_ms(self.crashes)
-        self._not_before_ms = now_ms + pause_ms
+        pause_ms = self.pauses.note_crash(clock.monotonic_ms())
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         last = next((line for line in reversed(worker.last_lines) if line.strip()), "it said nothing")
-        self._on_crash(f"worker {worker.name} ended {how}, replaced in {pause_ms / 1000:g} s: {last}")
+        self._on_crash(f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s: {last}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from toril.specs import jobqueue
 from toril.specs.jobqueue import JobQueueSpec
 
 _SUFFIXES = (".yaml", ".yml", ".json")
+_OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+"""A DNS subdomain: what every Kubernetes object may be called."""
 
 
 class ManifestError(errors.TorilError):
@@ -45,14 +48,12 @@ class Manifests:
 class _Loader(yaml.CSafeLoader):
     """YAML as Kubernetes reads it: dates stay text, and a key given twice is an error."""
 
-    def construct_mapping(self, node: yaml.Node, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
-        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key_node.value!r} is given twice", key_node.start_mark
-                )
-            seen.add(str(key_node.value))
+        for key_node, _ in node.value:
+            if (key := str(key_node.value)) in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -118,6 +119,8 @@ def _documents(file: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
         problems.append(f"{file}{where}: not YAML: {problem.problem}")
     except (UnicodeDecodeError, yaml.YAMLError):
         problems.append(f"{file}: not YAML text")
+    except OSError as problem:
+        problems.append(f"{file}: cannot be read: {problem.strerror}")
 
 
 def _is_ours(document: Mapping[str, Any]) -> bool:
@@ -135,9 +138,12 @@ def _parse(document: Mapping[str, Any]) -> tuple[list[errors.InvalidSpecError], 
     try:
         if problems := schemas.problems_of(document, "jobqueues"):
             return problems, None
-        return [], jobqueue.parse_job_queue(document)
+        spec = jobqueue.parse_job_queue(document)
     except errors.InvalidSpecError as problem:
         return [problem], None
+    if _OBJECT_NAME.fullmatch(spec.name) is None:
+        return [errors.InvalidSpecError("metadata.name", "must be lower-case letters, digits, '-' and '.'")], None
+    return [], spec
 
 
 def _conflicts(queues: Sequence[LoadedQueue]) -> list[str]:

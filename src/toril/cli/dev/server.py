@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
-import os
 import shutil
 import socket
-import sys
 import tempfile
 from pathlib import Path
 from typing import IO, Any
@@ -20,11 +18,6 @@ from toril.engine.settings import RedisSettings
 
 START_SECONDS = 10.0
 _PORT_TRIES = 5
-
-
-def guarded(*command: str) -> list[str]:
-    """The command line under which the kernel ends `command` together with this process (Linux)."""
-    return [sys.executable, "-I", "-S", child.__file__, str(os.getpid()), *command]
 
 
 def find_server() -> str:
@@ -101,7 +94,7 @@ class LocalServer:
     async def _spawn(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="toril-dev-"))
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop()
-        command = guarded(
+        command = child.guarded(
             self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder),
             "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--logfile", "",
         )  # fmt: skip

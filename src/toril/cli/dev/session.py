@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from toril import clock, errors
 from toril.cli.dev.fleet import ProcessFleet
-from toril.cli.dev.table import QueueRow
+from toril.cli.dev.table import Display, Progress, QueueRow
+from toril.engine import inspector
+from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
+from toril.engine.producer import Producer
 from toril.jobs.signals import QueueSignals
 from toril.scaling import decide as scaler
-from toril.scaling.policy import ScalingPolicy, Unknown
-from toril.specs.jobqueue import JobQueueSpec
+from toril.scaling.policy import Unknown
+from toril.specs.jobqueue import JobQueueSpec, WorkerMode
 
 TURN_SECONDS = 0.25
-"""Pause between two looks at Redis: one script call for all queues, and a laptop's user is waiting."""
+"""Pause between two looks at Redis: one script call for all queues, and somebody is watching."""
+DRAIN_MARGIN_SECONDS = 5.0
+"""A worker ends by itself when its drain time is over; after this much more it is ended."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,29 +31,143 @@ class QueueRun:
 
     spec: JobQueueSpec
     keys: QueueKeys
-    policy: ScalingPolicy
     fleet: ProcessFleet
     history: scaler.History = field(default_factory=scaler.History)
     signal: QueueSignals | Unknown = field(default_factory=lambda: Unknown("not looked yet"))
     reason: str = ""
     why: str = ""
-    changes: list[tuple[int, int]] = field(default_factory=list)
-    """Each change of the wanted replicas: when (monotonic milliseconds), and to how many."""
+    scaling: list[int] = field(default_factory=lambda: [0])
+    """The wanted replicas, one entry a change: 0, 4, 1, 0."""
 
     @property
     def row(self) -> QueueRow:
         seen = self.signal if isinstance(self.signal, QueueSignals) else None
-        ready, wanted = self.fleet.ready, self.fleet.wanted
         return QueueRow(
             queue=self.spec.queue_name,
-            waiting=seen and seen.waiting + seen.prioritized,
-            active=seen and seen.active,
-            delayed=seen and seen.delayed,
-            completed=seen and seen.completed,
-            failed=seen and seen.failed,
-            ready=ready,
-            wanted=wanted,
+            waiting=None if seen is None else seen.waiting + seen.prioritized,
+            active=None if seen is None else seen.active,
+            delayed=None if seen is None else seen.delayed,
+            completed=None if seen is None else seen.completed,
+            failed=None if seen is None else seen.failed,
+            ready=self.fleet.ready,
+            wanted=self.fleet.wanted,
             draining=self.fleet.draining,
             reason=self.reason,
             why=self.why,
         )
+
+    async def decide(self, now_ms: int) -> None:
+        """Have as many workers as the scaler says for the latest look."""
+        if self.spec.worker.mode is WorkerMode.NONE:
+            self.reason, self.why = "Observed", "worker.mode is None: the workers are yours"
+            return
+        state = await self.fleet.observe()
+        decision, self.history = scaler.decide(self.spec.scaling, self.signal, self.history, state, now_ms)
+        self.reason, self.why = decision.reason, decision.message
+        await self.scale(decision.replicas)
+
+    async def scale(self, replicas: int) -> None:
+        if replicas != self.scaling[-1]:
+            self.scaling.append(replicas)
+        await self.fleet.scale(replicas)
+
+
+class Session:
+    """All queues of one `toril dev`."""
+
+    def __init__(
+        self,
+        specs: Sequence[JobQueueSpec],
+        connection: AsyncConnection,
+        environment_of: Callable[[JobQueueSpec], Mapping[str, str]],
+        display: Display,
+        *,
+        shows_output: bool,
+    ) -> None:
+        """Args:
+        environment_of: the environment of a queue's workers.
+        shows_output: whether what the workers print is shown; that one has crashed always is.
+        """
+        self.connection = connection
+        self.progress: Progress | None = None
+        """Shown below the table; set by who knows it."""
+        self._display = display
+        self._shows_output = shows_output
+        self.runs = [
+            QueueRun(
+                spec=spec,
+                keys=QueueKeys(spec.queue_name, spec.prefix),
+                fleet=ProcessFleet(spec.name, environment_of(spec), on_line=self._heard, on_crash=display.say),
+            )
+            for spec in specs
+        ]
+
+    async def run(self) -> None:
+        """Go on for ever. Raises RedisError when Redis refuses what every turn needs from the start."""
+        for run in self.runs:
+            if run.spec.is_suspended:
+                await Producer(self.connection, run.keys).pause()
+        while True:
+            await self._look()
+            for run in self.runs:
+                await run.decide(clock.monotonic_ms())
+            self.show()
+            await asyncio.sleep(TURN_SECONDS)
+
+    async def drain(self) -> None:
+        """Let all workers finish their jobs and end; those that take longer than their drain time are ended."""
+        longest = max(run.spec.worker.drain_seconds for run in self.runs)
+        deadline_ms = clock.monotonic_ms() + round(1000 * (longest + DRAIN_MARGIN_SECONDS))
+        for run in self.runs:
+            run.reason, run.why = "Stopping", "running jobs finish, then the workers end"
+            await run.scale(0)
+        while self.is_working and clock.monotonic_ms() < deadline_ms:
+            await self._look()
+            self.show()
+            await asyncio.sleep(TURN_SECONDS / 5)
+        self.show()
+
+    async def kill(self) -> None:
+        """End all workers at once."""
+        await asyncio.gather(*(run.fleet.kill() for run in self.runs))
+
+    @property
+    def is_working(self) -> bool:
+        """Whether there are worker processes."""
+        return any(run.fleet.running for run in self.runs)
+
+    def show(self) -> None:
+        self._display.show([run.row for run in self.runs], self.progress)
+
+    async def _look(self) -> None:
+        """One look at Redis for all queues. What cannot be read is unknown, and never zero."""
+        try:
+            found = await inspector.read_signals(self.connection, [run.keys for run in self.runs], with_locks=True)
+        except errors.RedisError as problem:
+            for run in self.runs:
+                run.signal = Unknown(str(problem))
+            return
+        for run, signal in zip(self.runs, found, strict=True):
+            run.signal = signal if isinstance(signal, QueueSignals) else Unknown(str(signal))
+            if isinstance(signal, QueueSignals):
+                run.fleet.note_jobs(signal.locks_by_worker)
+        if any(run.fleet.has_starting for run in self.runs):
+            await self._note_ready()
+
+    async def _note_ready(self) -> None:
+        """A worker serves as soon as it is connected under its name. One that holds jobs is known without this."""
+        with contextlib.suppress(errors.RedisError):
+            names = client_names(await self.connection.command("CLIENT", "LIST"))
+            for run in self.runs:
+                start = run.keys.client_name(":w:")
+                run.fleet.note_ready({name.removeprefix(start) for name in names if name.startswith(start)})
+
+    def _heard(self, worker: str, line: str) -> None:
+        if self._shows_output:
+            self._display.say(f"{worker} | {line}")
+
+
+def client_names(reply: bytes) -> set[str]:
+    """The connections' names out of the reply to `CLIENT LIST`: one line a connection, `id=1 addr=… name=… …`."""
+    words = (word for line in reply.decode(errors="replace").splitlines() for word in line.split(" "))
+    return {word.removeprefix("name=") for word in words if word.startswith("name=")}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -18,6 +18,8 @@ from toril.cli import output
 
 LINE_INTERVAL_MS = 2000
 """Without a terminal a queue whose counts alone change gets at most one line in this time."""
+WIDE_COLUMNS = 130
+"""From this width on the reasons stand in the table; on a narrower terminal they stand below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,15 +76,22 @@ def open_display() -> Display:
 
 
 class LiveTable:
-    """Draws in place; everything said in between scrolls above it."""
+    """Draws in place; what is said in between, and each change of the wanted workers, scrolls above it."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="visible")
+        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
+        self._wanted: dict[str, int] = {}
         self._live.start()
 
     def show(self, rows: Sequence[QueueRow], progress: Progress | None = None) -> None:
-        self._live.update(build_picture(rows, progress, width=self._console.width), refresh=True)
+        for row in rows:
+            before = self._wanted.get(row.queue, 0)
+            if row.wanted != before:
+                self._wanted[row.queue] = row.wanted
+                self._console.print(Text(f"{row.queue}: {before} → {row.wanted} workers, {row.why}", style="cyan"))
+        picture = build_picture(rows, progress, width=self._console.width, height=self._console.height)
+        self._live.update(picture, refresh=True)
 
     def say(self, text: str) -> None:
         self._console.print(Text(text))
@@ -109,7 +118,7 @@ class PlainLines:
         said, since_ms = self._progress
         if progress is not None and progress != said and now_ms - since_ms >= LINE_INTERVAL_MS:
             self._progress = (progress, now_ms)
-            output.data(f"progress      {progress.text}")
+            output.data(f"{'':<13} {progress.text}")
 
     def say(self, text: str) -> None:
         output.note(text)
@@ -140,14 +149,15 @@ def line_of(row: QueueRow) -> str:
     return f"{row.queue:<13} replicas {row.replicas:<5} {'  '.join(counts)}  {row.why}"
 
 
-def build_picture(rows: Sequence[QueueRow], progress: Progress | None, *, width: int) -> Group:
-    """The table, and under it the bar of a bounded run."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("queue", no_wrap=True, style="bold")
+def build_picture(rows: Sequence[QueueRow], progress: Progress | None, *, width: int, height: int) -> Group:
+    """The table, the reasons below it where they do not fit into it, and the bar of a bounded run."""
+    is_wide = width >= WIDE_COLUMNS
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("queue", style="bold", no_wrap=True, overflow="ellipsis")
     for name in ("waiting", "active", "delayed", "completed", "failed"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("replicas", no_wrap=True)
-    table.add_column("why", overflow="ellipsis", no_wrap=True)
+    table.add_column("why", no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(
             row.queue,
@@ -157,14 +167,21 @@ def build_picture(rows: Sequence[QueueRow], progress: Progress | None, *, width:
             _count(row.completed, "green"),
             _count(row.failed, "red"),
             Text(row.replicas, style="bold cyan" if row.ready != row.wanted else ""),
-            Text(row.why, style="dim"),
+            Text(row.why if is_wide else row.reason, style="dim"),
         )
-    if progress is None:
-        return Group(table)
-    bar = Table.grid(padding=(0, 1))
-    drawn = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=min(30, width // 3))
-    bar.add_row(drawn, progress.text)
-    return Group(table, Text(), bar)
+    parts: list[RenderableType] = [Text(), table]
+    if not is_wide and 2 * len(rows) + 6 <= height:
+        parts += [Text(), *(_below(row) for row in rows)]
+    if progress is not None:
+        bar = Table.grid(padding=(0, 1))
+        drawn = ProgressBar(total=max(progress.total, 1), completed=progress.done, width=min(30, width // 3))
+        bar.add_row(drawn, Text(progress.text, no_wrap=True, overflow="ellipsis"))
+        parts += [Text(), bar]
+    return Group(*parts)
+
+
+def _below(row: QueueRow) -> Text:
+    return Text(f"{row.queue}: {row.why}", style="dim", no_wrap=True, overflow="ellipsis")
 
 
 def _count(count: int | None, style: str) -> Text:

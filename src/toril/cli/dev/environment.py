@@ -1,0 +1,45 @@
+"""What a worker process gets to see: the environment that the operator would give it, on top of this terminal's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from toril.specs import worker_environment
+from toril.specs.jobqueue import JobQueueSpec
+
+
+def build_environment(
+    spec: JobQueueSpec, redis_url: str, folders: Sequence[Path], environ: Mapping[str, str]
+) -> dict[str, str]:
+    """Everything but the worker's name.
+
+    Args:
+        folders: where the workers find modules first (the manifests' own folders); then in the current one.
+        environ: this process's; its `TORIL_…` variables are left out, they were meant for others.
+    """
+    inherited = {name: value for name, value in environ.items() if not name.startswith("TORIL_")}
+    search = [*map(str, folders), str(Path.cwd()), *filter(None, [environ.get("PYTHONPATH")])]
+    return {
+        **inherited,
+        **{variable["name"]: str(variable.get("value") or "") for variable in spec.worker.env if _is_plain(variable)},
+        **worker_environment.build_worker_environment(spec),
+        "TORIL_REDIS_URL": redis_url,
+        # Probes and metrics are for clusters; here many workers share one machine's ports.
+        "TORIL_HTTP_PORT": "0",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(search)),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def ignored_fields(spec: JobQueueSpec) -> Iterator[str]:
+    """Fields of a manifest that matter to its workers and cannot be had without a cluster."""
+    worker = spec.worker
+    yield from (f"worker.env {variable['name']}" for variable in worker.env if not _is_plain(variable))
+    if worker.env_from:
+        yield "worker.envFrom"
+
+
+def _is_plain(variable: Mapping[str, object]) -> bool:
+    return variable.get("valueFrom") is None

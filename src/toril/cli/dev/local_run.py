@@ -1,0 +1,169 @@
+"""One run of local mode: server, session and demo are started, watched, and ended in order, whatever ends first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from toril import errors
+from toril.cli import output
+from toril.cli.dev import environment, hints
+from toril.cli.dev.demo import Demo
+from toril.cli.dev.server import LocalServer, find_server
+from toril.cli.dev.session import Session
+from toril.cli.dev.table import Display
+from toril.cli.output import ExitCode
+from toril.engine.connection import AsyncConnection
+from toril.engine.settings import RedisSettings
+from toril.errors import RedisReason
+from toril.specs.jobqueue import JobQueueSpec
+
+
+async def run(
+    specs: Sequence[JobQueueSpec], folders: Sequence[Path], display: Display, *, redis_url: str | None,
+    demo_jobs: int | None,
+) -> ExitCode:  # fmt: skip
+    """Run the queues until Ctrl-C, or until the demo is over.
+
+    Args:
+        folders: where the workers find modules first.
+        redis_url: None = start a server.
+        demo_jobs: how many jobs the demo adds; None = no demo.
+
+    Raises:
+        RedisError: Redis cannot be reached at the start, or the server of our own has ended.
+        SettingsError: there is no server to start.
+    """
+    interrupts = Interrupts()
+    with interrupts.caught():
+        async with _redis(redis_url, display) as (url, server_end):
+            connection = AsyncConnection(RedisSettings.from_url(url, "--redis"))
+            session = Session(
+                specs,
+                connection,
+                lambda spec: environment.build_environment(spec, url, folders, os.environ),
+                display,
+                shows_output=demo_jobs is None,
+            )
+            try:
+                await connection.command("PING")
+                if demo_jobs is None:
+                    for line in hints.how_to_add(specs, url):
+                        display.say(line)
+                demo = None if demo_jobs is None else Demo(session, demo_jobs)
+                return await _watch(session, demo, interrupts, server_end, display)
+            finally:
+                await session.kill()
+                await connection.close()
+
+
+class Interrupts:
+    """Ctrl-C and its like: the first asks to stop, the second to stop at once."""
+
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.hurry = asyncio.Event()
+
+    @contextlib.contextmanager
+    def caught(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, self._note)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _note(self) -> None:
+        (self.hurry if self.stop.is_set() else self.stop).set()
+
+
+@contextlib.asynccontextmanager
+async def _redis(redis_url: str | None, display: Display) -> AsyncIterator[tuple[str, Awaitable[Any]]]:
+    """The address to use, and what ends when the server has ended by itself (raises then)."""
+    if redis_url is not None:
+        settings = RedisSettings.from_url(redis_url, "--redis")
+        display.say(f"Redis at {settings.endpoint}")
+        yield redis_url, asyncio.Event().wait()
+        return
+    server = LocalServer(find_server())
+    await server.start()
+    try:
+        display.say(f"{server.version} started at {server.url}: it keeps nothing and ends with this command")
+        yield server.url, _raise_at_end(server)
+    finally:
+        await server.stop()
+
+
+async def _raise_at_end(server: LocalServer) -> None:
+    log = await server.wait_ended()
+    raise errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, f"the server of our own has ended: {log}")
+
+
+async def _watch(
+    session: Session, demo: Demo | None, interrupts: Interrupts, server_end: Awaitable[Any], display: Display
+) -> ExitCode:
+    turns = asyncio.create_task(session.run(), name="scaling")
+    ended = asyncio.ensure_future(server_end)
+    stop = asyncio.create_task(interrupts.stop.wait(), name="stop")
+    account = None if demo is None else asyncio.create_task(demo.run(), name="demo")
+    tasks = [task for task in (turns, ended, stop, account) if task is not None]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stop, account}:
+            task.result()
+        await _cancel(turns)
+        if demo is not None and account in done:
+            return _tell(demo, account.result(), display)
+        await _cancel(account)
+        return await _drain(session, interrupts, ended, display, was_cut=demo is not None)
+    finally:
+        for task in tasks:
+            await _cancel(task)
+
+
+async def _cancel(task: asyncio.Future[Any] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _drain(
+    session: Session, interrupts: Interrupts, server_end: asyncio.Future[Any], display: Display, *, was_cut: bool
+) -> ExitCode:
+    if session.is_working:
+        display.say("stopping: running jobs finish first; Ctrl-C again ends them at once")
+    drained = asyncio.create_task(session.drain(), name="drain")
+    hurry = asyncio.create_task(interrupts.hurry.wait(), name="hurry")
+    try:
+        await asyncio.wait({drained, hurry, server_end}, return_when=asyncio.FIRST_COMPLETED)
+        is_orderly = drained.done() and not was_cut
+        return ExitCode.OK if is_orderly else ExitCode.INTERRUPTED
+    finally:
+        await _cancel(drained)
+        await _cancel(hurry)
+
+
+def _tell(demo: Demo, problems: Sequence[str], display: Display) -> ExitCode:
+    """The account, below the last picture."""
+    display.close()
+    summary = demo.summary()
+    for line in summary.lines():
+        output.data(line)
+    output.data("")
+    if not problems:
+        output.data(f"All {summary.jobs} jobs are accounted for, after {summary.seconds:.0f} s.")
+        return ExitCode.OK
+    output.data(f"{len(problems)} differences from the plan, after {summary.seconds:.0f} s:")
+    for line in problems[:20]:
+        output.data(f"  {output.printable(line)}")
+    if len(problems) > 20:
+        output.data(f"  … and {len(problems) - 20} more")
+    return ExitCode.FAILED
