@@ -59,9 +59,10 @@ class JsonData(click.ParamType[Any]):
             self.fail(f"{source} is not JSON: {problem}", param, ctx)
 
 
-def redis_option(text: str = "Redis to use, before TORIL_REDIS_URL and REDIS_URL.") -> Callable[[F], F]:
-    """`--redis URL`, the same for every command."""
-    return click.option("--redis", "redis_url", metavar="URL", help=text)
+def redis_option(function: F) -> F:
+    """`--redis URL`, the same for every command that uses the Redis there is."""
+    text = "Redis to use, before TORIL_REDIS_URL and REDIS_URL."
+    return click.option("--redis", "redis_url", metavar="URL", help=text)(function)
 
 
 @click.group()
@@ -78,7 +79,7 @@ def job() -> None:
 @click.option("--priority", type=int, metavar="N", help="1 runs first; jobs without a priority run before all.")
 @click.option("--attempts", type=int, metavar="N", help="How often the job may be tried in all.")
 @click.option("--prefix", default="bull", show_default=True, help="First part of the queue's keys.")
-@redis_option()
+@redis_option
 @click.option("--wait", is_flag=True, help="Wait until the job has ended; print what its function returned.")
 @click.option("--timeout", type=DurationMs(), help="With --wait: give up after this time (exit code 6).")
 def add(

@@ -11,7 +11,6 @@ import click
 
 from toril.cli import output
 from toril.cli.dev import demo, hints, local_run, manifests, table
-from toril.cli.job import redis_option
 from toril.cli.output import ExitCode
 
 DEMO_JOBS = 300
@@ -25,9 +24,9 @@ DEMO_JOBS = 300
 @click.option("--demo", "is_demo", is_flag=True, help="Add jobs to examples/zettanote, account for each, and end.")
 @click.option(
     "--jobs", type=click.IntRange(1, demo.MAX_JOBS), metavar="N",
-    help=f"With --demo: how many jobs, up to {demo.MAX_JOBS}.  [default: {DEMO_JOBS}]",
+    help=f"With --demo: how many jobs; {DEMO_JOBS} by default.",
 )  # fmt: skip
-@redis_option("Use this Redis instead of a private server that is started and ended with the command.")
+@click.option("--redis", "redis_url", metavar="URL", help="Use this Redis; by default a private server is started.")
 def dev(paths: Sequence[Path], is_demo: bool, jobs: int | None, redis_url: str | None) -> ExitCode:
     """Run JobQueue manifests on this machine, without a cluster.
 
