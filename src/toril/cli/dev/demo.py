@@ -110,6 +110,7 @@ class Demo:
                 await self._add(queue)
             problems = await self._wait_ended()
         problems += await self._wait_scaled_down()
+        self._session.show()
         for queue in self.queues:
             queue.outcomes = await self._read_outcomes(queue)
             for job_id, planned in queue.planned.items():
@@ -177,7 +178,7 @@ class Demo:
     async def _wait_scaled_down(self) -> list[str]:
         """Wait until no queue has workers, as the scaler decides it. Returns a line when that does not come."""
         lowest = sum(queue.run.spec.scaling.min_replicas for queue in self.queues)
-        text = f"all {self._total} jobs have ended; the workers leave when there was nothing to do for a while"
+        text = f"{self._total} of {self._total} jobs have ended, the workers are leaving"
         self._session.progress = Progress(self._total, self._total, text)
         deadline_ms = clock.monotonic_ms() + STUCK_SECONDS * 1000
         while (left := sum(queue.run.fleet.running for queue in self.queues)) > lowest:

@@ -18,15 +18,16 @@ from toril.specs.jobqueue import JobQueueSpec, WorkerMode
 def about_manifests(loaded: Manifests, *, is_demo: bool) -> Iterator[str]:
     """What was found, and what of it has no meaning without a cluster."""
     names = ", ".join(queue.spec.queue_name for queue in loaded.queues)
-    yield f"queues: {names}. spec.redis and worker.image are ignored here: one server, and workers as processes"
+    yield f"queues: {names}"
+    yield "ignored here: spec.redis and worker.image (one Redis for all, workers are processes)"
     for queue in loaded.queues:
         if fields := ", ".join(environment.ignored_fields(queue.spec)):
-            yield f"JobQueue/{queue.spec.name}: ignored as well, since it needs a cluster: {fields}"
+            yield f"JobQueue/{queue.spec.name}: ignored as well, for want of a cluster: {fields}"
     if loaded.ignored:
         yield f"ignored, being no JobQueue: {', '.join(loaded.ignored)}"
     if is_demo:
         seconds = demo.QUICK_MS / 1000
-        yield f"the demo scales down after {seconds:g} s without work, whatever the manifests say, to let you see it"
+        yield f"demo: cooldown and scale-down window are {seconds:g} s, so that you see the way back to 0"
 
 
 def how_to_add(specs: Sequence[JobQueueSpec], url: str) -> Iterator[str]:

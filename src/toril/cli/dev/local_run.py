@@ -96,7 +96,7 @@ async def _redis(redis_url: str | None, display: Display) -> AsyncIterator[tuple
     server = LocalServer(find_server())
     await server.start()
     try:
-        display.say(f"{server.version} started at {server.url}: it keeps nothing and ends with this command")
+        display.say(f"{server.version} at {server.url}, gone with all its data when this ends")
         yield server.url, _raise_at_end(server)
     finally:
         await server.stop()

@@ -43,9 +43,9 @@ class QueueRow:
 
     @property
     def replicas(self) -> str:
-        """`2`, `0→3` on the way to another number, `2 (+1 draining)` while a worker finishes its last jobs."""
+        """`2`, `0→3` on the way to another number, `2 (+1)` while one more finishes its last jobs."""
         text = str(self.ready) if self.ready == self.wanted else f"{self.ready}→{self.wanted}"
-        return f"{text} (+{self.draining} draining)" if self.draining else text
+        return f"{text} (+{self.draining})" if self.draining else text
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def line_of(row: QueueRow) -> str:
             ("failed", row.failed),
         )
     )
-    return f"{row.queue:<13} replicas {row.replicas:<5} {'  '.join(counts)}  {row.why}"
+    return f"{row.queue:<13} replicas {row.replicas:<6} {'  '.join(counts)}  {row.why}"
 
 
 def build_picture(rows: Sequence[QueueRow], progress: Progress | None, *, width: int, height: int) -> Group:
@@ -155,8 +155,8 @@ def build_picture(rows: Sequence[QueueRow], progress: Progress | None, *, width:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("queue", style="bold", no_wrap=True, overflow="ellipsis")
     for name in ("waiting", "active", "delayed", "completed", "failed"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("replicas", no_wrap=True)
+        table.add_column(name, justify="right", no_wrap=True, min_width=len(name))
+    table.add_column("replicas", no_wrap=True, min_width=len("replicas"))
     table.add_column("why", no_wrap=True, overflow="ellipsis")
     for row in rows:
         table.add_row(
