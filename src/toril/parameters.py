@@ -23,6 +23,7 @@ _JSON_TYPES: dict[Any, tuple[type, ...]] = {
 }
 _WORDS = {str: "text", int: "a whole number", float: "a number", bool: "true or false", type(None): "null",
           list: "a list", tuple: "a list", dict: "an object"}  # fmt: skip
+_EXAMPLES: dict[type, Any] = {str: "text", int: 1, float: 1.5, bool: True, type(None): None, list: [], dict: {}}
 
 
 class Parameters:
@@ -105,6 +106,12 @@ class Parameters:
                     raise errors.InvalidPayloadError(f"data.{name}", f"is unknown; known are {known}")
             elif not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
                 raise errors.InvalidPayloadError(f"data.{name}", f"must be {_in_words(accepted)}")
+
+    def example(self) -> dict[str, Any]:
+        """Data that fits: what is required, with a plain value of its type each. For showing how a job looks."""
+        checks = self._make_checks()
+        kinds = {name: checks.get(name, (str,))[0] for name in self._required}
+        return {name: _EXAMPLES.get(kind, "text") for name, kind in kinds.items()}
 
     def _make_checks(self) -> dict[str, tuple[type, ...]]:
         """Made at first use: annotations may name things that are defined after the function."""

@@ -6,13 +6,14 @@ import json
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from toril.cli.dev import demo, environment
 from toril.cli.dev.manifests import Manifests
+from toril.cli.dev.tasks import Task
 from toril.engine.settings import RedisSettings
-from toril.specs.jobqueue import JobQueueSpec, WorkerMode
+from toril.specs.jobqueue import JobQueueSpec
 
 
 def about_manifests(loaded: Manifests, *, is_demo: bool) -> Iterator[str]:
@@ -30,24 +31,26 @@ def about_manifests(loaded: Manifests, *, is_demo: bool) -> Iterator[str]:
         yield f"demo: cooldown and scale-down window are {seconds:g} s, so that you see the way back to 0"
 
 
-def how_to_add(specs: Sequence[JobQueueSpec], url: str) -> Iterator[str]:
-    """Commands that add a job to the first queue that has workers."""
-    worked = [spec for spec in specs if spec.worker.mode is not WorkerMode.NONE]
-    if not worked:
-        return
-    spec, shown = worked[0], shown_url(url)
+def how_to_add(spec: JobQueueSpec, task: Task | None, url: str) -> Iterator[str]:
+    """Commands that add a job to a queue: of this task, if one is known."""
+    shown = shown_url(url)
+    name, data = (task.name, task.data) if task is not None else ("NAME", {})
+    data_json = json.dumps(data, ensure_ascii=False)
     prefix = "" if spec.prefix == "bull" else f" --prefix {shlex.quote(spec.prefix)}"
     queue = shlex.quote(spec.queue_name)
-    yield "add a job from another terminal, NAME being that of a task:"
-    yield f"  {program()} job add {queue} NAME --data '{{}}' --redis {shlex.quote(shown)}{prefix}"
+    command = f"{program()} job add {queue} {shlex.quote(name)} --data {shlex.quote(data_json)}"
+    yield ""
+    yield "add a job from another terminal" + (":" if task is not None else ", NAME being that of a task:")
+    yield f"  {command} --redis {shlex.quote(shown)}{prefix}"
     yield "or with BullMQ's own package for Node:"
     options = {"connection": {"url": shown}} | ({} if spec.prefix == "bull" else {"prefix": spec.prefix})
     script = (
         f'const q = new (require("bullmq").Queue)({json.dumps(spec.queue_name)}, {json.dumps(options)}); '
-        'q.add("NAME", {}).then(() => q.close())'
+        f"q.add({json.dumps(name)}, {data_json}).then(() => q.close())"
     )
     yield f"  node -e {shlex.quote(script)}"
-    yield "Ctrl-C ends everything"
+    yield "Ctrl-C lets running jobs finish and ends everything"
+    yield ""
 
 
 def shown_url(url: str) -> str:

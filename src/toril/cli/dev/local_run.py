@@ -6,13 +6,13 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from toril import errors
 from toril.cli import output
-from toril.cli.dev import environment, hints
+from toril.cli.dev import environment, hints, tasks
 from toril.cli.dev.demo import Demo
 from toril.cli.dev.server import LocalServer, find_server
 from toril.cli.dev.session import Session
@@ -21,7 +21,7 @@ from toril.cli.output import ExitCode
 from toril.engine.connection import AsyncConnection
 from toril.engine.settings import RedisSettings
 from toril.errors import RedisReason
-from toril.specs.jobqueue import JobQueueSpec
+from toril.specs.jobqueue import JobQueueSpec, WorkerMode
 
 
 async def run(
@@ -43,19 +43,13 @@ async def run(
     with interrupts.caught():
         async with _redis(redis_url, display) as (url, server_end):
             connection = AsyncConnection(RedisSettings.from_url(url, "--redis"))
-            session = Session(
-                specs,
-                connection,
-                lambda spec: environment.build_environment(spec, url, folders, os.environ),
-                display,
-                shows_output=demo_jobs is None,
-            )
+            environments = [environment.build_environment(spec, url, folders, os.environ) for spec in specs]
+            session = Session(specs, environments, connection, display, shows_output=demo_jobs is None)
             try:
                 await connection.command("PING")
-                if demo_jobs is None:
-                    for line in hints.how_to_add(specs, url):
-                        display.say(line)
                 demo = None if demo_jobs is None else Demo(session, demo_jobs)
+                if demo is None:
+                    await _tell_how_to_add(specs, environments, url, display)
                 return await _watch(session, demo, interrupts, server_end, display)
             finally:
                 await session.kill()
@@ -107,6 +101,20 @@ async def _raise_at_end(server: LocalServer) -> None:
     raise errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, f"the server of our own has ended: {log}")
 
 
+async def _tell_how_to_add(
+    specs: Sequence[JobQueueSpec], environments: Sequence[Mapping[str, str]], url: str, display: Display
+) -> None:
+    """For the first queue that has workers here."""
+    for spec, variables in zip(specs, environments, strict=True):
+        if spec.worker.mode is not WorkerMode.NONE:
+            task, problem = await tasks.find_task(spec, variables)
+            if problem is not None:
+                display.say(f"JobQueue/{spec.name}: workers will not start: {output.printable(problem)}")
+            for line in hints.how_to_add(spec, task, url):
+                display.say(line)
+            return
+
+
 async def _watch(
     session: Session, demo: Demo | None, interrupts: Interrupts, server_end: Awaitable[Any], display: Display
 ) -> ExitCode:
@@ -114,9 +122,9 @@ async def _watch(
     ended = asyncio.ensure_future(server_end)
     stop = asyncio.create_task(interrupts.stop.wait(), name="stop")
     account = None if demo is None else asyncio.create_task(demo.run(), name="demo")
-    tasks = [task for task in (turns, ended, stop, account) if task is not None]
+    watched = [task for task in (turns, ended, stop, account) if task is not None]
     try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stop, account}:
             task.result()
         await _cancel(turns)
@@ -125,7 +133,7 @@ async def _watch(
         await _cancel(account)
         return await _drain(session, interrupts, ended, display, was_cut=demo is not None)
     finally:
-        for task in tasks:
+        for task in watched:
             await _cancel(task)
 
 

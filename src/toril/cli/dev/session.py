@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from toril import clock, errors
@@ -78,14 +78,14 @@ class Session:
     def __init__(
         self,
         specs: Sequence[JobQueueSpec],
+        environments: Sequence[Mapping[str, str]],
         connection: AsyncConnection,
-        environment_of: Callable[[JobQueueSpec], Mapping[str, str]],
         display: Display,
         *,
         shows_output: bool,
     ) -> None:
         """Args:
-        environment_of: the environment of a queue's workers.
+        environments: of each queue's workers, in the same order.
         shows_output: whether what the workers print is shown; that one has crashed always is.
         """
         self.connection = connection
@@ -97,9 +97,9 @@ class Session:
             QueueRun(
                 spec=spec,
                 keys=QueueKeys(spec.queue_name, spec.prefix),
-                fleet=ProcessFleet(spec.name, environment_of(spec), on_line=self._heard, on_crash=display.say),
+                fleet=ProcessFleet(spec.name, variables, on_line=self._heard, on_crash=display.say),
             )
-            for spec in specs
+            for spec, variables in zip(specs, environments, strict=True)
         ]
 
     async def run(self) -> None:
