@@ -1,4 +1,4 @@
-"""How a worker's log looks: JSON lines, or lines for people on a terminal. Lines from inside a job name the job."""
+"""How a worker's log looks: JSON lines, or lines for people. Lines from inside a job name the job."""
 
 from __future__ import annotations
 
@@ -63,12 +63,16 @@ class TextFormatter(logging.Formatter):
 
 
 def configure(stream: TextIO, *, queue: str, worker: str) -> None:
-    """Send all logging of this process to `stream`. Called once, by the program and never by the library."""
+    """Send all logging of this process to `stream`. Called once, by the program and never by the library.
+
+    For people where `stream` is a terminal, else JSON; `TORIL_LOG_FORMAT` (`text`, `json`) decides otherwise.
+    """
     fixed: dict[str, Any] = {"queue": queue, "worker": worker}
     if namespace := os.environ.get("TORIL_NAMESPACE"):
         fixed["namespace"] = namespace
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if stream.isatty() else JsonFormatter())
+    is_text = os.environ.get("TORIL_LOG_FORMAT", "text" if stream.isatty() else "json") == "text"
+    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
     handler.addFilter(JobFilter(fixed))
     logging.basicConfig(level=os.environ.get("TORIL_LOG_LEVEL", "INFO").upper(), handlers=[handler], force=True)
 

@@ -28,6 +28,7 @@ def build_environment(
         "TORIL_REDIS_URL": redis_url,
         # Probes and metrics are for clusters; here many workers share one machine's ports.
         "TORIL_HTTP_PORT": "0",
+        "TORIL_LOG_FORMAT": "text",
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(search)),
         "PYTHONUNBUFFERED": "1",
     }

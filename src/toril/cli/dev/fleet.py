@@ -85,13 +85,13 @@ class ProcessFleet:
         environment: Mapping[str, str],
         *,
         on_line: Callable[[str, str], None],
-        on_crash: Callable[[str], None],
+        on_crash: Callable[[str, str], None],
     ) -> None:
         """Args:
         name: the workers are `<name>-1`, `<name>-2` …
         environment: complete environment of the workers, but for their names.
         on_line: gets (worker name, line) for everything that a worker prints.
-        on_crash: gets one line about a worker that ended unasked.
+        on_crash: gets a line about a worker that ended unasked, and the last one that it printed.
         """
         self.name = name
         self.wanted = 0
@@ -214,4 +214,4 @@ class ProcessFleet:
         pause_ms = self.pauses.note_crash(clock.monotonic_ms())
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
         last = next((line for line in reversed(worker.last_lines) if line.strip()), "it said nothing")
-        self._on_crash(f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s: {last}")
+        self._on_crash(f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s", last)

@@ -97,7 +97,7 @@ class Session:
             QueueRun(
                 spec=spec,
                 keys=QueueKeys(spec.queue_name, spec.prefix),
-                fleet=ProcessFleet(spec.name, variables, on_line=self._heard, on_crash=display.say),
+                fleet=ProcessFleet(spec.name, variables, on_line=self._heard, on_crash=self._crashed),
             )
             for spec, variables in zip(specs, environments, strict=True)
         ]
@@ -165,6 +165,9 @@ class Session:
     def _heard(self, worker: str, line: str) -> None:
         if self._shows_output:
             self._display.say(f"{worker} | {line}")
+
+    def _crashed(self, text: str, last_line: str) -> None:
+        self._display.say(text if self._shows_output else f"{text}: {last_line}")
 
 
 def client_names(reply: bytes) -> set[str]:
