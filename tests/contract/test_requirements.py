@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tools import requirements
 
 ROOT = Path(__file__).parents[2]
