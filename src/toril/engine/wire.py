@@ -138,6 +138,10 @@ async def open_connection(
         if protocol is not None and protocol.transport is not None:
             protocol.transport.abort()
         raise replies.from_connecting(error, settings.endpoint) from None
+    except asyncio.CancelledError:
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        raise
     return protocol
 
 

@@ -1,0 +1,193 @@
+"""Replies that never come, and a Redis that goes away: each job runs once and ends once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from support.engine import EngineQueue, open_queue
+from support.proxy import Proxy, open_proxy
+from support.redis_server import RedisServer, free_port
+from support.waiting import wait_until_async
+from support.worker_inside import StartWorker
+from toril import Queue
+from toril.engine import lua_loader
+
+ROUNDS = 20
+KIND = b"\r\n$9\r\ncompleted\r\n"
+"""An argument of a finish; the key's name is longer."""
+
+
+@pytest.fixture
+async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
+    async with open_proxy(redis_server.port) as opened:
+        yield opened
+
+
+def through(proxy: Proxy, redis_url: str) -> str:
+    return f"redis://127.0.0.1:{proxy.port}/{redis_url.rpartition('/')[2]}"
+
+
+def is_finish(request: bytes) -> bool:
+    return lua_loader.load("finish_and_take").sha.encode() in request and KIND in request
+
+
+def is_take(request: bytes) -> bool:
+    return lua_loader.load("finish_and_take").sha.encode() in request and KIND not in request
+
+
+@pytest.mark.requirement("T09")
+async def test_a_finish_whose_reply_is_lost_is_recorded_once(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+) -> None:
+    runs: list[int] = []
+
+    @tasks.task
+    async def step(number: int) -> int:
+        runs.append(number)
+        return number
+
+    async with worker(tasks, url=through(proxy, redis_url), concurrency=2):
+        await (await step.enqueue(-1)).result(10)
+        for number in range(ROUNDS):
+            proxy.lose_reply(is_finish)
+            handles = [await step.enqueue(number), await step.enqueue(number + 1000)]
+            assert [await handle.result(10) for handle in handles] == [number, number + 1000]
+
+        async def is_quiet() -> bool:
+            return "active" not in stored.places()
+
+        await wait_until_async(is_quiet, "the last finish")
+    assert proxy.cuts == ROUNDS
+    assert sorted(runs) == sorted([-1, *range(ROUNDS), *range(1000, 1000 + ROUNDS)])
+    assert stored.event_names().count("completed") == len(runs)
+    assert {stored.hash(job_id)["atm"] for job_id in stored.places()["completed"]} == {"1"}
+
+
+@pytest.mark.requirement("T09")
+async def test_a_finish_of_a_job_that_is_not_kept(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+) -> None:
+    runs: list[int] = []
+
+    @tasks.task
+    async def step(number: int) -> None:
+        runs.append(number)
+
+    async with worker(tasks, url=through(proxy, redis_url)):
+        await (await tasks.add("step", {"number": 0})).result(10)
+        proxy.lose_reply(is_finish)
+        await (await tasks.add("step", {"number": 1}, {"removeOnComplete": True})).result(10)
+        await (await tasks.add("step", {"number": 2})).result(10)
+    assert proxy.cuts == 1
+    assert runs == [0, 1, 2]
+
+
+@pytest.mark.requirement("T10")
+async def test_jobs_taken_by_a_call_whose_reply_is_lost_are_run(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+) -> None:
+    runs: list[int] = []
+
+    @tasks.task
+    async def step(number: int) -> int:
+        runs.append(number)
+        return number
+
+    async with worker(tasks, url=through(proxy, redis_url), concurrency=3, stalled_interval_ms=60_000):
+        await (await step.enqueue(-1)).result(10)
+        for number in range(ROUNDS):
+            proxy.lose_reply(is_take)
+            handles = await tasks.add_bulk([step.draft(number), step.draft(number + 1000)])
+            assert [await handle.result(10) for handle in handles] == [number, number + 1000]
+    assert proxy.cuts == ROUNDS
+    assert sorted(runs) == sorted([-1, *range(ROUNDS), *range(1000, 1000 + ROUNDS)])
+    assert {stored.hash(job_id)["ats"] for job_id in stored.places()["completed"]} == {"1"}
+
+
+class Outage:
+    """A Redis of its own that keeps its data while it is away, and loses the locks that run out meanwhile."""
+
+    def __init__(self) -> None:
+        self.server = RedisServer("--appendonly", "yes")
+        self._port = self.server.port
+
+    def begin(self) -> None:
+        self.server.stop()
+
+    def end(self, *, without: list[str]) -> None:
+        """Args: without: keys whose time runs out meanwhile."""
+        self.server.port = free_port()
+        self.server.start()
+        with self.server.client() as client:
+            client.delete(*without)
+        self.server.stop()
+        self.server.port = self._port
+        self.server.start()
+
+
+@pytest.fixture
+def outage() -> Iterator[Outage]:
+    outage = Outage()
+    yield outage
+    outage.server.remove()
+
+
+async def test_jobs_that_run_through_an_outage_run_once(outage: Outage, queue_name: str, worker: StartWorker) -> None:
+    runs: list[str] = []
+    go = asyncio.Event()
+
+    async with Queue(queue_name, url=outage.server.url) as tasks:
+
+        @tasks.task
+        async def waits(name: str) -> str:
+            runs.append(name)
+            await go.wait()
+            return name
+
+        @tasks.task
+        async def ends_meanwhile(name: str) -> str:
+            runs.append(name)
+            await during.wait()
+            return name
+
+        during = asyncio.Event()
+        options = {"lock_ms": 30_000, "lock_renew_ms": 100, "stalled_interval_ms": 200, "concurrency": 2}
+        async with worker(tasks, **options), worker(tasks, **options):
+            await waits.enqueue("a")
+            await ends_meanwhile.enqueue("b")
+
+            async def both_run() -> bool:
+                return sorted(runs) == ["a", "b"]
+
+            await wait_until_async(both_run, "both jobs to run")
+            await tasks.close()
+            outage.begin()
+            during.set()
+            base = f"bull:{queue_name}:"
+            await asyncio.to_thread(outage.end, without=[f"{base}1:lock", f"{base}2:lock", f"{base}stalled-check"])
+            assert await tasks.handle("2").result(10) == "b"
+            go.set()
+            assert await tasks.handle("1").result(10) == "a"
+            assert await (await waits.enqueue("c")).result(10) == "c"
+    assert sorted(runs) == ["a", "b", "c"]
+    async with open_queue(outage.server.url, queue_name) as stored:
+        assert stored.places() == {"completed": ["2", "1", "3"]}
+        assert [(stored.hash(job)["ats"], "stc" in stored.hash(job)) for job in "12"] == [("1", False)] * 2
+
+
+async def test_a_worker_that_starts_before_redis_waits_for_it(
+    outage: Outage, queue_name: str, worker: StartWorker
+) -> None:
+    outage.begin()
+    async with Queue(queue_name, url=outage.server.url) as tasks:
+
+        @tasks.task
+        async def step() -> str:
+            return "ran"
+
+        async with worker(tasks):
+            await asyncio.to_thread(outage.server.start)
+            assert await (await step.enqueue()).result(10) == "ran"

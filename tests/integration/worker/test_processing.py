@@ -1,0 +1,371 @@
+"""Jobs are run as their tasks say, and what becomes of them is stored."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from typing import Any
+
+import pytest
+
+from support.engine import EngineQueue
+from support.waiting import wait_until_async
+from support.worker_inside import StartWorker
+from toril import Job, JobFailedError, Queue
+
+
+async def test_functions_of_every_kind_complete(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.task
+    async def waits(number: int) -> int:
+        await asyncio.sleep(0)
+        return number + 1
+
+    @tasks.task
+    async def does_not_wait(number: int) -> int:
+        return number + 1
+
+    @tasks.task
+    def in_thread(number: int) -> str:
+        return threading.current_thread().name
+
+    @tasks.task(inline=True)
+    def inline(number: int) -> str:
+        return threading.current_thread().name
+
+    async with worker(tasks, concurrency=4):
+        assert await (await waits.enqueue(1)).result(10) == 2
+        assert await (await does_not_wait.enqueue(1)).result(10) == 2
+        assert (await (await in_thread.enqueue(1)).result(10)).startswith("toril-job")
+        assert await (await inline.enqueue(1)).result(10) == threading.main_thread().name
+    fields = stored.hash("1")
+    assert (fields["returnvalue"], fields["atm"], fields["ats"]) == ("2", "1", "1")
+    assert fields["pb"].startswith("worker-")
+    assert stored.places() == {"completed": ["1", "2", "3", "4"]}
+    assert stored.raw.keys(stored.keys.base + "*:lock") == []
+
+
+async def test_a_batch_runs_beside_a_job_that_waits(tasks: Queue, worker: StartWorker) -> None:
+    go = asyncio.Event()
+    seen: list[int] = []
+
+    @tasks.task
+    async def step(number: int) -> None:
+        if number == 2:
+            await go.wait()
+        seen.append(number)
+        if number == 5:
+            go.set()
+
+    handles = await tasks.add_bulk([step.draft(number) for number in range(1, 6)])
+    async with worker(tasks, concurrency=5):
+        for handle in handles:
+            await handle.result(10)
+    assert seen == [1, 3, 4, 5, 2]
+
+
+async def test_no_more_run_than_the_concurrency_allows(tasks: Queue, worker: StartWorker) -> None:
+    running, most = 0, 0
+
+    @tasks.task
+    async def step() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    handles = await tasks.add_bulk([step.draft() for _ in range(100)])
+    async with worker(tasks, concurrency=7):
+        await asyncio.gather(*(handle.result(20) for handle in handles))
+    assert most == 7
+
+
+async def test_each_run_has_a_context_of_its_own(tasks: Queue, worker: StartWorker) -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+    @tasks.task
+    async def step(name: str) -> list[str]:
+        before = user.get()
+        user.set(name)
+        async with asyncio.timeout(5):
+            await asyncio.sleep(0)
+        return [before, user.get(), Job.current().id]
+
+    handles = await tasks.add_bulk([step.draft(name) for name in "abc"])
+    async with worker(tasks, concurrency=3):
+        assert [await handle.result(10) for handle in handles] == [
+            ["nobody", "a", "1"], ["nobody", "b", "2"], ["nobody", "c", "3"],
+        ]  # fmt: skip
+
+
+async def test_progress_log_and_data(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.task
+    async def talks(to: str, *, job: Job = Job.current()) -> int:
+        await job.progress({"percent": 50})
+        await job.update_data({"to": "changed"})
+        return await job.log("first")
+
+    @tasks.task
+    def talks_in_thread(*, job: Job = Job.current()) -> int:
+        job.sync.progress(99)
+        job.sync.log("first")
+        return job.sync.log("second")
+
+    async with worker(tasks):
+        assert await (await talks.enqueue("a")).result(10) == 1
+        assert await (await talks_in_thread.enqueue()).result(10) == 2
+    assert stored.hash("1")["progress"] == '{"percent":50}'
+    assert stored.hash("1")["data"] == '{"to":"changed"}'
+    assert stored.hash("2")["progress"] == "99"
+    assert stored.raw.lrange(stored.keys.logs("2"), 0, -1) == ["first", "second"]
+
+
+async def test_order_of_lifo_and_priorities(tasks: Queue, worker: StartWorker) -> None:
+    seen: list[str] = []
+
+    @tasks.task
+    async def step(name: str) -> None:
+        seen.append(name)
+
+    handles = [
+        await step.options(priority=9).enqueue("9"),
+        await step.options(priority=2).enqueue("2"),
+        await step.enqueue("plain"),
+        await step.options(lifo=True).enqueue("lifo"),
+    ]
+    async with worker(tasks):
+        for handle in handles:
+            await handle.result(10)
+    assert seen == ["lifo", "plain", "2", "9"]
+
+
+async def test_delayed_jobs_start_when_they_are_due(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.task
+    async def step() -> None: ...
+
+    async with worker(tasks, idle_poll_seconds=60):
+        handles = [await step.options(delay=0.2).enqueue(), await step.options(delay=0.1).enqueue()]
+        for handle in handles:
+            await handle.result(10)
+    for job_id, delay_ms in (("1", 200), ("2", 100)):
+        fields = stored.hash(job_id)
+        late_ms = int(fields["processedOn"]) - int(fields["timestamp"]) - delay_ms
+        assert 0 <= late_ms < 5000, "not before its time, and not by the poll of an idle worker"
+
+
+async def test_a_job_nobody_knows_fails_at_once_and_says_its_name(tasks: Queue, worker: StartWorker) -> None:
+    @tasks.task
+    async def known() -> None: ...
+
+    async with worker(tasks):
+        handle = await tasks.add("unknown", {}, {"attempts": 5})
+        with pytest.raises(JobFailedError, match="no task 'unknown' and no default; its tasks are known"):
+            await handle.result(10)
+
+
+async def test_the_default_gets_what_no_task_has(tasks: Queue, worker: StartWorker) -> None:
+    @tasks.default
+    async def rest(job: Job) -> Any:
+        return [job.name, job.data]
+
+    async with worker(tasks):
+        assert await (await tasks.add("legacy", [1])).result(10) == ["legacy", [1]]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({}, "data.to: is missing"),
+        ({"to": 1}, "data.to: must be text"),
+        ({"to": "a", "cc": "b"}, "data.cc: is unknown; known are to"),
+        (["a"], "data: must be an object with to"),
+    ],
+)
+async def test_data_that_does_not_fit_fails_at_once(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, data: Any, words: str
+) -> None:
+    @tasks.task
+    async def send(to: str) -> None: ...
+
+    async with worker(tasks):
+        handle = await tasks.add("send", data, {"attempts": 5})
+        with pytest.raises(JobFailedError, match=words):
+            await handle.result(10)
+    assert stored.hash("1")["atm"] == "1"
+
+
+@pytest.mark.requirement("T16")
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (float("nan"), "return value: is nan, which JSON does not have"),
+        ({"when": object()}, "return value.when: is a object, which is not JSON"),
+        (["ok", "\ud800"], r"return value\[1\]: holds a lone surrogate"),
+        (2**60, "return value: is an integer beyond"),
+        ("x" * 10 * 1024 * 1024, "return value: is 10485762 bytes as JSON; the limit is 5242880"),
+    ],
+)
+async def test_a_return_value_that_is_not_json_fails_the_job(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, value: Any, words: str
+) -> None:
+    @tasks.task
+    async def bad() -> Any:
+        return value
+
+    @tasks.task
+    async def good() -> str:
+        return "fine"
+
+    async with worker(tasks):
+        handle = await bad.options(attempts=3).enqueue()
+        with pytest.raises(JobFailedError, match=words):
+            await handle.result(10)
+        assert await (await good.enqueue()).result(10) == "fine"
+    assert stored.hash("1")["ats"] == "1", "the work was done: it is not done again for the same value"
+
+
+async def test_whatever_a_function_raises_ends_its_job_only(tasks: Queue, worker: StartWorker) -> None:
+    @tasks.task
+    async def leaves() -> None:
+        raise SystemExit(3)
+
+    @tasks.task
+    async def cancels() -> None:
+        raise asyncio.CancelledError
+
+    @tasks.task
+    def stops() -> None:
+        next(iter([]))
+
+    async with worker(tasks, concurrency=2):
+        for task, words in ((leaves, "3"), (cancels, "CancelledError"), (stops, "StopIteration")):
+            with pytest.raises(JobFailedError, match=words):
+                await (await task.enqueue()).result(10)
+
+
+async def test_stored_traces_begin_with_the_users_function(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    @tasks.task
+    async def breaks() -> None:
+        await asyncio.sleep(0)
+        raise ValueError("as planned")
+
+    @tasks.task
+    def breaks_in_thread() -> None:
+        raise ValueError("as planned")
+
+    async with worker(tasks):
+        for task in (breaks, breaks_in_thread):
+            handle = await task.enqueue()
+            with pytest.raises(JobFailedError, match="as planned") as caught:
+                await handle.result(10)
+            (trace,) = caught.value.stacktrace
+            lines = trace.splitlines()
+            assert lines[0] == "Traceback (most recent call last):"
+            assert __file__ in lines[1]
+            assert lines[-1] == "ValueError: as planned"
+            assert "toril/worker" not in trace
+
+
+async def test_an_idle_worker_starts_jobs_as_they_come(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.task
+    async def step() -> None: ...
+
+    async with worker(tasks, concurrency=3, idle_poll_seconds=60):
+        for _ in range(20):
+            await (await step.enqueue()).result(10)
+        names = [client["name"] for client in stored.raw.client_list()]
+        assert any(name.startswith(stored.keys.client_name(":w:worker-")) for name in names)
+
+
+async def test_a_wake_up_that_finds_no_free_slot_is_passed_on(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    """Two workers with one slot each: the second job must not wait for the first worker."""
+    started: list[str] = []
+    go = asyncio.Event()
+
+    @tasks.task
+    async def step() -> None:
+        started.append(Job.current().record.processed_by or "")
+        await go.wait()
+
+    async def both_run() -> bool:
+        return len(started) == 2
+
+    async with worker(tasks, idle_poll_seconds=60), worker(tasks, idle_poll_seconds=60):
+        for _ in range(10):
+            started.clear()
+            go.clear()
+            handles = [await step.enqueue(), await step.enqueue()]
+            await wait_until_async(both_run, "both workers to have a job")
+            assert len(set(started)) == 2
+            go.set()
+            for handle in handles:
+                await handle.result(10)
+
+
+async def test_a_paused_queue_is_left_alone(tasks: Queue, worker: StartWorker) -> None:
+    @tasks.task
+    async def step() -> str:
+        return "ran"
+
+    await tasks.pause()
+    async with worker(tasks, idle_poll_seconds=0.05):
+        handle = await step.enqueue()
+        delayed = await step.options(delay=0.05).enqueue()
+
+        async def is_promoted() -> bool:
+            return await delayed.state() == "waiting"
+
+        await wait_until_async(is_promoted, "the delayed job to be promoted")
+        assert await handle.state() == "waiting"
+        await tasks.resume()
+        assert await handle.result(10) == "ran"
+
+
+async def test_a_rate_limit_is_kept(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.task
+    async def step() -> None: ...
+
+    stored.raw.hset(stored.keys.meta, mapping={"max": 2, "duration": 300})
+    handles = await tasks.add_bulk([step.draft() for _ in range(5)])
+    async with worker(tasks, concurrency=5):
+        for handle in handles:
+            await handle.result(10)
+    starts = sorted(int(stored.hash(handle.id)["processedOn"]) for handle in handles)
+    assert starts[2] - starts[0] >= 290
+    assert starts[4] - starts[2] >= 290
+
+
+async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    running, most = 0, 0
+
+    @tasks.task
+    async def step() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+
+    stored.raw.hset(stored.keys.meta, "concurrency", 2)
+    handles = await tasks.add_bulk([step.draft() for _ in range(20)])
+    async with worker(tasks, concurrency=5), worker(tasks, concurrency=5):
+        await asyncio.gather(*(handle.result(20) for handle in handles))
+    assert most == 2
+
+
+async def test_retention_of_the_job_and_of_the_worker(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    from toril.jobs.retention import KeepPolicy
+
+    @tasks.task
+    async def step() -> None: ...
+
+    async with worker(tasks, keep_completed=KeepPolicy(count=2)):
+        for _ in range(4):
+            await (await step.enqueue()).result(10)
+        await (await tasks.add("step", {}, {"removeOnComplete": True})).result(10)
+    assert stored.places() == {"completed": ["3", "4"]}

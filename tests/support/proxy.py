@@ -1,0 +1,100 @@
+"""A TCP proxy in front of a real Redis that loses replies: the server acts, and the client never hears of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+
+class Proxy:
+    """Passes bytes on, until told to cut."""
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._server: asyncio.Server | None = None
+        self._cut_when: Callable[[bytes], bool] | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.cuts = 0
+        """How many replies were lost."""
+
+    @property
+    def port(self) -> int:
+        assert self._server is not None
+        port: int = self._server.sockets[0].getsockname()[1]
+        return port
+
+    def lose_reply(self, matches: Callable[[bytes], bool]) -> None:
+        """Pass the next request that matches on, wait for the server's reply, drop it and close the connection."""
+        self._cut_when = matches
+
+    @property
+    def is_armed(self) -> bool:
+        return self._cut_when is not None
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+
+    async def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+            self._writers.add(server_writer)
+            is_cut = asyncio.Event()
+            await asyncio.wait(
+                [
+                    asyncio.create_task(self._requests(reader, server_writer, is_cut)),
+                    asyncio.create_task(self._replies(server_reader, writer, is_cut)),
+                ]
+            )
+            server_writer.transport.abort()
+        finally:
+            writer.transport.abort()
+            self._tasks.discard(task)
+
+    async def _requests(
+        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, is_cut: asyncio.Event
+    ) -> None:
+        while data := await _read(reader):
+            if self._cut_when is not None and self._cut_when(data):
+                self._cut_when = None
+                is_cut.set()
+            server.write(data)
+        server.transport.abort()
+
+    async def _replies(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, is_cut: asyncio.Event) -> None:
+        while data := await _read(reader):
+            if is_cut.is_set():
+                self.cuts += 1
+                break
+            client.write(data)
+        client.transport.abort()
+
+
+async def _read(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.read(1 << 20)
+    except OSError:
+        return b""
+
+
+@asynccontextmanager
+async def open_proxy(server_port: int) -> AsyncIterator[Proxy]:
+    proxy = Proxy(server_port)
+    await proxy.start()
+    try:
+        yield proxy
+    finally:
+        await proxy.close()
