@@ -110,8 +110,8 @@ class Executor:
                 run.task.cancel()
 
     async def abandon(self, wait_seconds: float) -> list[Run]:
-        """Cancel all runs, give coroutines `wait_seconds` to clean up, and forget all. Returns them."""
-        runs = list(self.running)
+        """Cancel all runs, give coroutines `wait_seconds` to clean up, and forget all. Returns those that were ours."""
+        runs = [run for run in self.running if not run.is_cancelled]
         for run in self._ready:
             self.running.discard(run)
         self._ready.clear()

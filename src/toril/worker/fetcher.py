@@ -26,6 +26,8 @@ MAX_BLOCK_SECONDS = 10.0
 """Longest wait for a wake-up, as BullMQ's."""
 TICK_SECONDS = 5.0
 """The loop goes round at least so often, to show that it can."""
+BLOCKED_SECONDS = 1.0
+"""A loop that could not go round for so long is told of: locks are not renewed meanwhile."""
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 """Pauses between attempts to reach Redis double from the first to the longest: its return is noticed in a second."""
@@ -41,6 +43,7 @@ class Journal(Protocol):
     def lost(self, run: Run, why: str, /) -> None: ...
     def redis_failed(self, problem: errors.RedisError, /) -> None: ...
     def redis_works(self) -> None: ...
+    def loop_was_blocked(self, seconds: float, /) -> None: ...
 
 
 class Fetcher:
@@ -87,6 +90,7 @@ class Fetcher:
         self._take_is_unsure = False
         self._singly = False
         self._pause_seconds = FIRST_PAUSE_SECONDS
+        self._is_abandoning = False
         self._gave_up = False
 
     # ---- from outside
@@ -96,12 +100,19 @@ class Fetcher:
         self.is_draining = True
         self._wake.set()
 
-    def give_back(self, runs: Sequence[Run]) -> None:
-        """Put jobs back into the queue, their attempt not charged."""
-        for run in runs:
-            run.finish = Finish.requeue(run.record)
-        self._pending += runs
-        self._wake.set()
+    async def abandon(self, unwind_seconds: float) -> list[Run]:
+        """Stop the running jobs and put them back into the queue, their attempts not charged. Returns them.
+
+        Args:
+            unwind_seconds: how long coroutines may clean up before their jobs are free for others.
+        """
+        self._is_abandoning = True
+        try:
+            runs = await self._executor.abandon(unwind_seconds)
+            self._give_back(runs)
+        finally:
+            self._is_abandoning = False
+        return runs
 
     def give_up(self) -> None:
         """End `run` also if Redis does not answer."""
@@ -116,7 +127,7 @@ class Fetcher:
     @property
     def held(self) -> list[Run]:
         """The runs whose locks are to be kept: running, or ended and not recorded yet."""
-        return [run for run in (*self._executor.running, *self._pending) if not run.is_cancelled]
+        return [run for run in self._executor.running if not run.is_cancelled] + self._pending
 
     @property
     def reachable_seconds(self) -> float:
@@ -136,6 +147,8 @@ class Fetcher:
                 self._wake.clear()
                 self._pending += self._executor.take_ended()
                 if self._needs_recovery:
+                    if self._is_empty_handed:
+                        break
                     await self._recover()
                     continue
                 if self.is_draining:
@@ -145,7 +158,7 @@ class Fetcher:
                 count = self._count_to_take()
                 if self._pending or count:
                     await self._finish_and_take(count)
-                elif self.is_draining and not self._executor.running:
+                elif self.is_draining and not self._executor.running and not self._is_abandoning:
                     break
                 else:
                     await self._wait()
@@ -153,9 +166,18 @@ class Fetcher:
             ticker.cancel()
             await self._stop_waiting()
 
+    @property
+    def _is_empty_handed(self) -> bool:
+        """Whether a draining worker holds nothing that Redis must be told of."""
+        return self.is_draining and not (self._take_is_unsure or self._is_abandoning or self.held)
+
     async def _tick_loop(self) -> None:
         while True:
+            began = self._loop.time()
             await asyncio.sleep(TICK_SECONDS)
+            late_seconds = self._loop.time() - began - TICK_SECONDS
+            if late_seconds > BLOCKED_SECONDS:
+                self._journal.loop_was_blocked(late_seconds)
             self._wake.set()
 
     # ---- one call
@@ -243,9 +265,15 @@ class Fetcher:
     def _start(self, jobs: Sequence[TakenJob]) -> None:
         if self.is_draining:
             # Taken by a call that was under way when we were told to stop.
-            self.give_back([self._executor.prepare(job) for job in jobs])
+            self._give_back([self._executor.prepare(job) for job in jobs])
         else:
             self._executor.start(jobs)
+
+    def _give_back(self, runs: Sequence[Run]) -> None:
+        for run in runs:
+            run.finish = Finish.requeue(run.record)
+        self._pending += runs
+        self._wake.set()
 
     # ---- waiting
 

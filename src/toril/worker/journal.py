@@ -105,6 +105,13 @@ class Journal:
         self.has_reached_redis = True
         self._failing_since_ms = 0
 
+    def loop_was_blocked(self, seconds: float) -> None:
+        logger.warning(
+            "the event loop stood still for %.1f s, and locks were not renewed: let blocking work run in a plain `def`, "
+            "which gets a thread, not in an `async def` or with `inline=True`",
+            seconds,
+        )
+
     def close(self) -> None:
         """Tell what is left to tell."""
         if self._suppressed:

@@ -132,9 +132,7 @@ class Worker:
     async def _end_drain(self) -> None:
         """When time is up, give the rest back; and do not wait for Redis for ever."""
         await asyncio.sleep(self.settings.drain_seconds)
-        runs = await self._executor.abandon(UNWIND_SECONDS)
-        self._journal.given_back(runs)
-        self._fetcher.give_back(runs)
+        self._journal.given_back(await self._fetcher.abandon(UNWIND_SECONDS))
         await asyncio.sleep(DELIVER_SECONDS)
         self._fetcher.give_up()
 
