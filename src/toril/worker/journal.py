@@ -107,8 +107,8 @@ class Journal:
 
     def loop_was_blocked(self, seconds: float) -> None:
         logger.warning(
-            "the event loop stood still for %.1f s, and locks were not renewed: let blocking work run in a plain `def`, "
-            "which gets a thread, not in an `async def` or with `inline=True`",
+            "the event loop stood still for %.1f s, and locks were not renewed: let blocking work run in a plain "
+            "`def`, which gets a thread, not in an `async def` or with `inline=True`",
             seconds,
         )
 
