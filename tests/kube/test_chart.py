@@ -78,8 +78,8 @@ def test_the_operator_reads_a_named_secret_and_lists_none(cluster: Cluster, name
     assert may(cluster, namespace, account, "get", "secrets/redis")
     assert not may(cluster, namespace, account, "list", "secrets")
     assert not may(cluster, namespace, account, "watch", "secrets")
-    assert may(cluster, namespace, account, "create", "deployments.apps")
-    assert not may(cluster, namespace, account, "delete", "deployments.apps")
+    assert may(cluster, namespace, account, "delete", "deployments.apps")
+    assert not may(cluster, namespace, account, "delete", "pods")
 
 
 def test_people_may_do_with_queues_what_they_may_with_deployments(

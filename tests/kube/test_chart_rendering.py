@@ -115,7 +115,9 @@ def test_the_operator_may_do_no_more_than_it_does(helm: Path) -> None:
         for verb in rule["verbs"]
     }
     assert {verb for _, resource, verb in granted if resource == "secrets"} == {"get"}
-    assert not {verb for _, _, verb in granted} & {"*", "delete", "deletecollection", "escalate", "bind", "impersonate"}
+    assert not {verb for _, _, verb in granted} & {"*", "deletecollection", "escalate", "bind", "impersonate"}
+    assert {resource for _, resource, verb in granted if verb == "delete"} == {"deployments"}
+    assert {resource for _, resource, verb in granted if verb == "update"} == {"jobqueues/finalizers"}
     resources = {f"{resource}.{group}".rstrip(".") for group, resource, _ in granted}
     assert resources == {
         "jobqueues.toril.dev",

@@ -10,13 +10,13 @@
 - apiGroups: [toril.dev]
   resources: [jobqueues/finalizers]
   verbs: [update]
-# Server-side apply of a new object asks for both, create and patch.
+# Server-side apply of a new object asks for both, create and patch. Delete: a queue that gives its workers up.
 - apiGroups: [apps]
   resources: [deployments]
-  verbs: [get, list, watch, create, patch]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [apps]
   resources: [deployments/scale]
-  verbs: [get, patch]
+  verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
   verbs: [get, list, watch]
@@ -26,5 +26,5 @@
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end }}
