@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -9,6 +10,17 @@ import pytest
 from support.engine import EngineQueue, open_queue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
+
+NO_POLL = {"drainDelay": 60, "stalledInterval": 60_000}
+"""Such a worker looks again only when something wakes it."""
+
+
+def _blocked_workers(ours: EngineQueue, count: int) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        here = [client["cmd"] for client in ours.raw.client_list() if client["db"] == str(ours.settings.db)]
+        return here.count("bzpopmin") == count
+
+    return probe
 
 
 def server_now_ms(ours: EngineQueue) -> int:
@@ -41,21 +53,28 @@ async def test_they_pause_and_we_stop(peer: Peer, ours: EngineQueue) -> None:
 async def test_we_pause_and_they_stop(peer: Peer, ours: EngineQueue) -> None:
     """Checklist 45."""
     listener = await peer.listener()
-    worker = await peer.worker(drainDelay=1)
+    early = await peer.worker(**NO_POLL)
     await ours.add("echo", jobId="before")
-    await worker.runs_until(1)
+    await early.runs_until(1)
     assert await ours.producer.pause()
     assert await peer.queue.call("isPaused")
     await peer.queue.add("echo", {}, jobId="theirs")
     await ours.add("echo", jobId="ours")
     counts = await peer.queue.call("getJobCounts")
     assert (counts.get("paused", 0), counts["waiting"]) == ((2, 0) if peer.version == "5" else (0, 2))
-    # The worker looks again on its own while the queue is paused.
+    # A new worker begins with a look of its own; then both wait, until they are woken.
+    late = await peer.worker(**NO_POLL)
+    await wait_until_async(_blocked_workers(ours, 2), "two blocked workers")
     resumed_ms = server_now_ms(ours)
     assert await ours.producer.resume()
-    runs = await worker.runs_until(3)
-    assert [run["id"] for run in runs] == ["before", "theirs", "ours"]
-    assert all(run["atMs"] >= resumed_ms for run in runs[1:])
+
+    async def runs() -> list[dict[str, Any]]:
+        found = [run for run in [*await early.runs(), *await late.runs()] if run["id"] != "before"]
+        return found if len(found) >= 2 else []
+
+    after = await wait_until_async(runs, "both jobs to run")
+    assert {run["id"] for run in after} == {"theirs", "ours"}
+    assert all(run["atMs"] >= resumed_ms for run in after)
 
     async def told() -> bool:
         names = [event["event"] for event in await listener.events()]
