@@ -55,3 +55,27 @@ async def test_with_bullmq_5_jobs_move_and_come_back_in_order(redis_url: str, qu
         assert queue.places() == {"paused": ["a", "b", "c"]}
         await queue.producer.resume()
         assert queue.places() == {"wait": ["a", "b", "c"]}
+
+
+@pytest.mark.parametrize("sign", ["version", "list"])
+async def test_a_bullmq_5_peer_is_followed_without_being_told(queue: EngineQueue, sign: str) -> None:
+    """Its resume renames `paused` over `wait`: whatever goes to `wait` meanwhile would be lost."""
+    if sign == "version":
+        queue.raw.hset(queue.keys.meta, "version", "bullmq:5.81.5")
+        await queue.add(jobId="before")
+        await queue.producer.pause()
+    else:
+        queue.raw.hset(queue.keys.meta, mapping={"version": "bullmq:6.7.0", "paused": 1})
+        queue.raw.hset(queue.keys.job("before"), mapping={"name": "n", "data": "{}", "opts": "{}"})
+        queue.raw.lpush(queue.keys.paused, "before")
+    await queue.add(jobId="ours")
+    assert queue.places() == {"paused": ["before", "ours"]}
+    await queue.producer.resume()
+    assert [job.id for job in await queue.take(5)] == ["before", "ours"]
+
+
+async def test_a_bullmq_6_peer_finds_its_jobs_in_wait(queue: EngineQueue) -> None:
+    queue.raw.hset(queue.keys.meta, "version", "bullmq:6.7.0")
+    await queue.producer.pause()
+    await queue.add(jobId="ours")
+    assert queue.places() == {"wait": ["ours"]}

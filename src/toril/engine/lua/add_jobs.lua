@@ -20,7 +20,7 @@ local count = (#ARGV - 2) / FIELDS
 
 local meta = redis.call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLenEvents')
 local is_paused = meta[1] and true or false
-local target_key = waiting_list(wait_key, paused_key, layout, is_paused)
+local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 
 -- A key of another type must fail here, before anything is written.
 redis.call('LLEN', target_key)

@@ -31,7 +31,7 @@ local base = options.base
 local now_ms = server_now_ms()
 local meta = redis.call('HMGET', keys.meta, 'paused', 'concurrency', 'max', 'duration', 'opts.maxLenEvents')
 local is_paused = meta[1] and true or false
-keys.target = waiting_list(keys.wait, keys.paused, options.layout, is_paused)
+keys.target = waiting_list(keys.wait, keys.paused, keys.meta, options.layout, is_paused)
 
 local finishes, lock_keys, children_keys = {}, {}, {}
 for at = 8, #ARGV - FINISH_FIELDS, FINISH_FIELDS do

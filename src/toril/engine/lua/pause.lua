@@ -1,14 +1,15 @@
 -- Stop workers from taking jobs; adding goes on.
 --
 -- KEYS[1] wait (list)   KEYS[2] paused (list)   KEYS[3] meta (hash)   KEYS[4] marker (zset)   KEYS[5] events (stream)
--- ARGV[1] layout of paused queues: 6 leaves jobs in `wait`, 5 moves them to `paused`
+-- ARGV[1] layout of paused queues: 5 moves jobs to `paused`, 6 leaves them in `wait` unless a BullMQ 5 peer shows itself
 -- Returns: 1 when this call paused the queue, 0 when it was paused before.
 -- Events: paused.
--- Cost: O(1); with layout 5 O(waiting). Lists are appended to each other, never renamed over one another.
+-- Cost: O(1); moving them O(waiting). Lists are appended to each other, never renamed over one another.
 -- include: batches
+-- include: placing
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local was_paused = redis.call('HEXISTS', meta_key, 'paused')
-if ARGV[1] == '5' then
+if is_kept_apart(paused_key, meta_key, ARGV[1]) then
   if redis.call('EXISTS', paused_key) == 0 then
     if redis.call('EXISTS', wait_key) == 1 then
       redis.call('RENAME', wait_key, paused_key)

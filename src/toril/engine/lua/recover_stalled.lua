@@ -20,7 +20,7 @@ if not redis.call('SET', check_key, text_of(server_now_ms()), 'NX', 'PX', ARGV[4
 end
 local meta = redis.call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLenEvents')
 local is_paused = meta[1] and true or false
-local target_key = waiting_list(wait_key, paused_key, layout, is_paused)
+local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 local max_events = ensure_max_events(meta_key, meta[3])
 local recovered = {}
 for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do

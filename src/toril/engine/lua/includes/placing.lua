@@ -24,9 +24,16 @@ local function prioritized_score(priority, pc_key)
   return text_of(priority * 4294967296 + redis.call('INCR', pc_key) % 4294967296)
 end
 
--- The list that new runnable jobs go to: BullMQ 5 keeps them apart while the queue is paused.
-local function waiting_list(wait_key, paused_key, layout, is_paused)
-  if is_paused and layout == '5' then
+-- Whether a paused queue keeps its jobs in `paused`: by layout, or because a BullMQ 5 peer shows itself. Its resume
+-- renames `paused` over `wait`, and what is in `wait` then is lost; BullMQ 6 merges the two.
+local function is_kept_apart(paused_key, meta_key, layout)
+  return layout == '5' or redis.call('EXISTS', paused_key) == 1
+    or string.sub(redis.call('HGET', meta_key, 'version') or '', 1, 9) == 'bullmq:5.'
+end
+
+-- The list that new runnable jobs go to.
+local function waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
+  if is_paused and is_kept_apart(paused_key, meta_key, layout) then
     return paused_key
   end
   return wait_key

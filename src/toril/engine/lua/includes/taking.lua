@@ -91,7 +91,7 @@ local function take(keys, options, meta, count, now_ms)
   local active = redis.call('LLEN', keys.active)
   local concurrency = tonumber(meta[2] or '')
   local is_maxed = concurrency ~= nil and active >= concurrency
-  local target_key = waiting_list(keys.wait, keys.paused, options.layout, is_paused)
+  local target_key = waiting_list(keys.wait, keys.paused, keys.meta, options.layout, is_paused)
   local promoted = promote_due(
     now_ms, options.base, keys.delayed, target_key, keys.prioritized, keys.pc, keys.events)
   if promoted > 0 and not is_paused and not is_maxed then
