@@ -10,6 +10,8 @@ import pytest
 from support.engine import EngineQueue, open_queue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
+from toril.engine.active import Finish
+from toril.engine.maintenance import stalled
 
 NO_POLL = {"drainDelay": 60, "stalledInterval": 60_000}
 """Such a worker looks again only when something wakes it."""
@@ -144,3 +146,36 @@ async def test_a_pause_lets_running_jobs_finish(peer: Peer, ours: EngineQueue) -
     await peer.release("pause")
     assert await peer.finished(listener, job_id) == "passed"
     assert (await ours.inspector.signals()).work == 0
+
+
+async def test_their_resume_loses_nothing_that_our_defaults_put_back(
+    peer: Peer, redis_url: str, queue_name: str
+) -> None:
+    """A worker of ours is told of no layout: BullMQ 5 renames `paused` over `wait`, and whatever we left there."""
+    async with open_queue(redis_url, queue_name) as ours:
+        for job_id in ("retried", "given-back", "orphaned"):
+            await ours.add(jobId=job_id, attempts=2)
+        retried, given_back = await ours.take(2)
+        await ours.worker("gone", lock_ms=1).take(1, "gone:1")
+        await peer.queue.call("pause")
+        await ours.add(jobId="due", delay=1, timestamp=1000)
+        assert await ours.take() == []
+        await ours.finish(Finish.retry(retried, "x", "[]", 0), Finish.requeue(given_back))
+
+        async def recover() -> list[str]:
+            return await stalled.run_once(ours.connection, ours.keys, interval_ms=1)
+
+        await wait_until_async(recover, "the orphaned job to be found")
+        await ours.add(jobId="ours")
+        await peer.queue.add("echo", {}, jobId="theirs")
+        await peer.queue.call("resume")
+        assert {job.id for job in await ours.take(10)} == {"retried", "given-back", "orphaned", "due", "ours", "theirs"}
+
+
+async def test_their_resume_loses_nothing_that_our_pause_left(peer: Peer, redis_url: str, queue_name: str) -> None:
+    async with open_queue(redis_url, queue_name) as ours:
+        await ours.add(jobId="before")
+        await ours.producer.pause()
+        await peer.queue.add("echo", {}, jobId="theirs")
+        await peer.queue.call("resume")
+        assert [job.id for job in await ours.take(10)] == ["before", "theirs"]
