@@ -18,8 +18,8 @@ from toril.jobs.retention import KEEP_ALL, KeepPolicy
 from toril.jobs.signals import QueueSignals
 
 Layout = Literal["5", "6"]
-"""Where the jobs of a paused queue wait: `5` in `paused`; `6` in `wait`, unless a BullMQ 5 peer shows itself by the list
-`paused` or as the latest in `meta.version`. `5` is for fleets in which BullMQ 6 and 5 both pause the same queue."""
+"""Where the jobs of a paused queue wait: `5` in `paused`; `6` in `wait`, unless a BullMQ 5 peer shows itself by the
+list `paused` or as the latest in `meta.version`. `5` is for fleets in which both versions pause the same queue."""
 
 
 class TakenJob(JobRecord):
