@@ -58,8 +58,9 @@ e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
 	$(PYTEST) tests/e2e --timeout=900
 
 .PHONY: crds
-crds: setup ## copy the CRDs from crds/ into the chart
+crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/jobqueue.md
 	@$(VENV)/python tools/crds.py
+	@$(VENV)/python tools/crd_reference.py
 
 .PHONY: wheels
 wheels: setup ## fetch what the images are installed from into build/wheels

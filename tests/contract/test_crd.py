@@ -92,6 +92,15 @@ def test_every_field_of_the_spec_is_described_or_an_old_acquaintance() -> None:
         assert "description" in schema or path.endswith((".enabled", ".maxReplicas", ".type")), path
 
 
+def test_every_word_of_the_schema_is_one_that_kubernetes_knows() -> None:
+    """A comma in a description without quotes makes a word of its second half."""
+    known = {"type", "format", "description", "default", "enum", "pattern", "required", "properties", "items"}
+    known |= {"additionalProperties", "minimum", "maximum"}
+    for path, schema in nodes(CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]):
+        unknown = {word for word in schema.keys() - known if not word.startswith(("x-kubernetes-", "min", "max"))}
+        assert unknown == set(), path
+
+
 def test_the_crd_can_be_applied_from_the_client_side() -> None:
     """`kubectl apply` keeps a copy in an annotation of at most 256 KiB."""
     assert len(yaml.safe_dump(CRD, default_flow_style=True)) < 100 * 1024

@@ -1,0 +1,129 @@
+"""Write docs/jobqueue.md: every field of the JobQueue CRD, with its type, default and description."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+CRD = ROOT / "crds" / "jobqueues.toril.dev.yaml"
+PAGE = ROOT / "docs" / "jobqueue.md"
+
+HEAD = """\
+<!-- Made by `make crds` from crds/jobqueues.toril.dev.yaml; change it there. -->
+
+# JobQueue
+
+{description}
+
+`kubectl explain jobqueue.spec` shows the same on a cluster. A field that is not listed here is refused (by kubectl's
+strict validation, its default), and so is a value that breaks a rule; the message names the field. Blocks with BullMQ's
+names have BullMQ's units, mostly milliseconds; all other lengths of time end in `Seconds`.
+
+The smallest useful one:
+
+```yaml
+apiVersion: toril.dev/v1alpha1
+kind: JobQueue
+metadata:
+  name: page-save
+spec:
+  redis: {{url: "redis://redis:6379"}}
+  worker:
+    image: registry.example/pages:1.0
+    processor:
+      python: {{module: jobs}}
+```
+"""
+AS_IN_PODS = ("env", "envFrom", "resources", "tolerations", "nodeSelector", "secretKeyRef")
+"""Fields whose inside is Kubernetes' own and not listed again."""
+
+
+def render(crd: Mapping[str, Any]) -> str:
+    """The whole page."""
+    version = crd["spec"]["versions"][0]
+    root = version["schema"]["openAPIV3Schema"]
+    spec, status = root["properties"]["spec"], root["properties"]["status"]
+    parts = [HEAD.format(description=root["description"]), _section("spec", spec, is_flat=True)]
+    parts += [_section(f"spec.{name}", inner) for name, inner in spec["properties"].items() if "properties" in inner]
+    parts += [_section("status", status), _columns(version["additionalPrinterColumns"])]
+    return "\n".join(parts)
+
+
+def _section(path: str, schema: Mapping[str, Any], *, is_flat: bool = False) -> str:
+    """A heading, a table of the fields at every depth (of the first only, if flat), and the rules about them."""
+    lines = [f"## `{path}`\n", schema["description"].rstrip() + "\n", "| field | value | meaning |", "|---|---|---|"]
+    rules = [_rule(path, rule) for rule in schema.get("x-kubernetes-validations", ())]
+    for name, inner, is_required in _fields(schema, is_flat):
+        lines.append(f"| `{name}` | {_value(inner, is_required)} | {_cell(inner.get('description', ''))} |")
+        if not is_flat:
+            rules += [_rule(f"{path}.{name}", rule) for rule in inner.get("x-kubernetes-validations", ())]
+    return "\n".join([*lines, *(["", *rules] if rules else [])]) + "\n"
+
+
+def _fields(schema: Mapping[str, Any], is_flat: bool) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
+    """(path below the schema, its schema, whether it must be given). Of twins, only the first is opened."""
+    opened: dict[str, Mapping[str, Any]] = {}
+    for name, inner in schema["properties"].items():
+        is_required = name in schema.get("required", ())
+        below = inner.get("items", inner)
+        twin = next((other for other, seen in opened.items() if seen == below), None)
+        if twin is not None:
+            yield name, {**inner, "description": f"As `{twin}`."}, is_required
+            continue
+        yield name, inner, is_required
+        if is_flat or "properties" not in below or name in AS_IN_PODS or set(below["properties"]) == {"secretKeyRef"}:
+            continue
+        opened[name] = below
+        suffix = "[]" if "items" in inner else ""
+        for path, field, is_needed in _fields(below, is_flat):
+            yield f"{name}{suffix}.{path}", field, is_needed
+
+
+def _rule(path: str, rule: Mapping[str, Any]) -> str:
+    return f"- `{path}{rule.get('fieldPath', '')}`: {rule['message']}."
+
+
+def _value(schema: Mapping[str, Any], is_required: bool) -> str:
+    """What may be given, and what counts when nothing is."""
+    value = schema.get("default")
+    if is_required:
+        return f"{_type(schema)}, required"
+    if value is None or isinstance(value, dict):
+        return _type(schema)
+    return f"{_type(schema)}; default `{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _type(schema: Mapping[str, Any]) -> str:
+    """The type in a few words, with the values or bounds that are allowed."""
+    if "enum" in schema:
+        return " or ".join(f"`{value}`" for value in schema["enum"])
+    if schema.get("x-kubernetes-int-or-string"):
+        return "whole number or text"
+    kind = {"integer": "whole number", "string": "text", "boolean": "true or false", "array": "list"}
+    words = kind.get(schema["type"], schema["type"])
+    lowest, highest = schema.get("minimum"), schema.get("maximum")
+    if highest is not None:
+        return f"{words}, {lowest or 0} to {highest}"
+    return f"{words}, {lowest} or more" if lowest else words
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _columns(columns: Sequence[Mapping[str, Any]]) -> str:
+    names = [f"`{each['name']}`" + (" (with `-o wide`)" if each.get("priority") else "") for each in columns]
+    return f"## Columns of `kubectl get jobqueues`\n\n{', '.join(names)}.\n"
+
+
+def main() -> None:
+    PAGE.write_text(render(yaml.safe_load(CRD.read_text())))
+    print(f"crds: {PAGE.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
