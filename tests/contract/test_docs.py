@@ -1,0 +1,111 @@
+"""What the pages say is so: commands exist, manifests are accepted, code compiles, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from support import documents
+from toril.cli import schemas, tree
+from toril.specs.jobqueue import parse_job_queue
+from tools import crd_reference
+
+ROOT = documents.ROOT
+PAGES = documents.pages()
+SHELL = documents.all_blocks("sh", "bash", "console")
+YAML = documents.all_blocks("yaml")
+PYTHON = documents.all_blocks("python")
+TARGETS = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
+RUN_ELSEWHERE = {
+    # Programs of commands that a test of another layer runs, or that only prepare the ground.
+    "cd", "git", "export", "npm", "node", "pip", "kubectl", "helm", "docker", "python", "python3", "bash",
+    ".venv/bin/python", ".venv/bin/pytest", "redis-cli",
+}  # fmt: skip
+
+
+def check_command(arguments: list[str]) -> None:
+    """Parse a `toril` command line as the program would, and run nothing. Raises click's own errors."""
+    command: click.Command = tree.toril
+    name, rest = "toril", list(arguments)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        name = rest.pop(0)
+        found = command.get_command(click.Context(command), name)
+        assert found is not None, f"there is no command {name!r}"
+        command = found
+    try:
+        command.make_context(name, rest)
+    except click.exceptions.Exit as done:
+        # `--help` and `--version` have nothing more to check.
+        assert done.exit_code == 0
+
+
+def test_there_are_pages_and_blocks_to_check() -> None:
+    assert ROOT / "README.md" in PAGES
+    assert SHELL
+    assert YAML
+    assert PYTHON
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_commands_exist(block: documents.Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for words in documents.commands(block):
+        while "=" in words[0]:
+            words.pop(0)
+        program = words[0].rpartition("/")[2] if words[0].endswith("/toril") else words[0]
+        if program == "make":
+            assert set(words[1:]) & TARGETS, f"make: {words[1:]}"
+            assert {word for word in words[1:] if "=" not in word} <= TARGETS
+        elif program == "toril":
+            check_command(words[1:])
+        elif program.startswith((".ci/", "tools/")):
+            assert (ROOT / program).is_file()
+        else:
+            assert program in RUN_ELSEWHERE, f"nothing here runs {program!r}"
+        for word in words[1:]:
+            if word.startswith(("tools/", "examples/", "charts/", "tests/", ".ci/")):
+                assert (ROOT / word).exists(), word
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_targets_of_make_that_are_mentioned_exist(page: Path) -> None:
+    assert set(re.findall(r"`make ([a-z0-9-]+)", page.read_text())) <= TARGETS
+
+
+@pytest.mark.parametrize("block", YAML, ids=str)
+def test_manifests_are_accepted(block: documents.Block) -> None:
+    for document in yaml.safe_load_all(block.text):
+        if document.get("kind") == "JobQueue":
+            assert schemas.problems_of(document, "jobqueues") == []
+            parse_job_queue(document)
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_python_compiles(block: documents.Block) -> None:
+    compile(block.text, str(block), "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)", page.read_text()):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / target).exists(), target
+
+
+def test_the_pages_of_jobqueue_fields_is_that_of_the_crd() -> None:
+    crd: dict[str, Any] = yaml.safe_load(crd_reference.CRD.read_text())
+    assert crd_reference.PAGE.read_text() == crd_reference.render(crd), "run `make crds`"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [(["job", "add", "q"], "Missing argument 'NAME'"), (["job", "add", "q", "n", "--dely", "5"], "No such option")],
+)
+def test_a_wrong_command_would_be_noticed(arguments: list[str], problem: str) -> None:
+    with pytest.raises(click.UsageError, match=problem):
+        check_command(arguments)
