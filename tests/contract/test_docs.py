@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import yaml
 
 from support import documents
+from tools import crd_reference
 from toril.cli import schemas, tree
 from toril.specs.jobqueue import parse_job_queue
-from tools import crd_reference
+from toril.worker.metrics import Metrics
 
 ROOT = documents.ROOT
 PAGES = documents.pages()
@@ -23,7 +25,7 @@ PYTHON = documents.all_blocks("python")
 TARGETS = set(re.findall(r"^([a-z0-9-]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE))
 RUN_ELSEWHERE = {
     # Programs of commands that a test of another layer runs, or that only prepare the ground.
-    "cd", "git", "export", "npm", "node", "pip", "kubectl", "helm", "docker", "python", "python3", "bash",
+    "cd", "git", "export", "source", "npm", "node", "pip", "kubectl", "helm", "docker", "python", "python3", "bash",
     ".venv/bin/python", ".venv/bin/pytest", "redis-cli",
 }  # fmt: skip
 
@@ -104,8 +106,24 @@ def test_the_pages_of_jobqueue_fields_is_that_of_the_crd() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
-    [(["job", "add", "q"], "Missing argument 'NAME'"), (["job", "add", "q", "n", "--dely", "5"], "No such option")],
+    [(["job", "add", "q"], "Missing parameter: name"), (["job", "add", "q", "n", "--dely", "5"], "No such option")],
 )
 def test_a_wrong_command_would_be_noticed(arguments: list[str], problem: str) -> None:
     with pytest.raises(click.UsageError, match=problem):
         check_command(arguments)
+
+
+def test_the_workers_metrics_are_those_of_the_page() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text().partition("\n## Worker\n")[2].partition("\n## ")[0]
+    listed = {
+        (name, kind, *re.findall(r"`(\w+)`", labels))
+        for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", text, re.MULTILINE)
+    }
+    assert listed == set(_families(Metrics({}, dict)))
+
+
+def _families(metrics: Metrics) -> Iterator[tuple[str, ...]]:
+    """Name, type and labels of everything that is exposed, as Prometheus writes the name."""
+    for family in metrics.collect():
+        suffix = "_total" if family.type == "counter" else ""
+        yield (family.name + suffix, family.type, *vars(family)["_labelnames"])
