@@ -49,7 +49,8 @@ class Reader:
 
     def redis_url(self) -> str:
         """The address that `toril dev` prints."""
-        return wait_until(lambda: URL.findall(self.log), "the address of Redis")[0]
+        found: list[str] = wait_until(lambda: URL.findall(self.log), "the address of Redis")
+        return found[0]
 
     def run(self, script: str) -> str:
         """Run lines in a shell of the reader's and return what they print on stdout."""
