@@ -36,8 +36,11 @@ class Cluster:
         self.plane = plane
         """Its parts, for tests that look at or break them; None for a cluster that we did not start."""
         self.has_node = has_node
-        self._program = plane.program if plane else ensure_cluster_program()
-        self._enter = enter_network(plane.processes) if plane is not None and plane.with_node else []
+        """Whether pods run; without a node they stay Pending."""
+        self.program = plane.program if plane else ensure_cluster_program()
+        """Every component and kubectl in one file; the first argument picks one."""
+        self.enter = enter_network(plane.processes) if plane is not None and plane.with_node else []
+        """What goes before a command that shall run inside the cluster's network; nothing where it is the machine's."""
 
     @property
     def server(self) -> str:
@@ -57,7 +60,7 @@ class Cluster:
         Raises:
             ClusterError: it failed; the message is what kubectl wrote.
         """
-        return self._output([str(self._program), "kubectl", *args], stdin, check, timeout)
+        return self._output([str(self.program), "kubectl", *args], stdin, check, timeout)
 
     def apply(self, *manifests: Mapping[str, Any] | str, namespace: str = "") -> str:
         """Apply manifests (mappings or YAML text) from the client side, as a user does; kubectl's output."""
@@ -125,7 +128,7 @@ class Cluster:
 
     def _argv(self, argv: Sequence[str | Path], cwd: Path | None) -> list[str]:
         # Entering mounts moves to their root: the working directory is set again.
-        enter = [*self._enter, f"--wdns={(cwd or Path()).resolve()}"] if self._enter else []
+        enter = [*self.enter, f"--wdns={(cwd or Path()).resolve()}"] if self.enter else []
         return [*enter, *(str(part) for part in argv)]
 
     def _env(self, env: Mapping[str, str] | None) -> dict[str, str]:
