@@ -48,6 +48,7 @@ peers: setup ## both directions with the real bullmq packages, 5 and 6
 
 .PHONY: kube
 kube: setup ## operator on a real Kubernetes API server (built from Go modules, no root needed)
+	@PYTHONPATH=tests $(VENV)/python -m support.cluster_build
 	$(PYTEST) tests/kube
 
 .PHONY: test
@@ -55,7 +56,15 @@ test: lint types unit integration peers kube ## everything but the real node
 
 .PHONY: e2e
 e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
+	@$(PYTHON) tools/setup.py --only node
+	@PYTHONPATH=tests $(VENV)/python -m support.cluster_build
+	@PYTHONPATH=tests $(VENV)/python -m support.cluster_images
 	$(PYTEST) tests/e2e --timeout=900
+
+.PHONY: cluster
+cluster: ## start a real Kubernetes and stay until Ctrl-C (as root on Linux with a node)
+	@$(PYTHON) tools/setup.py --only python node
+	@PYTHONPATH=tests $(VENV)/python -m support.cluster_command
 
 .PHONY: crds
 crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/jobqueue.md

@@ -4,7 +4,7 @@ Standard library only, so that it runs before anything is installed. Each step i
 changed (`.venv/.stamps/<step>` holds their hash). What cannot be had is said in one line and does not fail the setup:
 the tests that need it are then reported as not run.
 
-Usage: python3 tools/setup.py [--only STEP ...]   (steps: python, redis, peers)
+Usage: python3 tools/setup.py [--only STEP ...]   (steps: python, redis, peers; node: only when named)
 """
 
 from __future__ import annotations
@@ -23,6 +23,17 @@ ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 STAMPS = VENV / ".stamps"
 PEERS = ROOT / "tests" / "peers"
+NODE_PACKAGES = {
+    "containerd": "containerd",
+    "runc": "runc",
+    "buildah": "buildah",
+    "debootstrap": "debootstrap",
+    "iptables": "iptables",
+    "conntrack": "conntrack",
+    "ip": "iproute2",
+    "/usr/lib/cni/bridge": "containernetworking-plugins",
+}
+"""What a Kubernetes node for tests runs on, and Debian's package of each."""
 UV_VERSION = "0.13.8"
 
 
@@ -92,7 +103,7 @@ def apt_install(*packages: str) -> bool:
         policy.write_text("#!/bin/sh\nexit 101\n")
         policy.chmod(0o755)
     try:
-        for argv in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", *packages]):
+        for argv in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-remove", *packages]):
             done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
             if done.returncode != 0:
                 say(f"{' '.join(argv)} failed: {done.stderr.strip()[-300:]}")
@@ -114,9 +125,18 @@ def install_peers() -> bool:
     return True
 
 
+def install_node() -> None:
+    """Debian's packages for a Kubernetes node, those that are missing; elsewhere the tests say what they miss."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    missing = [package for program, package in NODE_PACKAGES.items() if shutil.which(program, path=path) is None]
+    if missing and is_root_debian():
+        say(f"installing for the node: {' '.join(missing)} (no service is started)")
+        apt_install(*missing)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=["python", "redis", "peers"])
+    parser.add_argument("--only", nargs="+", choices=["python", "redis", "peers", "node"])
     only = parser.parse_args().only or ["python", "redis", "peers"]
     if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python the user has
         sys.exit("setup: Python 3.11 or newer is needed; run `make PYTHON=python3.12 …`")
@@ -127,6 +147,8 @@ def main() -> None:
         step("redis", [Path(__file__)], install_redis)
     if "peers" in only and PEERS.is_dir():
         step("peers", sorted(PEERS.glob("package*.json")), install_peers)
+    if "node" in only:
+        install_node()
 
 
 if __name__ == "__main__":
