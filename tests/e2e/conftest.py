@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import cluster_fixtures, cluster_images
+from support import cluster_fixtures, cluster_images, project_images
 from support.cluster import Cluster, node_cluster
 
 
@@ -20,6 +20,15 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace of the test's own."""
     yield from cluster_fixtures.new_namespace(cluster)
+
+
+@pytest.fixture(scope="session", name="project_images")
+def project_images_fixture(cluster: Cluster, request: pytest.FixtureRequest) -> project_images.Tags:
+    """Tags of what is shipped, built from this checkout and known to the node."""
+    with cluster_fixtures.visible_output(request):
+        tags = project_images.build()
+        cluster_images.load_image(cluster, *tags)
+    return tags
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
-"""Container images without a registry: base images from Debian packages, ours from Dockerfiles, both with buildah.
+"""Container images without a registry: base images made of Debian packages, and the way of any image to a node.
 
-    base = ensure_base_image()
-    build_image(folder, "localhost/toril/worker:test", dockerfile=file, build_args={"BASE_IMAGE": base})
-    load_image(cluster, "localhost/toril/worker:test")
+    base = {"BASE_IMAGE": ensure_base_image()}
+    tag = images.build_image(context, "localhost/one:1", build_args=base, builder=buildah())
+    load_image(cluster, tag)
 
-What belongs here: making images and bringing them to a node. Base images are made once a machine and kept in the
-cache folder, in a storage of their own: the machine's images and containers are never touched. Pods use them with
-`imagePullPolicy: IfNotPresent`.
+Base images are made once a machine and kept in the cache folder; what a checkout builds of them (`tools/images.py` with
+`buildah()` as its builder) is kept in its own `build/images`, so that checkouts do not overwrite each other's. The
+machine's own images and containers are never touched. Pods use `imagePullPolicy: IfNotPresent`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from support.cluster_build import cache_folder, digest, ensure_pause_program, locked, run_with_progress, say
-from support.cluster_errors import UnavailableError
+from support.cluster_build import ROOT, cache_folder, digest, ensure_pause_program, locked, run_with_progress, say
+from support.cluster_errors import ClusterError, UnavailableError
 from support.cluster_processes import missing_programs
 
 if TYPE_CHECKING:
@@ -53,37 +53,10 @@ def ensure_pause_image() -> str:
     lines = ["FROM scratch", "COPY pause /pause", f"USER {ANY_USER}", 'ENTRYPOINT ["/pause"]']
     tag = f"localhost/toril-test/pause:{digest(lines, [program])}"
     with locked(images_folder() / "pause.lock", "the pause image"):
-        if not has_image(tag):
+        if not _has_shared_image(tag):
             with tempfile.TemporaryDirectory(prefix="toril-image-") as context:
                 shutil.copy(program, context)
-                (Path(context) / "Dockerfile").write_text("\n".join(lines) + "\n")
-                build_image(Path(context), tag)
-    return tag
-
-
-def build_image(
-    context: Path, tag: str, *, dockerfile: Path | None = None, build_args: Mapping[str, str] | None = None
-) -> str:
-    """Build an image as `docker build` would, and answer with its tag.
-
-    Args:
-        context: the folder that COPY reads from.
-        tag: full name, `localhost/…:…`; an image that had it before is removed.
-        dockerfile: default `Dockerfile` in the context.
-        build_args: values of its ARGs.
-
-    Raises:
-        UnavailableError: not root on Linux, or buildah is missing.
-        ClusterError: the build failed; shows the end of its output.
-    """
-    require_image_tools()
-    started = time.monotonic()
-    arguments = [f"--build-arg={name}={value}" for name, value in (build_args or {}).items()]
-    where = ["--file", str(dockerfile or context / "Dockerfile"), str(context)]
-    argv = buildah("build", "--quiet", "--pull-never", *arguments, "--tag", tag, *where)
-    run_with_progress(argv, f"building image {tag}", cwd=context, env={**os.environ, "BUILDAH_ISOLATION": "chroot"})
-    subprocess.run(buildah("rmi", "--prune"), capture_output=True)
-    say(f"built image {tag} in {time.monotonic() - started:.1f} s")
+                _build_shared(tag, Path(context), lines)
     return tag
 
 
@@ -105,8 +78,9 @@ def load_images(folder: Path, tags: Sequence[str]) -> None:
     """Like `load_image`, for the containerd whose socket is in `folder`."""
     for tag in tags:
         started = time.monotonic()
-        archive = folder / "image.oci.tar"
-        push = buildah("push", "--quiet", tag, f"oci-archive:{archive}:{tag}")
+        archive = folder / "image.tar"
+        # Docker's form is not compressed, which would take most of the time.
+        push = buildah("push", "--quiet", tag, f"docker-archive:{archive}:{tag}")
         run_with_progress(push, f"packing {tag}", cwd=folder)
         size = archive.stat().st_size
         run_with_progress([*ctr(folder), "images", "import", str(archive)], f"loading {tag}", cwd=folder)
@@ -130,15 +104,13 @@ def images_folder() -> Path:
 
 
 def buildah(*argv: str) -> list[str]:
-    """A buildah command on our own storage. Its mounts live in a namespace of their own and end with it."""
-    folder = images_folder()
-    storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "run")]
-    return ["unshare", "--mount", "buildah", *storage, *argv]
+    """A buildah command on this checkout's own images; it also knows those that are kept for all checkouts.
 
-
-def has_image(tag: str) -> bool:
-    require_image_tools()
-    return subprocess.run(buildah("inspect", "--type=image", tag), capture_output=True).returncode == 0
+    Its mounts live in a namespace of their own and end with it.
+    """
+    folder = ROOT / "build" / "images"
+    shared = ["--storage-driver", "overlay", "--storage-opt", f"overlay.imagestore={images_folder() / 'storage'}"]
+    return [*_buildah(folder, *shared), *argv]
 
 
 def require_image_tools() -> None:
@@ -148,24 +120,61 @@ def require_image_tools() -> None:
         raise UnavailableError(f"building images needs {', '.join(missing)}")
 
 
+def _shared_buildah(*argv: str) -> list[str]:
+    """Like `buildah`, on the images that are kept for all checkouts."""
+    return [*_buildah(images_folder(), "--storage-driver", "overlay"), *argv]
+
+
+def _buildah(folder: Path, *options: str) -> list[str]:
+    storage = ["--root", str(folder / "storage"), "--runroot", str(folder / "run")]
+    return ["unshare", "--mount", "buildah", *storage, *options]
+
+
+def _has_shared_image(tag: str) -> bool:
+    require_image_tools()
+    return subprocess.run(_shared_buildah("inspect", "--type=image", tag), capture_output=True).returncode == 0
+
+
+def _build_shared(tag: str, context: Path, lines: Sequence[str]) -> None:
+    """Build an image of a Dockerfile with these lines, for all checkouts."""
+    (context / "Dockerfile").write_text("\n".join(lines) + "\n")
+    argv = _shared_buildah("build", "--quiet", "--pull-never", "--tag", tag, str(context))
+    run_with_progress(argv, f"building image {tag}", cwd=context, env={**os.environ, "BUILDAH_ISOLATION": "chroot"})
+
+
 def _ensure_debian_image(name: str, packages: Sequence[str], lines: Sequence[str]) -> str:
     """An image of a minimal Debian with `packages`, made when no image of the same recipe is there."""
     require_image_tools()
     recipe = ["FROM scratch", "ADD root.tar /", *lines]
     tag = f"localhost/toril-test/{name}:{digest([RELEASE, *packages, *recipe], [])}"
     with locked(images_folder() / f"{name}.lock", f"image {tag}"):
-        if has_image(tag):
+        if _has_shared_image(tag):
             return tag
         say(f"making image {tag} from Debian packages (about a minute)")
         with tempfile.TemporaryDirectory(prefix="toril-image-") as context:
             root = Path(context) / "root"
             flags = ["--variant=minbase", f"--include={','.join(packages)}"]
             strap = ["unshare", "--mount", "debootstrap", *flags, RELEASE, str(root)]
-            run_with_progress(strap, f"debootstrap of {name}", cwd=Path(context))
+            try:
+                run_with_progress(strap, f"debootstrap of {name}", cwd=Path(context))
+            except ClusterError as error:
+                raise UnavailableError(f"Debian's packages cannot be had here: {error}") from error
             # An archive keeps owners and modes, which COPY of a folder would not.
             archive = ["tar", "-C", str(root), "--exclude=./var/cache/apt/archives/*.deb", "-cf", "root.tar", "."]
             run_with_progress(archive, f"packing {name}", cwd=Path(context))
             shutil.rmtree(root)
-            (Path(context) / "Dockerfile").write_text("\n".join(recipe) + "\n")
-            build_image(Path(context), tag)
+            _build_shared(tag, Path(context), recipe)
     return tag
+
+
+def main() -> None:
+    """Make the images that tests start from, so that no test waits for them."""
+    try:
+        for ensure in (ensure_pause_image, ensure_base_image, ensure_redis_image):
+            ensure()
+    except UnavailableError as error:
+        say(f"not available: {error}")
+
+
+if __name__ == "__main__":
+    main()
