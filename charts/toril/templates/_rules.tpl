@@ -2,7 +2,7 @@
 {{- define "toril.rules" -}}
 - apiGroups: [toril.dev]
   resources: [jobqueues]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [toril.dev]
   resources: [jobqueues/status]
   verbs: [patch]
@@ -19,7 +19,7 @@
   verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [list]
 # One by one, as a JobQueue names them: never listed, never watched.
 - apiGroups: [""]
   resources: [secrets]
