@@ -156,3 +156,38 @@ class ProcessorLoadError(TorilError):
 
 class SettingsError(TorilError):
     """An environment variable or flag is missing or wrong; names it."""
+
+
+# ---- Kubernetes ----------------------------------------------------------------------------------------------------
+
+
+class KubeError(TorilError):
+    """The API server refused a call. `str()` says which call, and the server's words.
+
+    Attributes:
+        status: HTTP status code; 0 = there was no answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class KubeUnavailableError(KubeError):
+    """No answer, or one that says "later" (429, 5xx), until the call's deadline. The same call may be made again."""
+
+
+class KubeNotFoundError(KubeError):
+    """There is no such object, namespace or resource type (404), or a page of a list has expired (410)."""
+
+
+class KubeConflictError(KubeError):
+    """The object has changed, or another manager owns the field (409). Look again before writing again."""
+
+
+class KubeForbiddenError(KubeError):
+    """A right is missing, or admission refused (401, 403)."""
+
+
+class KubeInvalidError(KubeError):
+    """The object was refused as it is (400, 413, 415, 422)."""

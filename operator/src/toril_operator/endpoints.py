@@ -1,0 +1,68 @@
+"""Which addresses a Redis endpoint may have. A JobQueue's author names the endpoint; the operator connects to it."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import socket
+from dataclasses import replace
+
+from toril import errors
+from toril.engine.settings import RedisSettings
+from toril.errors import RedisReason
+
+_METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200")))
+"""Addresses of clouds' metadata services that are not link-local."""
+
+_EXPLANATIONS = {
+    RedisReason.CONNECTION_REFUSED: "nobody answers there, or the name is not known",
+    RedisReason.TIMEOUT: "no answer in time",
+    RedisReason.AUTH_FAILED: "the user or the password is not accepted, or the user lacks a right",
+    RedisReason.TLS_FAILED: "its certificate is not accepted, or it speaks no TLS",
+    RedisReason.NOT_MASTER: "it is a read-only replica",
+    RedisReason.LOADING: "it is still loading its data, or a script keeps it busy",
+    RedisReason.CLUSTER_DOWN: "its cluster cannot serve this queue",
+    RedisReason.OUT_OF_MEMORY: "it is out of memory or cannot write to its disk",
+    RedisReason.PROTOCOL_ERROR: "it does not answer as a Redis does",
+    RedisReason.ENDPOINT_REFUSED: "its address is loopback, link-local or the like, which this operator does not allow",
+    RedisReason.WRONG_TYPE: "a key of this queue has a type that is not BullMQ's",
+}
+
+
+def explain(reason: RedisReason, settings: RedisSettings) -> str:
+    """What is wrong with an endpoint, in our words: what a server says is shown to nobody."""
+    return f"Redis {settings.endpoint}: {_EXPLANATIONS[reason]}"
+
+
+async def resolve(settings: RedisSettings, *, allow_special: bool) -> RedisSettings:
+    """The settings with the addresses that were looked at, so that the connection goes to no other.
+
+    Raises:
+        RedisUnavailableError: the name is not known.
+        RedisError: one of the addresses is special and that is not allowed; reason EndpointRefused.
+    """
+    if settings.unix_socket is not None:
+        if not allow_special:
+            raise errors.RedisError(RedisReason.ENDPOINT_REFUSED, "a unix socket is not a Redis endpoint here")
+        return settings
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        message = f"the name of Redis {settings.endpoint} is not known"
+        raise errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, message) from None
+    addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+    if not allow_special:
+        for address in addresses:
+            if is_special(address):
+                raise errors.RedisError(RedisReason.ENDPOINT_REFUSED, f"the address {address} is refused")
+    return replace(settings, addresses=addresses)
+
+
+def is_special(address: str) -> bool:
+    """Whether an address means this machine, this link, or a cloud's metadata."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(parsed, ipaddress.IPv6Address) and parsed.ipv4_mapped is not None:
+        parsed = parsed.ipv4_mapped
+    is_here = parsed.is_loopback or parsed.is_link_local or parsed.is_unspecified or parsed.is_multicast
+    return is_here or parsed in _METADATA

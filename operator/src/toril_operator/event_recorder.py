@@ -1,0 +1,90 @@
+"""Tells of changes as Kubernetes Events: few, short, never a reason to fail."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+import uuid
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from toril import clock, errors, kube
+from toril.specs.jobqueue import API_VERSION, KIND
+from toril_operator.leadership import Leadership
+from toril_operator.registry import Key
+
+SAME_MS = 60_000
+"""Shortest time between two events of one object with the same reason."""
+MAX_WAITING = 100
+"""More than that at once are dropped: an event is no record."""
+MAX_NOTE = 1000
+CONTROLLER = "toril.dev/operator"
+
+logger = logging.getLogger(__name__)
+
+
+class EventReason(StrEnum):
+    SCALED_UP = "ScaledUp"
+    SCALED_DOWN = "ScaledDown"
+    REDIS_UNREACHABLE = "RedisUnreachable"
+    REDIS_RECOVERED = "RedisRecovered"
+
+    @property
+    def type(self) -> str:
+        return "Warning" if self is EventReason.REDIS_UNREACHABLE else "Normal"
+
+
+class EventRecorder:
+    """Used on one event loop."""
+
+    def __init__(self, client: kube.KubeClient, leadership: Leadership, instance: str) -> None:
+        self._client = client
+        self._leadership = leadership
+        self._instance = instance
+        self._told_ms: dict[tuple[str, EventReason], int] = {}
+        self._waiting: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_WAITING)
+
+    def tell(self, key: Key, uid: str, reason: EventReason, note: str) -> None:
+        """Have an event written, unless the same was told of the same object within a minute."""
+        now_ms = clock.monotonic_ms()
+        self._told_ms = {told: when for told, when in self._told_ms.items() if now_ms - when < SAME_MS}
+        if (uid, reason) in self._told_ms or self._waiting.full():
+            return
+        self._told_ms[uid, reason] = now_ms
+        self._waiting.put_nowait(self._event(key, uid, reason, note))
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            event = await self._waiting.get()
+            if not self._leadership.is_leader():
+                continue
+            try:
+                await self._client.create(kube.EVENTS, event)
+            except errors.KubeError as problem:
+                logger.warning("event not written: %s", problem)
+            await asyncio.sleep(0.1)
+
+    def _event(self, key: Key, uid: str, reason: EventReason, note: str) -> Mapping[str, Any]:
+        now = datetime.datetime.fromtimestamp(clock.now_ms() / 1000, datetime.UTC)
+        return {
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"namespace": key.namespace, "name": f"{key.name}.{uuid.uuid4().hex[:16]}"},
+            "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
+            "reportingController": CONTROLLER,
+            "reportingInstance": self._instance[:128],
+            "action": str(reason),
+            "reason": str(reason),
+            "type": reason.type,
+            "note": note[:MAX_NOTE],
+            "regarding": {
+                "apiVersion": API_VERSION,
+                "kind": KIND,
+                "namespace": key.namespace,
+                "name": key.name,
+                "uid": uid,
+            },
+        }

@@ -1,0 +1,1 @@
+"""The kind JobQueue: handlers → reconcile → observe, apply → status → plan → desired."""

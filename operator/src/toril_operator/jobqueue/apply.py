@@ -1,0 +1,137 @@
+"""Carries out a plan: the Deployment, its replicas, the queue's pause, and chores that no worker does."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from toril import clock, errors, kube
+from toril.engine.connection import AsyncConnection
+from toril.engine.keys import QueueKeys
+from toril.engine.maintenance import stalled
+from toril.engine.producer import Producer
+from toril.specs.jobqueue import JobQueueSpec
+from toril_operator import labels
+from toril_operator.jobqueue import plan as planning
+from toril_operator.jobqueue.plan import Memory, Observed, Plan, Scale
+from toril_operator.jobqueue.status import Outcome
+from toril_operator.poller import Pollers
+from toril_operator.registry import Key, Kind, Registry, Seen, key_of
+
+Json = Mapping[str, Any]
+
+STALLED_INTERVAL_MS = 30_000
+"""BullMQ's own default."""
+
+logger = logging.getLogger(__name__)
+
+
+class Applier:
+    """Every write about a JobQueue but its status and events. The caller has asked whether we lead."""
+
+    def __init__(self, client: kube.KubeClient, registry: Registry, pollers: Pollers) -> None:
+        self._client = client
+        self._registry = registry
+        self._pollers = pollers
+        self._recovered_ms: dict[Key, int] = {}
+
+    async def carry_out(self, observed: Observed, plan: Plan, memory: Memory) -> tuple[Outcome, Memory]:
+        """Do it, and answer what became of it. What Kubernetes refuses is part of the outcome.
+
+        Raises:
+            KubeUnavailableError, KubeConflictError: begin anew, with a new look.
+        """
+        memory = replace(memory, history=plan.history)
+        outcome = Outcome(deployment=observed.deployment)
+        if plan.delete is not None:
+            await self._delete(plan.delete)
+            outcome = replace(outcome, deployment=None)
+            memory = Memory()
+        outcome, memory = await self._scale(observed, plan.scale_first, outcome, memory)
+        if plan.manifest is not None:
+            try:
+                answer = await self._client.apply(kube.DEPLOYMENTS, plan.manifest, manager=labels.MANAGER, force=True)
+            except (errors.KubeInvalidError, errors.KubeForbiddenError, errors.KubeNotFoundError) as problem:
+                return replace(outcome, workload_problem=str(problem)), memory
+            outcome = replace(outcome, deployment=self._note(answer))
+            memory = replace(memory, applied=planning.note_applied(plan.manifest, answer))
+        outcome, memory = await self._scale(observed, plan.scale, outcome, memory)
+        if observed.spec is not None:
+            await self._care_for_queue(observed.key, observed.spec, plan)
+        return outcome, memory
+
+    def forget(self, key: Key) -> None:
+        self._recovered_ms.pop(key, None)
+
+    async def _scale(
+        self, observed: Observed, scale: Scale | None, outcome: Outcome, memory: Memory
+    ) -> tuple[Outcome, Memory]:
+        if scale is None:
+            return outcome, memory
+        assert outcome.deployment is not None
+        key = key_of(outcome.deployment)
+        try:
+            await self._client.scale(
+                key.namespace, key.name, scale.replicas, manager=labels.SCALER_MANAGER,
+                resource_version=scale.resource_version,
+            )  # fmt: skip
+        except errors.KubeConflictError:
+            await self._look_again(key)
+            raise
+        except errors.KubeNotFoundError:
+            self._registry.forget(Kind.DEPLOYMENT, key)
+            raise
+        except (errors.KubeInvalidError, errors.KubeForbiddenError) as problem:
+            return replace(outcome, scale_problem=str(problem)), memory
+        if scale.replicas != scale.current:
+            logger.info("%s: %d workers → %d", observed.key, scale.current, scale.replicas)
+            outcome = replace(outcome, scaled=scale)
+        deployment = await self._look_again(key)
+        return replace(outcome, deployment=deployment), replace(memory, replicas=scale.replicas)
+
+    async def _delete(self, deployment: Json) -> None:
+        key = key_of(deployment)
+        await self._client.delete(kube.DEPLOYMENTS, *key, uid=deployment["metadata"]["uid"])
+        self._registry.forget(Kind.DEPLOYMENT, key)
+
+    async def _look_again(self, key: Key) -> Json | None:
+        """The Deployment as it is after a write, so that the next look does not see it as it was before."""
+        found = await self._client.get_or_none(kube.DEPLOYMENTS, key.namespace, key.name)
+        if found is None:
+            self._registry.forget(Kind.DEPLOYMENT, key)
+            return None
+        return self._note(found)
+
+    def _note(self, deployment: Json) -> Json:
+        self._registry.note(Seen(Kind.DEPLOYMENT, key_of(deployment), deployment))
+        return deployment
+
+    async def _care_for_queue(self, key: Key, spec: JobQueueSpec, plan: Plan) -> None:
+        """What is written to Redis. A failure is told by the next reading, which also leads here again."""
+        interval_ms = int(spec.worker.options.get("stalledInterval") or STALLED_INTERVAL_MS)
+        last_ms = self._recovered_ms.get(key)
+        is_due = plan.recover_stalled and (last_ms is None or clock.monotonic_ms() - last_ms >= interval_ms)
+        if plan.pause is None and not is_due:
+            return
+        keys = QueueKeys(spec.queue_name, spec.prefix)
+        try:
+            connection = await self._pollers.connection(key)
+            if plan.pause is not None:
+                await _pause(connection, keys, plan.pause)
+                logger.info("%s: queue %s", key, "paused" if plan.pause else "resumed")
+                self._pollers.wake(key)
+            if is_due:
+                self._recovered_ms[key] = clock.monotonic_ms()
+                most = spec.worker.options.get("maxStalledCount")
+                await stalled.run_once(
+                    connection, keys, interval_ms=interval_ms, max_stalled_count=1 if most is None else int(most)
+                )
+        except errors.RedisError as problem:
+            logger.warning("%s: the queue could not be written: %s", key, problem.reason)
+
+
+async def _pause(connection: AsyncConnection, keys: QueueKeys, is_paused: bool) -> None:
+    producer = Producer(connection, keys)
+    await (producer.pause() if is_paused else producer.resume())

@@ -1,0 +1,285 @@
+"""Looks at everything that a JobQueue's plan depends on: its spec, its Deployment and pods, its Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from toril import clock, errors, kube
+from toril.engine.keys import QueueKeys
+from toril.engine.settings import RedisSettings, Secret, TlsSettings
+from toril.scaling.policy import Unknown
+from toril.specs import jobqueue as specs
+from toril_operator import labels
+from toril_operator.conditions import Condition, Reason, Status, Type
+from toril_operator.jobqueue.plan import Observed
+from toril_operator.poller import Pollers, Target
+from toril_operator.registry import Key, Kind, Registry
+from toril_operator.status_writer import StatusWriter
+
+Json = Mapping[str, Any]
+Identity = tuple[str, int, int, str, str]
+"""Host, port, database, prefix and queue: two JobQueues may not have the same."""
+
+SECRETS_MS = 300_000
+"""Secrets are read anew after so long …"""
+SECRETS_RETRY_MS = 10_000
+"""… and after so long when they were missing or Redis did not accept them."""
+PODS_MS = 5_000
+"""Pods are looked at so often while some are not ready."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    uid: str
+    generation: int
+    spec: specs.JobQueueSpec | None
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """How a queue's Redis is reached, or why not."""
+
+    generation: int
+    read_ms: int
+    settings: RedisSettings | None
+    problem: Condition | None = None
+
+
+class Observer:
+    """Keeps what is costly to ask for: secrets for minutes, pods for seconds."""
+
+    def __init__(
+        self,
+        client: kube.KubeClient,
+        registry: Registry,
+        pollers: Pollers,
+        status_writer: StatusWriter,
+        concern: Callable[[Key], None],
+    ) -> None:
+        """Args: concern: called with JobQueues that must be looked at because of another one."""
+        self._client = client
+        self._registry = registry
+        self._pollers = pollers
+        self._status_writer = status_writer
+        self._concern = concern
+        self._parsed: dict[Key, _Parsed] = {}
+        self._access: dict[Key, _Access] = {}
+        self._identities: dict[Key, Identity] = {}
+        self._pods: dict[Key, tuple[int, list[Json]]] = {}
+
+    async def observe(self, key: Key, manifest: Json) -> Observed:
+        """Look at one JobQueue, and have its queue read from now on.
+
+        Raises:
+            KubeError: something could not be asked for.
+        """
+        metadata = manifest["metadata"]
+        parsed = self._parse(key, manifest)
+        is_terminating = metadata.get("deletionTimestamp") is not None
+        observed = Observed(
+            key=key,
+            uid=metadata["uid"],
+            generation=metadata["generation"],
+            is_terminating=is_terminating,
+            spec=parsed.spec,
+            spec_problem=parsed.problem,
+            redis=_redis(Status.UNKNOWN, Reason.PENDING, "the queue has not been read yet"),
+            status=self._status_writer.latest(key, manifest),
+        )
+        if parsed.spec is None or is_terminating:
+            self._leave(key)
+            return observed
+        observed = await self._with_redis(observed, parsed.spec, manifest)
+        return await self._with_deployment(observed, parsed.spec)
+
+    def forget(self, key: Key) -> None:
+        """The JobQueue is gone."""
+        self._leave(key)
+        self._parsed.pop(key, None)
+        self._access.pop(key, None)
+        self._pods.pop(key, None)
+
+    def _parse(self, key: Key, manifest: Json) -> _Parsed:
+        uid, generation = manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+        known = self._parsed.get(key)
+        if known is not None and (known.uid, known.generation) == (uid, generation):
+            return known
+        try:
+            parsed = _Parsed(uid, generation, specs.parse_job_queue(manifest), "")
+        except errors.InvalidInputError as problem:
+            parsed = _Parsed(uid, generation, None, str(problem))
+        self._parsed[key] = parsed
+        return parsed
+
+    async def _with_redis(self, observed: Observed, spec: specs.JobQueueSpec, manifest: Json) -> Observed:
+        key = observed.key
+        access = await self._read_access(observed, spec)
+        if access.settings is None:
+            assert access.problem is not None
+            self._leave(key)
+            return replace(observed, redis=access.problem, signal=Unknown(access.problem.message))
+        self._claim(key, _identity(access.settings, spec))
+        if (older := self._older_claimant(key, manifest)) is not None:
+            self._pollers.set_target(key, None)
+            message = f"the queue is read for JobQueue {older.name}"
+            return replace(
+                observed,
+                duplicate_of=str(older) if older.namespace != key.namespace else older.name,
+                redis=_redis(Status.UNKNOWN, Reason.PENDING, message),
+                signal=Unknown(message),
+            )
+        keys = QueueKeys(spec.queue_name, spec.prefix)
+        self._pollers.set_target(key, Target(access.settings, keys, spec.polling_interval_ms))
+        snapshot = self._pollers.snapshot(key)
+        if snapshot is None:
+            return observed
+        if snapshot.reason is not None:
+            assert isinstance(snapshot.signal, Unknown)
+            condition = Condition(Type.REDIS_REACHABLE, Status.FALSE, snapshot.reason, snapshot.signal.why)
+            return replace(observed, redis=condition, signal=snapshot.signal)
+        age_ms = clock.monotonic_ms() - snapshot.taken_ms
+        connected = _redis(Status.TRUE, Reason.CONNECTED, f"Redis {access.settings.endpoint} answers")
+        if age_ms > 3 * spec.polling_interval_ms + 2000:
+            return replace(observed, redis=connected, signal=Unknown(f"the last reading is {age_ms // 1000} s old"))
+        return replace(observed, redis=connected, signal=snapshot.signal)
+
+    async def _with_deployment(self, observed: Observed, spec: specs.JobQueueSpec) -> Observed:
+        key = Key(observed.key.namespace, labels.part_name(spec.name))
+        found: Json | None = self._registry.get(Kind.DEPLOYMENT, key)
+        if found is None and spec.worker.mode is specs.WorkerMode.MANAGED:
+            # Only ours are watched: somebody else's may be there.
+            found = await self._client.get_or_none(kube.DEPLOYMENTS, key.namespace, key.name)
+        pods = await self._unready_pods(observed.key, found) if found is not None else []
+        return replace(observed, deployment=found, pods=pods)
+
+    async def _unready_pods(self, key: Key, deployment: Json) -> list[Json]:
+        """The pods, while some are not ready; else none."""
+        wanted = int(deployment["spec"].get("replicas") or 0)
+        if int((deployment.get("status") or {}).get("readyReplicas") or 0) >= wanted:
+            self._pods.pop(key, None)
+            return []
+        now_ms = clock.monotonic_ms()
+        looked_ms, pods = self._pods.get(key, (None, []))
+        if looked_ms is None or now_ms - looked_ms >= PODS_MS:
+            selector = labels.as_selector_text(labels.selector(key.name))
+            pods = [pod async for pod in self._client.list(kube.PODS, key.namespace, selector)]
+            self._pods[key] = (now_ms, pods)
+        return pods
+
+    async def _read_access(self, observed: Observed, spec: specs.JobQueueSpec) -> _Access:
+        now_ms = clock.monotonic_ms()
+        known = self._access.get(observed.key)
+        if known is not None and known.generation == observed.generation:
+            snapshot = self._pollers.snapshot(observed.key)
+            is_refused = snapshot is not None and snapshot.reason is errors.RedisReason.AUTH_FAILED
+            limit_ms = SECRETS_RETRY_MS if known.settings is None or is_refused else SECRETS_MS
+            if not spec.redis.secret_keys and known.settings is not None:
+                return known
+            if now_ms - known.read_ms < limit_ms:
+                return known
+        try:
+            settings = await self._settings(spec)
+        except _SecretError as problem:
+            condition = _redis(Status.FALSE, problem.reason, str(problem))
+            access = _Access(observed.generation, now_ms, None, condition)
+        except errors.KubeUnavailableError:
+            if known is None or known.generation != observed.generation:
+                raise
+            return known
+        else:
+            access = _Access(observed.generation, now_ms, settings)
+        self._access[observed.key] = access
+        return access
+
+    async def _settings(self, spec: specs.JobQueueSpec) -> RedisSettings:
+        redis = spec.redis
+        if redis.url is not None or redis.url_from is not None:
+            url = redis.url or await self._secret(spec.namespace, redis.url_from)
+            try:
+                settings = RedisSettings.from_url(url or "", "redis.url")
+            except errors.SettingsError as problem:
+                raise _SecretError(Reason.SECRET_INVALID, str(problem)) from None
+        else:
+            tls = TlsSettings() if redis.has_tls else None
+            settings = RedisSettings(host=redis.host or "", port=redis.port, db=redis.db, tls=tls)
+        if username := await self._secret(spec.namespace, redis.username_from):
+            settings = replace(settings, username=username)
+        if password := await self._secret(spec.namespace, redis.password_from):
+            settings = replace(settings, password=Secret(password))
+        return settings
+
+    async def _secret(self, namespace: str, wanted: specs.SecretKey | None) -> str | None:
+        """One key's text; None when it is not asked for, or is missing and may be."""
+        if wanted is None:
+            return None
+        place = f"Secret {wanted.name}, key {wanted.key}"
+        try:
+            content = await self._client.secret_or_none(namespace, wanted.name)
+        except errors.KubeForbiddenError:
+            message = f"{place}: the operator may not read it (right `get` on `secrets`)"
+            raise _SecretError(Reason.SECRET_MISSING, message) from None
+        if content is None or wanted.key not in content:
+            if wanted.is_optional:
+                return None
+            what = "there is no such Secret" if content is None else "the Secret has no such key"
+            raise _SecretError(Reason.SECRET_MISSING, f"{place}: {what}")
+        try:
+            text = content[wanted.key].decode().rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise _SecretError(Reason.SECRET_INVALID, f"{place}: is not text") from None
+        if not text:
+            raise _SecretError(Reason.SECRET_INVALID, f"{place}: is empty")
+        return text
+
+    def _claim(self, key: Key, identity: Identity) -> None:
+        if self._identities.get(key) == identity:
+            return
+        self._drop_claim(key)
+        self._identities[key] = identity
+        self._concern_claimants(key, identity)
+
+    def _drop_claim(self, key: Key) -> None:
+        if (identity := self._identities.pop(key, None)) is not None:
+            self._concern_claimants(key, identity)
+
+    def _concern_claimants(self, key: Key, identity: Identity) -> None:
+        for other, claimed in self._identities.items():
+            if other != key and claimed == identity:
+                self._concern(other)
+
+    def _older_claimant(self, key: Key, manifest: Json) -> Key | None:
+        """The oldest JobQueue on the same queue, if that is not this one."""
+        identity = self._identities[key]
+        claims = [(_age(manifest), key)]
+        for other, claimed in self._identities.items():
+            rival = self._registry.get(Kind.JOB_QUEUE, other)
+            if other != key and claimed == identity and rival is not None:
+                claims.append((_age(rival), other))
+        oldest = min(claims)[1]
+        return None if oldest == key else oldest
+
+    def _leave(self, key: Key) -> None:
+        self._pollers.set_target(key, None)
+        self._drop_claim(key)
+
+
+class _SecretError(Exception):
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+def _redis(status: Status, reason: Reason, message: str) -> Condition:
+    return Condition(Type.REDIS_REACHABLE, status, reason, message)
+
+
+def _identity(settings: RedisSettings, spec: specs.JobQueueSpec) -> Identity:
+    host = settings.unix_socket or settings.host.lower()
+    return host, settings.port, settings.db, spec.prefix, spec.queue_name
+
+
+def _age(manifest: Json) -> tuple[str, str]:
+    return manifest["metadata"]["creationTimestamp"], manifest["metadata"]["uid"]

@@ -1,0 +1,145 @@
+"""One turn for one JobQueue: observe → plan → apply → status."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from toril import clock, errors
+from toril.scaling.policy import Unknown
+from toril_operator import conditions
+from toril_operator.conditions import Status, Type
+from toril_operator.event_recorder import EventReason, EventRecorder
+from toril_operator.jobqueue import plan as planning
+from toril_operator.jobqueue import status as statuses
+from toril_operator.jobqueue.apply import Applier
+from toril_operator.jobqueue.observe import PODS_MS, Observer
+from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults
+from toril_operator.leadership import Leadership
+from toril_operator.metrics import Metrics, View
+from toril_operator.registry import Key, Kind, Registry
+from toril_operator.status_writer import StatusWriter
+from toril_operator.work_queue import WorkQueue
+
+Json = Mapping[str, Any]
+
+SECRET_CHECK_SECONDS = 10.0
+"""How often a Secret that is missing is looked for."""
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """Level-triggered: what led here does not matter, and a lost turn costs only time."""
+
+    def __init__(
+        self,
+        *,
+        registry: Registry,
+        queue: WorkQueue[Key],
+        observer: Observer,
+        applier: Applier,
+        status_writer: StatusWriter,
+        events: EventRecorder,
+        metrics: Metrics,
+        leadership: Leadership,
+        defaults: WorkerDefaults,
+    ) -> None:
+        self._registry = registry
+        self._queue = queue
+        self._observer = observer
+        self._applier = applier
+        self._status_writer = status_writer
+        self._events = events
+        self._metrics = metrics
+        self._leadership = leadership
+        self._defaults = defaults
+        self._memories: dict[Key, tuple[str, Memory]] = {}
+        """By key: the object's uid and what its last turn left."""
+
+    async def process(self, key: Key) -> None:
+        """Look at one JobQueue; never raises. What failed is looked at again, later each time."""
+        began = time.perf_counter()
+        try:
+            if self._leadership.is_leader():
+                await self.reconcile(key)
+            result = "success"
+            self._queue.forget_failures(key)
+        except errors.KubeConflictError:
+            result = "conflict"
+            self._queue.add_failed(key)
+        except errors.KubeError as problem:
+            result = "error"
+            logger.warning("%s: again in %.1f s: %s", key, self._queue.add_failed(key), problem)
+        except Exception:
+            result = "bug"
+            logger.exception("%s: again in %.1f s", key, self._queue.add_failed(key))
+        self._metrics.reconciles.labels(result).inc()
+        self._metrics.reconcile_seconds.observe(time.perf_counter() - began)
+
+    async def reconcile(self, key: Key) -> None:
+        manifest = self._registry.get(Kind.JOB_QUEUE, key)
+        if manifest is None:
+            self._forget(key)
+            return
+        observed = await self._observer.observe(key, manifest)
+        memory = self._memory(key, observed.uid)
+        plan = planning.make_plan(observed, memory, self._defaults, clock.monotonic_ms())
+        outcome, memory = await self._applier.carry_out(observed, plan, memory)
+        self._memories[key] = (observed.uid, memory)
+        now = datetime.datetime.fromtimestamp(clock.now_ms() // 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        status = statuses.build_status(observed, plan, outcome, now)
+        self._tell(observed, plan, outcome, status)
+        self._status_writer.submit(key, manifest, status)
+        self._come_back(key, observed, outcome)
+
+    def _memory(self, key: Key, uid: str) -> Memory:
+        known_uid, memory = self._memories.get(key, (uid, Memory()))
+        return memory if known_uid == uid else Memory()
+
+    def _forget(self, key: Key) -> None:
+        self._memories.pop(key, None)
+        self._metrics.views.pop(key, None)
+        self._observer.forget(key)
+        self._applier.forget(key)
+        self._status_writer.forget(key)
+
+    def _come_back(self, key: Key, observed: Observed, outcome: statuses.Outcome) -> None:
+        """Look again soon at what nobody tells us of."""
+        if outcome.workload_problem or outcome.scale_problem:
+            self._queue.add_failed(key)
+        if observed.redis.reason in (conditions.Reason.SECRET_MISSING, conditions.Reason.SECRET_INVALID):
+            self._queue.add_later(key, SECRET_CHECK_SECONDS)
+        deployment = outcome.deployment or {}
+        wanted = (deployment.get("spec") or {}).get("replicas") or 0
+        if ((deployment.get("status") or {}).get("readyReplicas") or 0) < wanted:
+            self._queue.add_later(key, PODS_MS / 1000)
+
+    def _tell(self, observed: Observed, plan: Plan, outcome: statuses.Outcome, status: Json) -> None:
+        """Metrics and events of this turn."""
+        key = observed.key
+        if observed.spec is None or plan.blocked is not None:
+            self._metrics.views.pop(key, None)
+        else:
+            self._metrics.views[key] = View(
+                queue=observed.spec.queue_name,
+                signal=observed.signal,
+                is_redis_up=not isinstance(observed.signal, Unknown),
+                desired=status.get("desiredReplicas", 0),
+                current=status["replicas"],
+                ready=status["readyReplicas"],
+            )
+        if outcome.scaled is not None and plan.decision is not None:
+            is_up = outcome.scaled.replicas > outcome.scaled.current
+            self._metrics.decisions.labels("up" if is_up else "down", str(plan.decision.reason)).inc()
+            reason = EventReason.SCALED_UP if is_up else EventReason.SCALED_DOWN
+            note = f"{outcome.scaled.current} → {outcome.scaled.replicas} workers: {plan.decision.message}"
+            self._events.tell(key, observed.uid, reason, note)
+        before = conditions.find(observed.status.get("conditions") or (), Type.REDIS_REACHABLE).get("status")
+        if observed.redis.status is Status.FALSE and before != Status.FALSE:
+            self._events.tell(key, observed.uid, EventReason.REDIS_UNREACHABLE, observed.redis.message)
+        elif observed.redis.status is Status.TRUE and before == Status.FALSE:
+            self._events.tell(key, observed.uid, EventReason.REDIS_RECOVERED, observed.redis.message)

@@ -1,0 +1,243 @@
+"""The running operator: makes the parts, starts them in order, watches over them, ends them in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from toril import clock, errors, http_probe, kube
+from toril_operator import labels
+from toril_operator.event_recorder import EventRecorder
+from toril_operator.jobqueue.apply import Applier
+from toril_operator.jobqueue.observe import Observer
+from toril_operator.jobqueue.plan import WorkerDefaults
+from toril_operator.jobqueue.reconcile import Reconciler
+from toril_operator.leadership import Leadership
+from toril_operator.metrics import CONTENT_TYPE, Metrics
+from toril_operator.poller import Pollers
+from toril_operator.registry import Key, Kind, Registry, Seen
+from toril_operator.status_writer import StatusWriter
+from toril_operator.watcher import Watcher
+from toril_operator.work_queue import WorkQueue
+
+RECONCILERS = 8
+RELIST_SECONDS = 300.0
+RELIST_RETRY_SECONDS = 5.0
+HEARTBEAT_SECONDS = 1.0
+LONGEST_HEARTBEAT_MS = 30_000
+LONGEST_TURN_MS = 120_000
+"""A JobQueue that has been worked on for so long is stuck: every call on the way has a deadline far below."""
+BLIND_MS = 600_000
+"""Without a list for so long, although the API server lives, the fault is ours: end, and be started anew."""
+WRITE_SECONDS = 5.0
+"""At the end: what is being written may take so long."""
+DISCOVERY_SECONDS = 2.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command line's flags; see `main.build_parser`."""
+
+    namespaces: tuple[str, ...] = ()
+    """None = all."""
+    worker_image: str
+    worker_image_pull_policy: str | None = None
+    http_port: int = 8080
+    allow_special_addresses: bool = False
+    kubeconfig: str | None = None
+
+
+class Operator:
+    """Made and run on one event loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stopping = asyncio.Event()
+        self._exit_code = 0
+        self._relist = asyncio.Event()
+        self._listed = asyncio.Event()
+        self._has_types = False
+        self._listed_ms = clock.monotonic_ms()
+        self._beat_ms = clock.monotonic_ms()
+        self._registry = Registry()
+        self._queue: WorkQueue[Key] = WorkQueue()
+        self._metrics = Metrics()
+        self._metrics.work_queue_depth.set_function(lambda: len(self._queue))
+        self._pollers = Pollers(lambda key, _: self._queue.add(key), allow_special=settings.allow_special_addresses)
+        self._watcher: Watcher | None = None
+
+    def stop(self, exit_code: int = 0) -> None:
+        """Ask for an orderly end."""
+        self._exit_code = exit_code
+        self._stopping.set()
+
+    async def run(self) -> int:
+        """Run until `stop`; the exit code.
+
+        Raises:
+            SettingsError: it is not known how to reach Kubernetes.
+            OSError: the HTTP port is taken.
+        """
+        http = http_probe.HttpProbe({"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._render})
+        client = await kube.KubeClient.connect(self._settings.kubeconfig)
+        try:
+            await http.start(self._settings.http_port)
+            await self._serve(client)
+        finally:
+            await http.close()
+            await client.close()
+        logger.info("ended")
+        return self._exit_code
+
+    async def _serve(self, client: kube.KubeClient) -> None:
+        leadership = Leadership()
+        status_writer = StatusWriter(client, leadership)
+        self._metrics.status_writes.set_function(lambda: status_writer.writes)
+        events = EventRecorder(client, leadership, os.environ.get("POD_NAME") or socket.gethostname())
+        observer = Observer(client, self._registry, self._pollers, status_writer, self._queue.add)
+        reconciler = Reconciler(
+            registry=self._registry,
+            queue=self._queue,
+            observer=observer,
+            applier=Applier(client, self._registry, self._pollers),
+            status_writer=status_writer,
+            events=events,
+            metrics=self._metrics,
+            leadership=leadership,
+            defaults=WorkerDefaults(self._settings.worker_image, self._settings.worker_image_pull_policy),
+        )
+        parts: list[Coroutine[Any, Any, None]] = [self._heartbeat(), status_writer.run(), events.run()]
+        tasks = [asyncio.create_task(self._guarded(part)) for part in parts]
+        tasks.append(asyncio.create_task(self._guarded(self._work(client, reconciler))))
+        await self._stopping.wait()
+        logger.info("ending")
+        self._queue.close()
+        if self._watcher is not None:
+            await self._watcher.stop()
+        await self._finish_writes(status_writer)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._pollers.close()
+
+    async def _guarded(self, part: Coroutine[Any, Any, None]) -> None:
+        """A part that ends by an error is a fault of ours: end the process, so that it is started anew."""
+        try:
+            await part
+        except Exception:
+            logger.exception("a part of the operator has failed")
+            self.stop(exit_code=1)
+
+    async def _work(self, client: kube.KubeClient, reconciler: Reconciler) -> None:
+        await self._wait_for_types(client)
+        self._watcher = Watcher(
+            self._settings.kubeconfig, self._settings.namespaces, self._note, self._watcher_restarted
+        )
+        self._watcher.start()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._list_loop(client))
+            # Nothing is decided before everything is known: an object's rivals, and whose Deployment is whose.
+            await self._listed.wait()
+            for _ in range(RECONCILERS):
+                group.create_task(self._queue.process_loop(reconciler.process))
+
+    async def _wait_for_types(self, client: kube.KubeClient) -> None:
+        """kopf never finds out about a type that is installed after its start."""
+        while not self._has_types:
+            try:
+                group = await client.get_path(f"/apis/{kube.JOB_QUEUES.api_version}")
+            except errors.KubeError as problem:
+                logger.warning("waiting for the JobQueue resource: %s", problem)
+            else:
+                names = {resource.get("name") for resource in group.get("resources") or ()}
+                self._has_types = kube.JOB_QUEUES.plural in names
+            if not self._has_types:
+                await asyncio.sleep(DISCOVERY_SECONDS)
+
+    async def _list_loop(self, client: kube.KubeClient) -> None:
+        while True:
+            self._relist.clear()
+            try:
+                await self._list(client)
+            except errors.KubeError as problem:
+                logger.warning("objects could not be listed: %s", problem)
+                pause = RELIST_RETRY_SECONDS
+                if clock.monotonic_ms() - self._listed_ms > BLIND_MS and await client.is_alive():
+                    logger.error("no list for %d s although the API server lives: ending", BLIND_MS // 1000)
+                    self.stop(exit_code=1)
+            else:
+                self._listed_ms = clock.monotonic_ms()
+                self._listed.set()
+                pause = RELIST_SECONDS
+            try:
+                async with asyncio.timeout(pause):
+                    await self._relist.wait()
+            except TimeoutError:
+                continue
+
+    async def _list(self, client: kube.KubeClient) -> None:
+        """Read everything and look at all of it: the remedy for whatever a watch has lost."""
+        for kind, resource, selector in (
+            (Kind.DEPLOYMENT, kube.DEPLOYMENTS, labels.MANAGED_BY_SELECTOR),
+            (Kind.JOB_QUEUE, kube.JOB_QUEUES, None),
+        ):
+            known_before = self._registry.versions(kind)
+            found = [
+                item
+                for namespace in self._settings.namespaces or (None,)
+                async for item in client.list(resource, namespace, selector)
+            ]
+            for key in self._registry.replace(kind, found, known_before=known_before):
+                self._queue.add(key)
+        for key in self._registry.keys(Kind.JOB_QUEUE):
+            self._queue.add(key)
+
+    def _note(self, seen: Seen) -> None:
+        for key in self._registry.note(seen):
+            self._queue.add(key)
+
+    def _watcher_restarted(self, reason: str) -> None:
+        self._metrics.kopf_restarts.labels(reason).inc()
+        self._relist.set()
+
+    async def _finish_writes(self, status_writer: StatusWriter) -> None:
+        """Let turns that are going on end, and write the statuses that they leave."""
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await self._queue.wait_idle()
+                await status_writer.flush()
+        except TimeoutError:
+            logger.warning("not everything could be written before the end")
+
+    async def _heartbeat(self) -> None:
+        while True:
+            self._beat_ms = clock.monotonic_ms()
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    def _livez(self) -> http_probe.Response:
+        """Fails for faults of ours only: neither Redis nor the API server may have us started anew."""
+        problems = [f"the poller of Redis {endpoint} stands still" for endpoint in self._pollers.stuck()]
+        if clock.monotonic_ms() - self._beat_ms > LONGEST_HEARTBEAT_MS:
+            problems.append("the main loop stands still")
+        if self._queue.longest_processing_ms() > LONGEST_TURN_MS:
+            problems.append("a JobQueue is being looked at for too long")
+        if self._watcher is not None and not self._watcher.is_alive and not self._stopping.is_set():
+            problems.append("the watches have ended")
+        return (500, http_probe.PLAIN, "; ".join(problems) + "\n") if problems else (200, http_probe.PLAIN, "ok\n")
+
+    def _readyz(self) -> http_probe.Response:
+        if not self._has_types:
+            return 503, http_probe.PLAIN, "the JobQueue resource is not there yet\n"
+        if not self._listed.is_set():
+            return 503, http_probe.PLAIN, "JobQueues have not been listed yet\n"
+        return 200, http_probe.PLAIN, "ok\n"
+
+    def _render(self) -> http_probe.Response:
+        return 200, CONTENT_TYPE, self._metrics.render()
