@@ -33,5 +33,5 @@ def configure(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for name in ("kopf", "asyncio", "aiohttp", "kubernetes"):
+    for name in ("asyncio", "aiohttp", "kubernetes", "kopf"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from toril import clock, errors
 from toril.engine import events, inspector
@@ -29,7 +29,7 @@ MAX_REPLY_BYTES = 1024 * 1024
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 """Pauses after the first, second … failure in a row."""
 JITTER = 0.1
-QUIET_IDLE_MS = 100
+QUIET_IDLE_MS = 50
 """After a reading that found no work, the queue's events are not listened to for so long …"""
 QUIET_BUSY_MS = 500
 """… and after one that found some, for so long: a busy queue must not be read for each of its events."""
@@ -45,8 +45,13 @@ class Target:
     """A queue to be read."""
 
     settings: RedisSettings
-    keys: QueueKeys
+    queue: str
+    prefix: str
     interval_ms: int
+    keys: QueueKeys = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keys", QueueKeys(self.queue, self.prefix))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.engine.keys import QueueKeys
 from toril.engine.settings import RedisSettings, Secret, TlsSettings
 from toril.scaling.policy import Unknown
 from toril.specs import jobqueue as specs
@@ -131,8 +130,8 @@ class Observer:
                 redis=_redis(Status.UNKNOWN, Reason.PENDING, message),
                 signal=Unknown(message),
             )
-        keys = QueueKeys(spec.queue_name, spec.prefix)
-        self._pollers.set_target(key, Target(access.settings, keys, spec.polling_interval_ms))
+        target = Target(access.settings, spec.queue_name, spec.prefix, spec.polling_interval_ms)
+        self._pollers.set_target(key, target)
         snapshot = self._pollers.snapshot(key)
         if snapshot is None:
             return observed

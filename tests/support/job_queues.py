@@ -1,0 +1,124 @@
+"""A namespace with JobQueues in it: create them, look at what became of them, and play the kubelet where no node is."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from support.kube_api import KubeApi
+from support.redis_server import RedisServer
+from support.waiting import wait_until
+
+FAST = {
+    "pollingIntervalSeconds": 1,
+    "cooldownSeconds": 1,
+    "behavior": {"scaleDown": {"stabilizationWindowSeconds": 1}},
+}
+"""Scaling that a test need not wait long for."""
+
+
+def job_queue(name: str, redis: RedisServer | str, **spec: Any) -> dict[str, Any]:
+    """A small JobQueue; `spec` replaces whole fields."""
+    url = redis if isinstance(redis, str) else redis.url
+    return {
+        "apiVersion": "toril.dev/v1alpha1",
+        "kind": "JobQueue",
+        "metadata": {"name": name},
+        "spec": {
+            "redis": {"url": url},
+            "worker": {"concurrency": 5, "processor": {"python": {"module": "jobs"}}},
+            "scaling": FAST,
+            **spec,
+        },
+    }
+
+
+class JobQueues:
+    """Those of one namespace."""
+
+    def __init__(self, api: KubeApi, namespace: str) -> None:
+        self.api = api
+        self.namespace = namespace
+
+    def path(self, name: str = "", subresource: str = "") -> str:
+        parts = [f"/apis/toril.dev/v1alpha1/namespaces/{self.namespace}/jobqueues", name, subresource]
+        return "/".join(part for part in parts if part)
+
+    def deployment_path(self, name: str) -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/jq-{name}"
+
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return self.api.create(self.path() + "?fieldValidation=Strict", manifest)
+
+    def get(self, name: str) -> dict[str, Any]:
+        return self.api.get(self.path(name))
+
+    def status(self, name: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.get(name).get("status") or {}
+        return found
+
+    def deployment(self, name: str) -> dict[str, Any] | None:
+        return self.api.get_or_none(self.deployment_path(name))
+
+    def replicas(self, name: str) -> int | None:
+        """What the Deployment asks for; None when there is none."""
+        found = self.deployment(name)
+        return None if found is None else int(found["spec"]["replicas"])
+
+    def condition(self, name: str, kind: str) -> dict[str, Any]:
+        conditions = self.status(name).get("conditions") or ()
+        return next((entry for entry in conditions if entry["type"] == kind), {})
+
+    def reason(self, name: str, kind: str) -> str:
+        """`True/Connected`: the condition's status and reason."""
+        found = self.condition(name, kind)
+        return f"{found.get('status')}/{found.get('reason')}"
+
+    def wait_reason(self, name: str, kind: str, wanted: str, seconds: float = 15) -> None:
+        def is_so() -> bool:
+            found = self.condition(name, kind)
+            is_current = found.get("observedGeneration") == self.get(name)["metadata"]["generation"]
+            return is_current and self.reason(name, kind) == wanted
+
+        wait_until(is_so, f"{name}: {kind} {wanted}", timeout_seconds=seconds)
+
+    def wait_replicas(self, name: str, wanted: int, seconds: float = 15) -> float:
+        """Wait for the Deployment to ask for so many; how long it took, seconds."""
+        began = time.monotonic()
+        wait_until(
+            lambda: self.replicas(name) == wanted, f"{name}: {wanted} replicas", timeout_seconds=seconds,
+            interval_seconds=0.005,
+        )  # fmt: skip
+        return time.monotonic() - began
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        selector = f"labelSelector=toril.dev/jobqueue%3D{name}"
+        return self.api.items(f"/api/v1/namespaces/{self.namespace}/pods?{selector}")
+
+    def play_kubelet(self, name: str, container: dict[str, Any], *, is_ready: bool = False) -> None:
+        """Write into every pod's status what a node's kubelet would, since there is no node.
+
+        Args:
+            container: the container's status, such as `{"state": {"waiting": {"reason": "ImagePullBackOff"}}}`.
+        """
+        for pod in self.pods(name):
+            status = {
+                "phase": "Running" if is_ready else "Pending",
+                "conditions": [{"type": "Ready", "status": "True" if is_ready else "False"}],
+                "containerStatuses": [
+                    {
+                        "name": "worker",
+                        "image": pod["spec"]["containers"][0]["image"],
+                        "imageID": "",
+                        "ready": is_ready,
+                        "restartCount": 0,
+                        **container,
+                    }
+                ],
+            }
+            path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
+            self.api.patch(path, {"status": status})
+
+    def make_ready(self, name: str) -> None:
+        """Every pod runs and is ready, as the kubelet would say."""
+        self.play_kubelet(name, {"started": True, "state": {"running": {}}}, is_ready=True)

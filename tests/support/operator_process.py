@@ -1,0 +1,125 @@
+"""The operator as a process of its own, on a test's cluster.
+
+with operator_process.start(cluster, namespaces=[namespace]) as operator:
+    ...
+assert operator.exit_code == 0
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from support.cluster import Cluster
+from support.redis_server import free_port
+from support.waiting import wait_until
+
+WORKER_IMAGE = "registry.invalid/toril/worker:test"
+"""Never pulled: there is no node."""
+
+
+class OperatorProcess:
+    """One running `python -m toril_operator`; `kill` and `start` play a crash."""
+
+    def __init__(self, cluster: Cluster, *flags: str, kubeconfig: Path | None = None) -> None:
+        self._cluster = cluster
+        self._flags = flags
+        self._kubeconfig = kubeconfig or cluster.kubeconfig
+        self._folder = Path(tempfile.mkdtemp(prefix="toril-operator-"))
+        self.port = free_port()
+        self.process: subprocess.Popen[Any] | None = None
+        self.start()
+
+    def start(self) -> None:
+        """Start it and wait until it is ready."""
+        argv = [
+            sys.executable, "-m", "toril_operator", "--worker-image", WORKER_IMAGE, "--http-port", str(self.port),
+            "--kubeconfig", str(self._kubeconfig), "--log-level", "debug", *self._flags,
+        ]  # fmt: skip
+        with self.log_file.open("ab") as log:
+            self.process = self._cluster.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        wait_until(self._is_ready, f"the operator to be ready ({self.log_file})", timeout_seconds=30)
+
+    @property
+    def log_file(self) -> Path:
+        return self._folder / "log"
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def records(self, level: str) -> list[dict[str, Any]]:
+        """Log records of one level."""
+        found = [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        return [record for record in found if record["level"] == level]
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return int(self.process.wait(25))
+
+    def http(self, path: str) -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as reply:
+                return int(reply.status), reply.read().decode()
+        except urllib.error.HTTPError as problem:
+            with problem:
+                return problem.code, problem.read().decode()
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        """One sample of `/metrics`; None when it is not there."""
+        for line in self.http("/metrics")[1].splitlines():
+            head, _, value = line.rpartition(" ")
+            if head.partition("{")[0] == name and all(f'{key}="{text}"' in head for key, text in labels.items()):
+                return float(value)
+        return None
+
+    def _is_ready(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, f"the operator ended with {self.process.returncode}: {self.log}"
+        try:
+            return self.http("/readyz")[0] == 200
+        except OSError:
+            return False
+
+
+@contextmanager
+def start(
+    cluster: Cluster, *flags: str, namespaces: Sequence[str] = (), kubeconfig: Path | None = None
+) -> Iterator[OperatorProcess]:
+    """An operator for the block; ended with SIGTERM, which must work, and without a fault of its own in the log."""
+    operator = OperatorProcess(
+        cluster, "--allow-special-addresses", f"--namespaces={','.join(namespaces)}", *flags, kubeconfig=kubeconfig
+    )
+    try:
+        yield operator
+        assert operator.process is not None
+        if operator.process.poll() is None:
+            assert operator.stop() == 0, operator.log
+        assert operator.records("error") == [], operator.log
+        assert "Traceback" not in operator.log
+    except BaseException:
+        print(operator.log[-6000:])
+        raise
+    finally:
+        assert operator.process is not None
+        if operator.process.poll() is None:
+            os.kill(operator.process.pid, signal.SIGKILL)
+            operator.process.wait(10)
