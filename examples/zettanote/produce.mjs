@@ -96,25 +96,21 @@ function planJobs(options) {
 // One queue, its listener, and what the listener has heard: job id → events with the time Redis gave them.
 class Watched {
   constructor(bullmq, name, url, prefix) {
-    this.name = name;
+    Object.assign(this, { name, url, prefix, QueueEvents: bullmq.QueueEvents });
     this.queue = new bullmq.Queue(name, { connection: { url }, prefix, defaultJobOptions });
     this.heard = new Map();
     this.planned = new Map();
-    this.open = (lastEventId) => {
-      this.events = new bullmq.QueueEvents(name, { connection: { url }, prefix, lastEventId });
-      this.events.on("error", (problem) => console.error(`${name}: ${problem.message}`));
-      for (const event of ["active", "delayed", "completed", "failed"]) {
-        this.events.on(event, ({ jobId }, id) => this.hear(event, jobId, Number(id.split("-")[0])));
-      }
-      return this.events.waitUntilReady();
-    };
   }
 
-  // Listen from the newest event there is, so that nothing is missed between asking and listening.
+  // Listen from the stream's beginning, so that nothing is missed before listening has begun; ids tell our jobs apart.
   async listen() {
-    const client = await this.queue.client;
-    const newest = await client.xrevrange(this.queue.toKey("events"), "+", "-", "COUNT", 1);
-    await this.open(newest.length ? newest[0][0] : "0-0");
+    const options = { connection: { url: this.url }, prefix: this.prefix, lastEventId: "0-0" };
+    this.events = new this.QueueEvents(this.name, options);
+    this.events.on("error", (problem) => console.error(`${this.name}: ${problem.message}`));
+    for (const event of ["active", "delayed", "completed", "failed"]) {
+      this.events.on(event, ({ jobId }, id) => this.hear(event, jobId, Number(id.split("-")[0])));
+    }
+    await this.events.waitUntilReady();
   }
 
   hear(event, jobId, atMs) {
