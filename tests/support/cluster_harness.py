@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -16,9 +17,12 @@ class StartedCommand:
     """`python -m support.cluster_command ARGS`, ready to be used. Ends with its `with` block."""
 
     def __init__(self, *arguments: str) -> None:
+        # A cluster of its own, whatever the other tests use.
+        environment = {name: value for name, value in os.environ.items() if name != "TORIL_TEST_KUBECONFIG"}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "support.cluster_command", *arguments],
-            cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent,
+            cwd=Path(__file__).parents[1], env=environment, stdout=subprocess.PIPE, text=True,
+            preexec_fn=die_with_parent,
         )  # fmt: skip
         self.pid = self._process.pid
         self.folder = self._read_folder()
