@@ -43,6 +43,7 @@ def test_every_object_is_taken(cluster: Cluster, namespace: str) -> None:
         cluster.kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=text)
 
 
+@pytest.mark.requirement("T95")
 def test_the_operators_pod_keeps_to_the_restricted_standard(cluster: Cluster, restricted_namespace: str) -> None:
     pod = operator_pod(cluster, restricted_namespace)
     cluster.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(pod))

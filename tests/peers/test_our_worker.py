@@ -193,6 +193,7 @@ async def test_they_pause_and_resume(peer: Peer, start: Start, ours: EngineQueue
     assert worker.trace == [before, *waiting]
 
 
+@pytest.mark.requirement("T108")
 async def test_ours_is_killed_and_theirs_goes_on(peer: Peer, start: Start) -> None:
     """Checklist 38."""
     events = await peer.listener()
@@ -207,6 +208,7 @@ async def test_ours_is_killed_and_theirs_goes_on(peer: Peer, start: Start) -> No
     assert [run["id"] for run in await theirs.runs()] == [job_id]
 
 
+@pytest.mark.requirement("T108")
 async def test_theirs_is_killed_and_ours_goes_on(mortal_peer: Peer, start: Start, ours: EngineQueue) -> None:
     """Checklist 39."""
     job_id = await mortal_peer.queue.add("gate", {"gate": "never"})
@@ -253,7 +255,7 @@ async def test_a_long_job_is_kept_from_their_checks(peer: Peer, start: Start, ou
     assert "stalled" not in ours.event_names()
 
 
-@pytest.mark.requirement("Z-24")
+@pytest.mark.requirement("Z-24", "T20", "T108")
 async def test_two_fleets_on_one_queue(peer: Peer, start: Start, ours: EngineQueue) -> None:
     """Checklist 21: two thousand jobs of two producers, two workers; each job is run once, and all are counted."""
     start(concurrency=20)

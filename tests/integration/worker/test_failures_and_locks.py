@@ -15,7 +15,7 @@ from toril import Job, JobFailedError, Queue, Unrecoverable, exponential, fixed
 from toril.engine.maintenance import stalled
 
 
-@pytest.mark.requirement("T13")
+@pytest.mark.requirement("T13", "X-04")
 async def test_failures_are_repeated_with_growing_pauses(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:

@@ -135,6 +135,7 @@ def outage() -> Iterator[Outage]:
     outage.server.remove()
 
 
+@pytest.mark.requirement("T27")
 async def test_jobs_that_run_through_an_outage_run_once(outage: Outage, queue_name: str, worker: StartWorker) -> None:
     runs: list[str] = []
     go = asyncio.Event()
@@ -178,6 +179,7 @@ async def test_jobs_that_run_through_an_outage_run_once(outage: Outage, queue_na
         assert [(stored.hash(job)["ats"], "stc" in stored.hash(job)) for job in "12"] == [("1", False)] * 2
 
 
+@pytest.mark.requirement("T27")
 async def test_a_worker_that_starts_before_redis_waits_for_it(
     outage: Outage, queue_name: str, worker: StartWorker
 ) -> None:

@@ -188,6 +188,7 @@ async def test_a_worker_that_was_asleep_too_long_changes_nothing(
     assert jobs.hash("1")["atm"] == "1"
 
 
+@pytest.mark.requirement("Z-48")
 async def test_probes_and_metrics(jobs: EngineQueue, redis_url: str) -> None:
     with workers.start(redis_url, "jobs", MODULE, concurrency=3) as worker:
         assert worker.get("/livez") == (200, "ok\n")

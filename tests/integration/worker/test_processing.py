@@ -121,6 +121,7 @@ async def test_progress_log_and_data(tasks: Queue, worker: StartWorker, stored: 
     assert stored.raw.lrange(stored.keys.logs("2"), 0, -1) == ["first", "second"]
 
 
+@pytest.mark.requirement("Z-43")
 async def test_order_of_lifo_and_priorities(tasks: Queue, worker: StartWorker) -> None:
     seen: list[str] = []
 
@@ -358,6 +359,7 @@ async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWor
     assert most == 2
 
 
+@pytest.mark.requirement("Z-36")
 async def test_retention_of_the_job_and_of_the_worker(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
     from toril.jobs.retention import KeepPolicy
 

@@ -21,7 +21,7 @@ def test_rediss_means_tls_and_unix_means_a_socket() -> None:
     assert (settings.unix_socket, settings.db) == ("/run/redis.sock", 3)
 
 
-@pytest.mark.requirement("Z-30", "C-29", "I-27")
+@pytest.mark.requirement("Z-30", "C-29", "I-27", "Z-32")
 def test_the_environment_in_its_order() -> None:
     full = {"TORIL_REDIS_URL": "redis://one", "TORIL_REDIS_HOST": "two", "REDIS_URL": "redis://three"}
     assert RedisSettings.from_environment(full).host == "one"
@@ -55,6 +55,7 @@ def test_mistakes_name_the_variable_and_never_its_value(environment: dict[str, s
     assert "canary" not in str(refusal.value)
 
 
+@pytest.mark.requirement("T32")
 def test_passwords_never_show() -> None:
     settings = RedisSettings.from_url("redis://ann:canary@h")
     assert "canary" not in f"{settings!r} {settings} {settings.endpoint} {settings.password!r}"

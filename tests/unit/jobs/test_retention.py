@@ -24,7 +24,7 @@ from toril.jobs.retention import KEEP_ALL, KEEP_NONE, KeepPolicy, choose
         ({"count": 0}, KEEP_NONE),
     ],
 )
-@pytest.mark.requirement("Z-19", "Z-20", "M-15")
+@pytest.mark.requirement("Z-19", "Z-20", "M-15", "X-06")
 def test_every_form_of_bullmq_is_read(value: Any, expected: KeepPolicy | None) -> None:
     assert KeepPolicy.parse(value, "opts.removeOnComplete") == expected
 
