@@ -10,12 +10,16 @@ from typing import Any
 import click
 import pytest
 import yaml
+from prometheus_client.registry import Collector
 
 from support import documents
 from tools import crd_reference
+from toril import errors
 from toril.cli import schemas, tree
 from toril.specs.jobqueue import parse_job_queue
-from toril.worker.metrics import Metrics
+from toril.worker import metrics as worker_metrics
+from toril_operator import conditions
+from toril_operator import metrics as operator_metrics
 
 ROOT = documents.ROOT
 PAGES = documents.pages()
@@ -113,17 +117,49 @@ def test_a_wrong_command_would_be_noticed(arguments: list[str], problem: str) ->
         check_command(arguments)
 
 
-def test_the_workers_metrics_are_those_of_the_page() -> None:
-    text = (ROOT / "docs" / "metrics.md").read_text().partition("\n## Worker\n")[2].partition("\n## ")[0]
-    listed = {
-        (name, kind, *re.findall(r"`(\w+)`", labels))
-        for name, kind, labels in re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]+) \|", text, re.MULTILINE)
-    }
-    assert listed == set(_families(Metrics({}, dict)))
+def section(page: str, heading: str) -> str:
+    """The text below a second-level heading of a page in docs/."""
+    text = (ROOT / "docs" / page).read_text().partition(f"\n## {heading}\n")[2]
+    assert text, heading
+    return text.partition("\n## ")[0]
 
 
-def _families(metrics: Metrics) -> Iterator[tuple[str, ...]]:
+def families(collector: Collector) -> Iterator[tuple[str, ...]]:
     """Name, type and labels of everything that is exposed, as Prometheus writes the name."""
-    for family in metrics.collect():
-        suffix = "_total" if family.type == "counter" else ""
-        yield (family.name + suffix, family.type, *vars(family)["_labelnames"])
+    for family in collector.collect():
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        kind = "gauge" if family.type == "info" else family.type
+        seen = sorted({name for sample in family.samples for name in sample.labels})
+        labels = vars(family).get("_labelnames") or seen
+        yield (family.name + suffix, kind, *(label for label in labels if label != "le"))
+
+
+def listed_metrics(heading: str) -> set[tuple[str, ...]]:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \| ([^|]*)\|", section("metrics.md", heading), re.MULTILINE)
+    return {(name, kind, *re.findall(r"`(\w+)`", labels)) for name, kind, labels in rows}
+
+
+def test_the_workers_metrics_are_those_of_the_page() -> None:
+    assert listed_metrics("Worker") == set(families(worker_metrics.Metrics({}, dict)))
+
+
+def test_the_operators_metrics_are_those_of_the_page() -> None:
+    metrics = operator_metrics.Metrics()
+    # What has labels shows them only when it has counted something.
+    metrics.reconciles.labels(result="ok").inc()
+    metrics.decisions.labels(direction="up", limited_by="Backlog").inc()
+    metrics.kopf_restarts.labels(reason="LoginError").inc()
+    assert listed_metrics("Operator") == set(families(metrics.registry))
+
+
+def test_the_conditions_are_those_of_the_page() -> None:
+    text = (ROOT / "docs" / "conditions.md").read_text()
+    assert re.findall(r"^## `(\w+)`$", text, re.MULTILINE) == list(conditions.Type)
+
+
+def test_the_reasons_of_conditions_are_those_of_the_page() -> None:
+    text = (ROOT / "docs" / "conditions.md").read_text()
+    listed = re.findall(r"^\| (?:True|False|Unknown)[^|]* \| `(\w+)` \|", text, re.MULTILINE)
+    assert {*listed, conditions.Reason.PENDING} == {*conditions.Reason, *errors.RedisReason}
+    told_of_redis = re.findall(r"`(\w+)` \|", section("conditions.md", "`RedisReachable`"))
+    assert set(errors.RedisReason) <= set(told_of_redis)
