@@ -110,7 +110,7 @@ def differences(planned: PlannedJob, job_id: str, outcome: Outcome, ends: int) -
     if runs != planned.attempts:
         yield f"{name}: its function ran {runs} times, planned was {planned.attempts}"
     if outcome.job.attempts_made != planned.attempts:
-        yield f"{name}: {outcome.job.attempts_made} attempts were counted, planned was {planned.attempts}"
+        yield f"{name}: counted attempts are {outcome.job.attempts_made}, planned was {planned.attempts}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +156,8 @@ class Summary:
             once, twice = (sum(job.attempts == attempts for job in jobs) for attempts in (2, 3))
             delayed, prioritized = sum(job.is_delayed for job in jobs), sum(job.is_prioritized for job in jobs)
             yield ""
-            yield f"{queue.queue}: {len(jobs)} jobs, of these {delayed} delayed and {prioritized} prioritized"
+            yield queue.queue
+            yield f"  jobs           {len(jobs)}, of these {delayed} delayed and {prioritized} prioritized"
             yield f"  completed      {queue.count(JobState.COMPLETED)} of {len(jobs) - failed} planned"
             yield f"  failed         {queue.count(JobState.FAILED)} of {failed} planned (invalid data, never retried)"
             yield f"  retried        {once} after one failure, {twice} after two"

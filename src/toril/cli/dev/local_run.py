@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ async def run(
                 demo = None if demo_jobs is None else Demo(session, demo_jobs)
                 if demo is None:
                     await _tell_how_to_add(specs, environments, url, display)
-                return await _watch(session, demo, interrupts, server_end, display)
+                return await _watch(session, demo, interrupts, server_end(), display)
             finally:
                 await session.kill()
                 await connection.close()
@@ -80,18 +81,20 @@ class Interrupts:
 
 
 @contextlib.asynccontextmanager
-async def _redis(redis_url: str | None, display: Display) -> AsyncIterator[tuple[str, Awaitable[Any]]]:
-    """The address to use, and what ends when the server has ended by itself (raises then)."""
+async def _redis(
+    redis_url: str | None, display: Display
+) -> AsyncIterator[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]]:
+    """The address to use, and what waits for the server to end by itself and raises then."""
     if redis_url is not None:
         settings = RedisSettings.from_url(redis_url, "--redis")
         display.say(f"Redis at {settings.endpoint}")
-        yield redis_url, asyncio.Event().wait()
+        yield redis_url, asyncio.Event().wait
         return
     server = LocalServer(find_server())
     await server.start()
     try:
         display.say(f"{server.version} at {server.url}, gone with all its data when this ends")
-        yield server.url, _raise_at_end(server)
+        yield server.url, functools.partial(_raise_at_end, server)
     finally:
         await server.stop()
 
@@ -116,10 +119,10 @@ async def _tell_how_to_add(
 
 
 async def _watch(
-    session: Session, demo: Demo | None, interrupts: Interrupts, server_end: Awaitable[Any], display: Display
+    session: Session, demo: Demo | None, interrupts: Interrupts, server_end: Coroutine[Any, Any, Any], display: Display
 ) -> ExitCode:
     turns = asyncio.create_task(session.run(), name="scaling")
-    ended = asyncio.ensure_future(server_end)
+    ended = asyncio.create_task(server_end, name="server")
     stop = asyncio.create_task(interrupts.stop.wait(), name="stop")
     account = None if demo is None else asyncio.create_task(demo.run(), name="demo")
     watched = [task for task in (turns, ended, stop, account) if task is not None]
