@@ -1,0 +1,115 @@
+"""The chart's rules are what the operator does, no more and no less: the API server's own audit log says it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from support import cluster_fixtures
+from support.cluster import Cluster, control_plane
+from support.redis_server import die_with_parent, free_port
+from support.waiting import wait_until
+from toril import Queue
+
+CHART = str(Path(__file__).parents[2] / "charts" / "toril")
+SYSTEM, TEAM = "toril-system", "team"
+Right = tuple[str, str, str]
+"""(API group, resource with subresource, verb)."""
+# The server asks for these by itself, at another request: a patch that creates by server-side apply, and an owner
+# reference that blocks its owner's deletion.
+ASKED_ALONG: set[Right] = {("apps", "deployments", "create"), ("toril.dev", "jobqueues/finalizers", "update")}
+
+
+@pytest.fixture(scope="module")
+def audited(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """A control plane that writes down who asked for what."""
+    yield from cluster_fixtures.session_cluster(request, lambda: control_plane(audit=True))
+
+
+def account_kubeconfig(cluster: Cluster, folder: Path) -> Path:
+    """A kubeconfig with the rights of the operator's ServiceAccount and no others."""
+    config: dict[str, Any] = yaml.safe_load(cluster.kubeconfig.read_text())
+    token = cluster.kubectl("create", "token", "toril", "-n", SYSTEM).strip()
+    config["users"][0]["user"] = {"token": token}
+    path = folder / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+@contextmanager
+def running_operator(kubeconfig: Path) -> Iterator[None]:
+    argv = [sys.executable, "-m", "toril_operator", f"--kubeconfig={kubeconfig}", "--worker-image=none"]
+    argv += ["--allow-special-addresses", f"--http-port={free_port()}"]
+    process = subprocess.Popen(argv, env={**os.environ, "POD_NAME": "operator-0"}, preexec_fn=die_with_parent)
+    try:
+        yield
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+def granted(cluster: Cluster) -> set[Right]:
+    return {
+        (group, resource, verb)
+        for rule in cluster.get("clusterrole", "toril")["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def requests(cluster: Cluster) -> Iterator[tuple[Right, int]]:
+    """What the operator asked of objects, with the answer's code."""
+    assert cluster.plane is not None
+    assert cluster.plane.audit_log is not None
+    for line in cluster.plane.audit_log.read_text().splitlines():
+        event = json.loads(line)
+        target = event.get("objectRef")
+        if event["user"]["username"] != f"system:serviceaccount:{SYSTEM}:toril" or target is None:
+            continue
+        resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
+        yield (target.get("apiGroup", ""), resource, event["verb"]), event["responseStatus"]["code"]
+
+
+async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_path: Path, redis_url: str) -> None:
+    cluster = audited
+    if cluster.plane is None:
+        pytest.skip("not run: a cluster of your own keeps its audit log to itself")
+    for namespace in (SYSTEM, TEAM):
+        cluster.kubectl("create", "namespace", namespace)
+    cluster.helm("install", "toril", CHART, "--namespace", SYSTEM)
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis"}, "stringData": {"url": redis_url}}
+    spec = {
+        "redis": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}},
+        "worker": {"processor": {"python": {"module": "jobs"}}},
+    }
+    queue = {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "metadata": {"name": "mail"}, "spec": spec}
+    cluster.apply(secret, queue, namespace=TEAM)
+
+    def deployments() -> list[Any]:
+        return list(cluster.get("deployments", "-n", TEAM)["items"])
+
+    with running_operator(account_kubeconfig(cluster, tmp_path)):
+        wait_until(deployments, "the queue's Deployment", timeout_seconds=30, interval_seconds=0.2)
+        async with Queue("mail", url=redis_url) as producer:
+            await producer.add("send", {})
+        wait_until(lambda: deployments()[0]["spec"]["replicas"] > 0, "a worker for the job", timeout_seconds=30)
+        wait_until(lambda: cluster.get("events.events.k8s.io", "-n", TEAM)["items"], "an event", timeout_seconds=30)
+        cluster.kubectl("patch", "jq", "mail", "-n", TEAM, "--type=merge", "-p", '{"spec":{"worker":{"mode":"None"}}}')
+        wait_until(lambda: not deployments(), "the Deployment to go", timeout_seconds=30, interval_seconds=0.2)
+
+    seen = list(requests(cluster))
+    assert [right for right, code in seen if code == 403] == []
+    assert {right for right, _ in seen} == granted(cluster) - ASKED_ALONG
