@@ -115,8 +115,8 @@ const operations = {
   // Listening has begun before the job is added: nothing is left to luck when the job is removed as it ends.
   addAndWait: async ({ handle, events, args, ttl }) =>
     plain(await (await get(handle).object.add(...args)).waitUntilFinished(get(events).object, ttl)),
-  addMany: async ({ handle, name, count, options }) => {
-    const jobs = Array.from({ length: count }, (_, index) => ({ name, data: { index }, opts: options }));
+  addMany: async ({ handle, name, count, data, options }) => {
+    const jobs = Array.from({ length: count }, () => ({ name, data, opts: options }));
     return (await get(handle).object.addBulk(jobs)).map((job) => job.id);
   },
   events: async ({ handle }) => get(handle).events,

@@ -40,7 +40,7 @@ async def test_a_blocked_worker_wakes_at_once(peer: Peer, ours: EngineQueue) -> 
     job_id = await ours.add("echo", {"pageId": "p-1"})
     run = (await worker.runs_until(2))[1]
     assert run["id"] == job_id
-    assert run["atMs"] - added_ms < 2000
+    assert run["atMs"] - added_ms < 5000
     await peer.until_state(job_id, "completed")
     assert (await ours.inspector.job(job_id)).return_value == {"pageId": "p-1"}  # type: ignore[union-attr]
 
@@ -55,7 +55,7 @@ async def test_a_delayed_job_starts_when_it_is_due(peer: Peer, ours: EngineQueue
     runs = (await worker.runs_until(3))[1:]
     assert [run["id"] for run in runs] == [sooner, later]
     for run, due_ms in zip(runs, (start_ms + 400, start_ms + 900), strict=True):
-        assert due_ms <= run["atMs"] < due_ms + 2000
+        assert due_ms <= run["atMs"] < due_ms + 5000
 
 
 async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: EngineQueue) -> None:

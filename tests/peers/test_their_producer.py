@@ -83,7 +83,7 @@ async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: Engin
 
     (job,) = await wait_until_async(taken, "their job")
     # `waitUntilFinished` asks for the job once; from then on only the event can tell it.
-    await wait_until_async(_settled(peer), "the listener")
+    await peer.settle()
     if outcome == "completed":
         await ours.finish(Finish.completed(job, "[1]", KEEP_NONE))
         assert await asyncio.wrap_future(waiting) == [1]
@@ -93,17 +93,6 @@ async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: Engin
             await asyncio.wrap_future(waiting)
     assert ours.places() == {}
     assert not ours.raw.exists(ours.keys.job(job.id))
-
-
-def _settled(peer: Peer) -> Any:
-    """Two answers later the driver has long sent what it had to send."""
-
-    async def probe() -> bool:
-        await peer.queue.call("getJobCounts")
-        await peer.queue.call("getJobCounts")
-        return True
-
-    return probe
 
 
 async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: EngineQueue) -> None:
@@ -134,7 +123,7 @@ async def test_a_delayed_job_becomes_ours_when_it_is_due(peer: Peer, ours: Engin
     assert int(marker) == due_ms
     (job,) = await wait_until_async(ours.take, "the delayed job", interval_seconds=0.01)
     assert job.id == job_id
-    assert due_ms <= (job.processed_on_ms or 0) <= due_ms + 2000
+    assert due_ms <= (job.processed_on_ms or 0) <= due_ms + 5000
     assert (await peer.queue.job(job_id))["delay"] == 0
 
 

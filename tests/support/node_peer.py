@@ -175,6 +175,11 @@ class Peer:
         """A QueueEvents that starts at the stream's beginning."""
         return await self._open("QueueEvents", lastEventId="0-0")
 
+    async def settle(self) -> None:
+        """Let a request that was sent before have sent all it had to send: later calls share its connection."""
+        for _ in range(2):
+            await self.queue.call("getJobCounts")
+
     async def release(self, name: str) -> None:
         """Let jobs named `gate` with this gate go on."""
         await self.node.request("release", name=name)
@@ -201,8 +206,11 @@ class Peer:
             if self.node.process.poll() is None:
                 self.node.kill()
             return
+        problems: list[Any] = []
         for handle in reversed(self._opened):
+            problems += [event for event in await handle.events() if event["event"] == "error"]
             await handle.close(force=True)
+        assert problems == [], "BullMQ met what it cannot read"
 
     async def _open(self, kind: str, **options: Any) -> Handle:
         options = {"connection": {"url": self.url}, **options}
