@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from support import cluster_fixtures
+from support import cluster_fixtures, operator_process
 from support.cluster import Cluster, control_plane
-from support.redis_server import die_with_parent, free_port
 from support.waiting import wait_until
 from toril import Queue
 
@@ -44,20 +38,6 @@ def account_kubeconfig(cluster: Cluster, folder: Path) -> Path:
     path = folder / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     return path
-
-
-@contextmanager
-def running_operator(kubeconfig: Path) -> Iterator[None]:
-    argv = [sys.executable, "-m", "toril_operator", f"--kubeconfig={kubeconfig}", "--worker-image=none"]
-    argv += ["--allow-special-addresses", f"--http-port={free_port()}"]
-    process = subprocess.Popen(argv, env={**os.environ, "POD_NAME": "operator-0"}, preexec_fn=die_with_parent)
-    try:
-        yield
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 def granted(cluster: Cluster) -> set[Right]:
@@ -101,7 +81,7 @@ async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_p
     def deployments() -> list[Any]:
         return list(cluster.get("deployments", "-n", TEAM)["items"])
 
-    with running_operator(account_kubeconfig(cluster, tmp_path)):
+    with operator_process.start(cluster, kubeconfig=account_kubeconfig(cluster, tmp_path)):
         wait_until(deployments, "the queue's Deployment", timeout_seconds=30, interval_seconds=0.2)
         async with Queue("mail", url=redis_url) as producer:
             await producer.add("send", {})
