@@ -112,6 +112,10 @@ def test_an_address_without_an_at_fails_at_once(reader: Reader) -> None:
     assert "failed: ada is no address\ncode 1\n" in reader.run(line)
 
 
+def test_the_python_is_typed_throughout(reader: Reader) -> None:
+    assert reader.run("mypy --strict --cache-dir cache jobs.py add.py").startswith("Success")
+
+
 def test_ctrl_c_ends_local_mode_in_order(reader: Reader) -> None:
     reader.redis_url()
     assert reader.stop() in (0, 130)
