@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue, open_queue
-from support.node_peer import Peer
+from support.node_peer import NodePeer, Peer
 from support.waiting import wait_until_async
 from toril.engine.active import Finish
 from toril.engine.maintenance import stalled
@@ -179,3 +179,25 @@ async def test_their_resume_loses_nothing_that_our_pause_left(peer: Peer, redis_
         await peer.queue.add("echo", {}, jobId="theirs")
         await peer.queue.call("resume")
         assert [job.id for job in await ours.take(10)] == ["before", "theirs"]
+
+
+async def test_three_kinds_of_clients_and_a_resume_of_ours(
+    nodes: Callable[[str], NodePeer], redis_url: str, queue_name: str
+) -> None:
+    """Checklist 46: BullMQ 6 pauses and leaves jobs in `wait`, 5 adds to `paused`; their own resume would lose some."""
+    five, six = (Peer(nodes(version), redis_url, queue_name) for version in ("5", "6"))
+    async with open_queue(redis_url, queue_name) as ours:
+        await five.start()
+        await six.start()
+        await six.queue.add("echo", {}, jobId="six")
+        await six.queue.call("pause")
+        await five.queue.add("echo", {}, jobId="five")
+        await ours.add("echo", jobId="ours")
+        assert ours.places() == {"wait": ["six"], "paused": ["five", "ours"]}
+        assert (await ours.inspector.counts())["waiting"] == 3
+        await ours.producer.resume()
+        assert ours.raw.zscore(ours.keys.marker, "0") == 0
+        runs = await (await five.worker()).runs_until(3)
+        assert {run["id"] for run in runs} == {"five", "six", "ours"}
+    await five.close()
+    await six.close()
