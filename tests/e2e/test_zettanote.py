@@ -1,0 +1,119 @@
+"""Two of ZettaNote's queues on a real Kubernetes, their jobs added by the real bullmq."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from support import product
+from support.cluster import Cluster
+from support.product import Redis, ReplicaWatch
+from support.waiting import wait_until
+
+
+@pytest.fixture
+def redis(installed: Cluster, namespace: str) -> Redis:
+    return Redis(installed, namespace)
+
+
+def wait_for_zero(watch: ReplicaWatch, *names: str) -> None:
+    for name in names:
+        seen = watch.of(name).wanted
+        wait_until(lambda seen=seen: seen[-1:] == [0], f"{name} to be at zero; so far {seen}", timeout_seconds=90)
+
+
+@pytest.mark.requirement("Z-05", "Z-06", "Z-17", "Z-18", "Z-19", "Z-20", "Z-21", "Z-22", "Z-24", "Z-40")
+def test_from_zero_to_many_to_zero_and_a_killed_worker(installed: Cluster, namespace: str, redis: Redis) -> None:
+    installed.apply(*product.example_manifests(cooldownSeconds=10), namespace=namespace)
+    product.wait_condition(installed, namespace, "page-save", "Ready", "True")
+    watch = ReplicaWatch(installed, namespace)
+
+    summary = product.run_producer(installed, redis, "--page-save", "500", "--image-upload", "200")
+    print(f"first run: {summary}")
+    assert summary["queues"]["page-save"] == {"added": 500, "completed": 500, "failed": 0, "started": 500}
+    assert summary["queues"]["image-upload"] == {"added": 200, "completed": 200, "failed": 0, "started": 200}
+    print(installed.kubectl("get", "jq", "-n", namespace))
+    wait_for_zero(watch, "page-save", "image-upload")
+    for name, most in (("page-save", 4), ("image-upload", 3)):
+        wanted = watch.of(name).wanted
+        print(f"{name}: replicas {wanted}")
+        assert wanted[0] == 0
+        assert max(wanted) == most
+
+    options = ["--page-save", "500", "--image-upload", "0", "--allow-restarts"]
+    killer = threading.Thread(target=kill_a_busy_worker, args=(installed, namespace, redis))
+    killer.start()
+    second = product.run_producer(installed, redis, *options)
+    killer.join()
+    print(f"second run, one worker killed: {second}")
+    assert second["queues"]["page-save"]["completed"] == 500
+    assert second["queues"]["page-save"]["failed"] == 0
+    assert second["queues"]["page-save"]["started"] > 500
+    watch.stop()
+    assert redis.cli("LLEN", "bull:page-save:wait").strip() == "0"
+    assert redis.cli("HGET", "bull:page-save:meta", "opts.maxLenEvents").strip() == "10000"
+
+
+def kill_a_busy_worker(cluster: Cluster, namespace: str, redis: Redis) -> None:
+    """Wait until a job runs, then end the worker that runs it with SIGKILL."""
+
+    def busy() -> str:
+        job_id = redis.cli("LINDEX", "bull:page-save:active", "0").strip()
+        return redis.cli("HGET", f"bull:page-save:{job_id}", "pb").strip() if job_id else ""
+
+    name = wait_until(busy, "a running job of page-save", timeout_seconds=60)
+    product.kill_container(cluster, cluster.get("pod", name, "-n", namespace))
+
+
+@pytest.mark.requirement("Z-26", "Z-27", "Z-28", "Z-29")
+def test_retries_after_five_and_ten_seconds_and_invalid_data_at_once(
+    installed: Cluster, namespace: str, redis: Redis
+) -> None:
+    installed.apply(*product.example_manifests(), namespace=namespace)
+    options = ["--page-save", "0", "--image-upload", "0", "--failing-twice", "2", "--invalid", "2"]
+    summary = product.run_producer(installed, redis, *options)
+    print(f"pauses between attempts, ms: {summary['retryGapsMs']}")
+    assert len(summary["retryGapsMs"]) == 2
+    for first, second in summary["retryGapsMs"]:
+        assert 5000 <= first < 7000
+        assert 10_000 <= second < 12_000
+    assert summary["queues"]["image-upload"] == {"added": 2, "completed": 0, "failed": 2, "started": 2}
+
+
+@pytest.mark.requirement("T65")
+def test_a_killed_operator_ends_in_the_same_state(installed: Cluster, namespace: str, redis: Redis) -> None:
+    installed.apply(*product.example_manifests(cooldownSeconds=10), namespace=namespace)
+    product.wait_condition(installed, namespace, "page-save", "Ready", "True")
+    watch = ReplicaWatch(installed, namespace)
+    page = watch.of("page-save").wanted
+    results: list[dict[str, Any]] = []
+    options = ["--page-save", "1500", "--image-upload", "0"]
+    producer = threading.Thread(
+        target=lambda: results.append(product.run_producer(installed, redis, *options)), daemon=True
+    )
+    producer.start()
+    wait_until(lambda: page[-1:] == [4], "four workers", timeout_seconds=60)
+    before = product.operator_pod(installed)
+    restarts = before["status"]["containerStatuses"][0]["restartCount"]
+    product.kill_container(installed, before)
+    killed_at = time.monotonic()
+
+    def is_back() -> bool:
+        status = product.operator_pod(installed)["status"]["containerStatuses"][0]
+        return bool(status["restartCount"] > restarts and status["ready"])
+
+    wait_until(is_back, "the operator to be back", timeout_seconds=60, interval_seconds=0.3)
+    print(f"operator back {time.monotonic() - killed_at:.1f} s after its SIGKILL")
+    producer.join(120)
+    assert results, "the producer did not end"
+    assert results[0]["queues"]["page-save"] == {"added": 1500, "completed": 1500, "failed": 0, "started": 1500}
+    wait_for_zero(watch, "page-save")
+    watch.stop()
+    print(f"replicas: {page}")
+    # Up to four, and down only once there was nothing left to do.
+    top = page.index(4)
+    assert page[: top + 1] == sorted(page[: top + 1])
+    assert page[top:] == sorted(page[top:], reverse=True)

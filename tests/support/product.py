@@ -1,0 +1,224 @@
+"""Toril as a user has it: images from our Dockerfiles, the chart installed by Helm, a Redis and JobQueues beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import images
+import yaml
+
+from support import cluster_images
+from support.cluster import Cluster
+from support.waiting import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "zettanote"
+PEERS = ROOT / "tests" / "peers"
+SYSTEM = "toril-system"
+REDIS_USER = 65532
+REGISTRY = "localhost"
+NAPS_IMAGE = f"{REGISTRY}/toril-test/naps:latest"
+
+
+def build_and_load(cluster: Cluster) -> None:
+    """Build our images from this checkout and make them known to the node."""
+    images.ensure_wheels()
+    builder = cluster_images.buildah()
+    base = cluster_images.ensure_base_image()
+    ours = images.build_images(base, registry=REGISTRY, builder=builder)
+    images.build_image(
+        ROOT / "tests" / "e2e" / "image", NAPS_IMAGE, build_args={"EXAMPLE_IMAGE": ours[2]}, builder=builder
+    )
+    cluster_images.load_image(cluster, *ours, NAPS_IMAGE, cluster_images.ensure_redis_image())
+
+
+def install(cluster: Cluster) -> None:
+    """`helm install` as README says it, from the local images, in a namespace with the strictest Pod Security."""
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": RESTRICTED}})
+    values = [
+        "--set", f"image.registry={REGISTRY}", "--set", f"workerImage.registry={REGISTRY}",
+        "--wait", "--timeout", "90s",
+    ]  # fmt: skip
+    cluster.helm("install", "toril", str(ROOT / "charts" / "toril"), "-n", SYSTEM, *values)
+
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+def example_manifests(**scaling: Any) -> list[dict[str, Any]]:
+    """`examples/zettanote/queues.yaml` with the local image and other `spec.scaling` fields: an overlay."""
+    documents: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "queues.yaml").read_text()))
+    for document in documents:
+        document["spec"]["worker"]["image"] = f"{REGISTRY}/{document['spec']['worker']['image']}"
+        document["spec"]["scaling"] |= scaling
+    return documents
+
+
+def naps_manifest(name: str = "naps", **scaling: Any) -> dict[str, Any]:
+    """A JobQueue for the jobs of `tests/e2e/image/naps.py`."""
+    worker = {"image": NAPS_IMAGE, "concurrency": 4, "processor": {"python": {"module": "naps"}}}
+    spec = {"queueName": "naps", "redis": {"url": "redis://redis:6379"}, "worker": worker, "scaling": scaling}
+    return {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "metadata": {"name": name}, "spec": spec}
+
+
+class Redis:
+    """A Redis server in a namespace of the cluster; its data survives its pod."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        labels = {"app": "redis"}
+        command = ["redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "", "--dir", "/data"]
+        container = {
+            "name": "redis",
+            "image": cluster_images.ensure_redis_image(),
+            "imagePullPolicy": "IfNotPresent",
+            "command": [*command, "--appendonly", "yes"],
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+            "readinessProbe": {"tcpSocket": {"port": 6379}, "periodSeconds": 1},
+            "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+        }
+        folder = f"/run/redis-data/{namespace}"
+        cluster.processes.run("install", "-d", "-o", str(REDIS_USER), "-g", str(REDIS_USER), folder)
+        pod = {
+            "securityContext": {"runAsNonRoot": True, "runAsUser": REDIS_USER},
+            "terminationGracePeriodSeconds": 5,
+            "containers": [container],
+            "volumes": [{"name": "data", "hostPath": {"path": folder}}],
+        }
+        cluster.apply(
+            {
+                "apiVersion": "apps/v1",
+                "kind": "Deployment",
+                "metadata": {"name": "redis"},
+                "spec": {
+                    "strategy": {"type": "Recreate"},
+                    "selector": {"matchLabels": labels},
+                    "template": {"metadata": {"labels": labels}, "spec": pod},
+                },
+            },
+            {
+                "apiVersion": "v1",
+                "kind": "Service",
+                "metadata": {"name": "redis"},
+                "spec": {"selector": labels, "ports": [{"port": 6379}]},
+            },
+            namespace=namespace,
+        )
+        self.wait_ready()
+
+    @property
+    def url(self) -> str:
+        """Where it answers for programs on the node."""
+        return f"redis://redis.{self.namespace}.svc.cluster.local:6379"
+
+    def wait_ready(self) -> None:
+        self.cluster.kubectl("rollout", "status", "deployment/redis", "-n", self.namespace, "--timeout=60s")
+
+    def scale(self, replicas: int) -> None:
+        self.cluster.kubectl("scale", "deployment/redis", f"--replicas={replicas}", "-n", self.namespace)
+
+    def cli(self, *command: str) -> str:
+        """Output of one command of redis-cli, inside the server's pod."""
+        return self.cluster.kubectl("exec", "deployment/redis", "-n", self.namespace, "--", "redis-cli", *command)
+
+
+@dataclass
+class Watched:
+    """What one Deployment was asked to have, each change once, and when (monotonic seconds)."""
+
+    wanted: list[int] = field(default_factory=list)
+    at: list[float] = field(default_factory=list)
+
+
+class ReplicaWatch:
+    """Follows the Deployments of a namespace from now on."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.by_name: dict[str, Watched] = {}
+        template = "jsonpath={.metadata.name} {.spec.replicas}{'\\n'}"
+        self._process = cluster.popen(
+            [cluster.program, "kubectl", "get", "deployments", "-n", namespace, "--watch", "-o", template],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def of(self, jobqueue: str) -> Watched:
+        """The workers of one JobQueue."""
+        return self.by_name.setdefault(f"jq-{jobqueue}", Watched())
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+        self._process.stdout.close()
+
+    def _follow(self) -> None:
+        for line in self._process.stdout:
+            name, _, text = line.strip().partition(" ")
+            watched = self.by_name.setdefault(name, Watched())
+            if text and (not watched.wanted or watched.wanted[-1] != int(text)):
+                watched.wanted.append(int(text))
+                watched.at.append(time.monotonic())
+
+
+def run_producer(cluster: Cluster, redis: Redis, *options: str, timeout: float = 240) -> dict[str, Any]:
+    """Run the example's `produce.mjs` with the real bullmq; its summary. Fails when a job did not go as planned."""
+    argv = ["node", str(EXAMPLE / "produce.mjs"), *options]
+    done = cluster.run(argv, env={"REDIS_URL": redis.url}, cwd=PEERS, timeout=timeout)
+    assert done.stdout, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, summary
+    return summary
+
+
+def conditions(cluster: Cluster, namespace: str, name: str) -> dict[str, Mapping[str, Any]]:
+    """A JobQueue's conditions by type."""
+    found = cluster.get("jobqueue", name, "-n", namespace).get("status", {}).get("conditions", [])
+    return {condition["type"]: condition for condition in found}
+
+
+def wait_condition(
+    cluster: Cluster, namespace: str, name: str, kind: str, status: str, *, timeout: float = 60
+) -> Mapping[str, Any]:
+    """Wait until a condition of a JobQueue has a status; the condition."""
+
+    def found() -> Mapping[str, Any] | None:
+        condition = conditions(cluster, namespace, name).get(kind)
+        return condition if condition and condition["status"] == status else None
+
+    what = f"{kind}={status} of JobQueue {name}"
+    found_condition = wait_until(found, what, timeout_seconds=timeout, interval_seconds=0.3)
+    assert found_condition is not None
+    return found_condition
+
+
+def workers(cluster: Cluster, namespace: str, jobqueue: str) -> list[dict[str, Any]]:
+    """The pods of a JobQueue's workers that are not being ended."""
+    selector = cluster.get("deployment", f"jq-{jobqueue}", "-n", namespace)["spec"]["selector"]["matchLabels"]
+    labels = ",".join(f"{name}={value}" for name, value in selector.items())
+    pods = cluster.get("pods", "-n", namespace, "-l", labels)["items"]
+    return [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+
+
+def kill_container(cluster: Cluster, pod: Mapping[str, Any]) -> None:
+    """End the main process of a pod's first container with SIGKILL, as a crash or the kernel would."""
+    container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+    ctr = cluster_images.ctr(cluster.processes.folder)
+    cluster.processes.run(*ctr, "tasks", "kill", "--signal", "SIGKILL", container)
+
+
+def operator_pod(cluster: Cluster) -> dict[str, Any]:
+    pods = cluster.get("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=toril")["items"]
+    running = [pod for pod in pods if pod["status"]["phase"] == "Running"]
+    assert len(running) == 1, [pod["metadata"]["name"] for pod in pods]
+    return dict(running[0])
