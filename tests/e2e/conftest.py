@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import cluster_fixtures, cluster_images, project_images
+from support import cluster_fixtures, cluster_images, product, project_images
 from support.cluster import Cluster, node_cluster
 
 
@@ -47,3 +47,12 @@ def redis_image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
         tag = cluster_images.ensure_redis_image()
         cluster_images.load_image(cluster, tag)
     return tag
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster, project_images: project_images.Tags, request: pytest.FixtureRequest) -> Cluster:
+    """The cluster with Toril on it, installed by Helm from the images of this checkout."""
+    with cluster_fixtures.visible_output(request):
+        product.load_test_images(cluster, project_images)
+        product.install(cluster)
+    return cluster

@@ -20,9 +20,10 @@ def redis(installed: Cluster, namespace: str) -> Redis:
 
 
 def wait_for_zero(watch: ReplicaWatch, *names: str) -> None:
-    for name in names:
-        seen = watch.of(name).wanted
-        wait_until(lambda seen=seen: seen[-1:] == [0], f"{name} to be at zero; so far {seen}", timeout_seconds=90)
+    def is_at_zero() -> bool:
+        return all(watch.of(name).wanted[-1:] == [0] for name in names)
+
+    wait_until(is_at_zero, f"{' and '.join(names)} to be at zero", timeout_seconds=90)
 
 
 @pytest.mark.requirement("Z-05", "Z-06", "Z-17", "Z-18", "Z-19", "Z-20", "Z-21", "Z-22", "Z-24", "Z-40")

@@ -11,39 +11,35 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import images
 import yaml
 
-from support import cluster_images
+from support import cluster_images, project_images
 from support.cluster import Cluster
 from support.waiting import wait_until
+from tools import images
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = ROOT / "examples" / "zettanote"
 PEERS = ROOT / "tests" / "peers"
 SYSTEM = "toril-system"
 REDIS_USER = 65532
-REGISTRY = "localhost"
-NAPS_IMAGE = f"{REGISTRY}/toril-test/naps:latest"
+NAPS_IMAGE = f"{project_images.REGISTRY}/toril-test/naps:latest"
 
 
-def build_and_load(cluster: Cluster) -> None:
-    """Build our images from this checkout and make them known to the node."""
-    images.ensure_wheels()
-    builder = cluster_images.buildah()
-    base = cluster_images.ensure_base_image()
-    ours = images.build_images(base, registry=REGISTRY, builder=builder)
+def load_test_images(cluster: Cluster, ours: project_images.Tags) -> None:
+    """Make the images that only tests need, on top of ours, and bring them to the node."""
+    context = ROOT / "tests" / "e2e" / "image"
     images.build_image(
-        ROOT / "tests" / "e2e" / "image", NAPS_IMAGE, build_args={"EXAMPLE_IMAGE": ours[2]}, builder=builder
+        context, NAPS_IMAGE, build_args={"EXAMPLE_IMAGE": ours.example}, builder=cluster_images.buildah()
     )
-    cluster_images.load_image(cluster, *ours, NAPS_IMAGE, cluster_images.ensure_redis_image())
+    cluster_images.load_image(cluster, NAPS_IMAGE, cluster_images.ensure_redis_image())
 
 
 def install(cluster: Cluster) -> None:
     """`helm install` as README says it, from the local images, in a namespace with the strictest Pod Security."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": RESTRICTED}})
     values = [
-        "--set", f"image.registry={REGISTRY}", "--set", f"workerImage.registry={REGISTRY}",
+        "--set", f"image.registry={project_images.REGISTRY}", "--set", f"workerImage.registry={project_images.REGISTRY}",
         "--wait", "--timeout", "90s",
     ]  # fmt: skip
     cluster.helm("install", "toril", str(ROOT / "charts" / "toril"), "-n", SYSTEM, *values)
@@ -56,7 +52,7 @@ def example_manifests(**scaling: Any) -> list[dict[str, Any]]:
     """`examples/zettanote/queues.yaml` with the local image and other `spec.scaling` fields: an overlay."""
     documents: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "queues.yaml").read_text()))
     for document in documents:
-        document["spec"]["worker"]["image"] = f"{REGISTRY}/{document['spec']['worker']['image']}"
+        document["spec"]["worker"]["image"] = f"{project_images.REGISTRY}/{document['spec']['worker']['image']}"
         document["spec"]["scaling"] |= scaling
     return documents
 
@@ -144,11 +140,13 @@ class ReplicaWatch:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.by_name: dict[str, Watched] = {}
         template = "jsonpath={.metadata.name} {.spec.replicas}{'\\n'}"
-        self._process = cluster.popen(
+        process = self._process = cluster.popen(
             [cluster.program, "kubectl", "get", "deployments", "-n", namespace, "--watch", "-o", template],
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert process.stdout is not None
+        self._lines = process.stdout
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -160,10 +158,10 @@ class ReplicaWatch:
         self._process.kill()
         self._process.wait()
         self._thread.join()
-        self._process.stdout.close()
+        self._lines.close()
 
     def _follow(self) -> None:
-        for line in self._process.stdout:
+        for line in self._lines:
             name, _, text = line.strip().partition(" ")
             watched = self.by_name.setdefault(name, Watched())
             if text and (not watched.wanted or watched.wanted[-1] != int(text)):
