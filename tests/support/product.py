@@ -39,7 +39,8 @@ def install(cluster: Cluster) -> None:
     """`helm install` as README says it, from the local images, in a namespace with the strictest Pod Security."""
     cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM, "labels": RESTRICTED}})
     values = [
-        "--set", f"image.registry={project_images.REGISTRY}", "--set", f"workerImage.registry={project_images.REGISTRY}",
+        "--set", f"image.registry={project_images.REGISTRY}",
+        "--set", f"workerImage.registry={project_images.REGISTRY}",
         "--wait", "--timeout", "90s",
     ]  # fmt: skip
     cluster.helm("install", "toril", str(ROOT / "charts" / "toril"), "-n", SYSTEM, *values)
