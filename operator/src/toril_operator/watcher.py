@@ -10,6 +10,7 @@ import asyncio
 import datetime
 import logging
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -119,12 +120,12 @@ class Watcher:
         where: dict[str, Any] = {"namespaces": self._namespaces} if self._namespaces else {"clusterwide": True}
         await kopf.operator(registry=registry, settings=settings, standalone=True, **where)
 
-    async def _credentials(self) -> kopf.ConnectionInfo:
+    async def _credentials(self) -> _Connection:
         try:
             found = await kube.read_credentials(self._kubeconfig)
         except errors.SettingsError as problem:
             raise kopf.LoginError(str(problem)) from None
-        return kopf.ConnectionInfo(
+        return _Connection(
             server=found.server,
             ca_path=found.ca_file,
             insecure=not found.is_verified,
@@ -142,6 +143,15 @@ class Watcher:
         """Have something called on the main loop, which may have ended by now."""
         if not self._main_loop.is_closed():
             self._main_loop.call_soon_threadsafe(function, argument)
+
+
+class _Connection(kopf.ConnectionInfo):
+    """kopf's, which takes the certificates that `toril.kube` takes."""
+
+    def as_ssl_context(self) -> ssl.SSLContext:
+        context = super().as_ssl_context()
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        return context
 
 
 def build_settings() -> kopf.OperatorSettings:
