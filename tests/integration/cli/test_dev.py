@@ -7,9 +7,11 @@ import signal
 from pathlib import Path
 
 import pytest
+import redis
 
 from support.local_mode import LocalMode, local_mode, toril
 from support.waiting import wait_until
+from toril.cli import main
 
 QUEUE = """
 apiVersion: toril.dev/v1alpha1
@@ -20,6 +22,7 @@ spec:
   worker: {concurrency: 2, processor: {python: {module: jobs}}}
   scaling: {maxReplicas: 3, cooldownSeconds: 0, behavior: {scaleDown: {stabilizationWindowSeconds: 0}}}
 """
+SUSPENDED = QUEUE.replace("{name: mail}", "{name: later}") + "  suspend: true\n"
 JOBS = """
 import asyncio, os, pathlib
 from toril import Queue
@@ -55,16 +58,20 @@ def start_hold(folder: Path, running: LocalMode) -> None:
 
 
 def test_scales_from_zero_and_back_and_ends_without_a_trace(folder: Path) -> None:
+    (folder / "queues.yaml").write_text(f"{QUEUE}---\n{SUSPENDED}")
     with local_mode(folder) as running:
         hint = running.wait_text(rf"^  toril job add mail shout --data '(.+)' --redis {running.url}$")
         assert hint[1] == '{"text": "text"}'
         assert running.processes("toril.worker") == []
         done = toril("job", "add", "mail", "shout", "--data", hint[1], "--redis", running.url, "--wait")
         assert (done.stdout, done.returncode) == ('"TEXT"\n', 0)
+        assert toril("job", "add", "later", "shout", "--redis", running.url).returncode == 0
         running.wait_text(r"^mail +replicas 0→1 ")
         running.wait_text(r"^mail-1 \| [0-9:]+ job finished \[shout 1\] outcome=completed")
         running.wait_text(r"^mail +replicas 0 .*completed 1 .* 0 jobs / 2 per worker = 0$")
         wait_until(lambda: not running.processes("toril.worker"), "the worker to leave")
+        running.wait_text(r"^later +replicas 0 +waiting 1 ")
+        assert not running.processes("toril.worker")
         running.interrupt()
         assert running.wait() == 0
         running.wait_gone(running.url)
@@ -126,6 +133,16 @@ def test_a_module_that_cannot_be_imported_is_told_before_and_after_the_first_job
         assert running.wait() == 0
 
 
+def test_the_end_of_its_server_is_the_end(folder: Path) -> None:
+    with local_mode(folder) as running:
+        start_hold(folder, running)
+        with redis.Redis.from_url(running.url) as client:
+            client.shutdown(nosave=True)
+        assert running.wait() == 69
+        assert "toril: the server of our own has ended" in running.text
+        running.wait_gone()
+
+
 def test_on_a_terminal_a_table_is_drawn_and_ctrl_c_ends_it(folder: Path) -> None:
     with local_mode(folder, on_terminal=True) as running:
         seen = running.read_terminal_until("NoWork")
@@ -137,28 +154,30 @@ def test_on_a_terminal_a_table_is_drawn_and_ctrl_c_ends_it(folder: Path) -> None
         running.wait_gone()
 
 
-def test_refused_manifests_are_told_by_file_object_and_field(folder: Path) -> None:
+def test_refused_manifests_are_told_by_file_object_and_field(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "queues.yaml").write_text(QUEUE.replace("maxReplicas: 3", "maxReplicas: 0") + "  suspended: true\n")
-    done = toril("dev", "-f", str(folder))
     file = folder / "queues.yaml"
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
+    assert main.main(["dev", "-f", str(folder)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [
         f"{file}: JobQueue/mail: spec.suspended: unknown field; known here: defaultJobOptions, deletionPolicy, prefix, "
         "queueName, redis, replicas, scaling, suspend, worker",
         f"{file}: JobQueue/mail: spec.scaling.maxReplicas: must be at least 1",
     ]
 
 
-def test_wrong_usage(folder: Path) -> None:
+def test_wrong_usage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, message in {
         (): "Missing option '-f' / '--filename'",
         ("-f", str(folder), "--jobs", "3"): "--jobs goes with --demo",
         ("-f", str(folder), "--demo"): "--demo needs a JobQueue for the queue page-save; found: mail",
         ("-f", str(folder), "--redis", "http://x"): "--redis: must begin with redis://",
     }.items():
-        done = toril("dev", *arguments)
-        assert (done.returncode, done.stdout) == (2, ""), done.stderr
-        assert message in done.stderr
+        assert main.main(["dev", *arguments]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert message in err
 
 
 def test_a_redis_that_is_not_there(folder: Path) -> None:

@@ -74,5 +74,5 @@ def test_a_summary_sets_what_came_beside_what_was_planned() -> None:
         "  retried        1 after one failure, 0 after two",
         "  function runs  2 for 2 planned attempts",
         "  workers        0 → 1 → 0",
-        "  from zero      first job started 0.6 s after it was added",
+        "  first start    0.6 s after adding, with no worker there before",
     ]

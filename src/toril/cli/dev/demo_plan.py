@@ -164,4 +164,4 @@ class Summary:
             yield f"  function runs  {queue.runs} for {sum(job.attempts for job in jobs)} planned attempts"
             yield f"  workers        {' → '.join(map(str, queue.scaling))}"
             if queue.start_ms is not None:
-                yield f"  from zero      first job started {queue.start_ms / 1000:.1f} s after it was added"
+                yield f"  first start    {queue.start_ms / 1000:.1f} s after adding, with no worker there before"

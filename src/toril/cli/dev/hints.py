@@ -20,7 +20,7 @@ def about_manifests(loaded: Manifests, *, is_demo: bool) -> Iterator[str]:
     """What was found, and what of it has no meaning without a cluster."""
     names = ", ".join(queue.spec.queue_name for queue in loaded.queues)
     yield f"queues: {names}"
-    yield "ignored here: spec.redis and worker.image (one Redis for all, workers are processes)"
+    yield "ignored here: spec.redis and worker.image (workers are processes)"
     for queue in loaded.queues:
         if fields := ", ".join(environment.ignored_fields(queue.spec)):
             yield f"JobQueue/{queue.spec.name}: ignored as well, for want of a cluster: {fields}"
@@ -50,7 +50,6 @@ def how_to_add(spec: JobQueueSpec, task: Task | None, url: str) -> Iterator[str]
     )
     yield f"  node -e {shlex.quote(script)}"
     yield "Ctrl-C lets running jobs finish and ends everything"
-    yield ""
 
 
 def shown_url(url: str) -> str:

@@ -132,6 +132,8 @@ async def _watch(
             task.result()
         await _cancel(turns)
         if demo is not None and account in done:
+            if session.is_working:
+                await session.drain()
             return _tell(demo, account.result(), display)
         await _cancel(account)
         return await _drain(session, interrupts, ended, display, was_cut=demo is not None)
@@ -171,6 +173,7 @@ def _tell(demo: Demo, problems: Sequence[str], display: Display) -> ExitCode:
     output.data("")
     if not problems:
         output.data(f"All {summary.jobs} jobs are accounted for, after {summary.seconds:.0f} s.")
+        output.note("Without --demo, toril dev goes on and tells how to add jobs of your own.")
         return ExitCode.OK
     output.data(f"{len(problems)} differences from the plan, after {summary.seconds:.0f} s:")
     for line in problems[:20]:

@@ -94,7 +94,8 @@ class LiveTable:
         self._live.update(picture, refresh=True)
 
     def say(self, text: str) -> None:
-        self._console.print(Text(text))
+        # The terminal breaks long lines itself: so a command can be copied whole.
+        self._console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
         self._live.stop()
