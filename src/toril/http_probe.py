@@ -7,6 +7,7 @@ anything that takes input: bodies are never read.
 from __future__ import annotations
 
 import asyncio
+import errno
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -52,7 +53,13 @@ class HttpProbe:
         Raises:
             OSError: the port is taken, or may not be used.
         """
-        self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
+        try:
+            self._server = await asyncio.start_server(self._serve, host, port, limit=MAX_HEAD_BYTES)
+        except OSError as problem:
+            if host is not None or problem.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+            # The machine has one of the two families switched off; IPv4 is what is left then.
+            self._server = await asyncio.start_server(self._serve, "0.0.0.0", port, limit=MAX_HEAD_BYTES)  # noqa: S104
 
     async def close(self) -> None:
         """Stop listening and cut open connections."""

@@ -72,6 +72,8 @@ class Executor:
         """
         self.running: set[Run] = set()
         """Jobs whose functions run, or are about to; each holds a slot."""
+        self.has_leftovers = False
+        """Whether runs were abandoned; their functions, and what they started, may go on for ever."""
         self._processors = processors
         self._rules = rules
         self._channel = channel
@@ -111,6 +113,7 @@ class Executor:
 
     async def abandon(self, wait_seconds: float) -> list[Run]:
         """Cancel all runs, give coroutines `wait_seconds` to clean up, and forget all. Returns those that were ours."""
+        self.has_leftovers = bool(self.running)
         runs = [run for run in self.running if not run.is_cancelled]
         for run in self._ready:
             self.running.discard(run)
@@ -121,11 +124,6 @@ class Executor:
             await asyncio.wait(tasks, timeout=wait_seconds)
         self.running.clear()
         return runs
-
-    @property
-    def has_live_threads(self) -> bool:
-        """Whether a function still runs in a thread: the process cannot end by itself then."""
-        return self._pool is not None and any(thread.is_alive() for thread in self._pool._threads)
 
     def close(self) -> None:
         if self._pool is not None:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 from typing import Protocol
 
-from toril import clock, errors
+from toril import errors
 from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob
 from toril.engine.connection import BlockingConnection
 from toril.worker import outcomes
@@ -20,8 +20,10 @@ from toril.worker.executor import Executor, Run
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.server_clock import ServerClock
 
-MAX_BATCH = 250
+MAX_BATCH = 100
 """Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
+MAX_BATCH_CHARACTERS = 8_000_000
+"""Return values and stack traces sent by one call; one alone may be larger."""
 MAX_BLOCK_SECONDS = 10.0
 """Longest wait for a wake-up, as BullMQ's."""
 TICK_SECONDS = 5.0
@@ -56,6 +58,7 @@ class Fetcher:
         executor: Executor,
         journal: Journal,
         heartbeat: Heartbeat,
+        server_clock: ServerClock,
         *,
         concurrency: int,
         idle_poll_seconds: float,
@@ -75,7 +78,7 @@ class Fetcher:
         self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
         self._wake = wake
         self._loop = asyncio.get_running_loop()
-        self._clock = ServerClock()
+        self._clock = server_clock
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
         self._takes = 0
         self._pending: list[Run] = []
@@ -200,13 +203,24 @@ class Fetcher:
         return f"{self._token_prefix}{self._takes}"
 
     async def _finish_and_take(self, count: int) -> None:
-        batch, self._pending = self._pending[:MAX_BATCH], self._pending[MAX_BATCH:]
+        batch = self._next_batch(MAX_BATCH)
         reply = await self._call(batch, count)
         if reply is None:
             return
         self._settle(batch, reply.codes)
         if count:
             self._note_taken(reply.taken, count)
+
+    def _next_batch(self, size: int) -> list[Run]:
+        """Take the next runs to be recorded out of the line."""
+        characters = 0
+        for index, run in enumerate(self._pending[:size]):
+            characters += len(run.outcome.value) + len(run.outcome.stacktrace)
+            if index and characters > MAX_BATCH_CHARACTERS:
+                size = index
+                break
+        batch, self._pending = self._pending[:size], self._pending[size:]
+        return batch
 
     async def _call(self, batch: list[Run], count: int) -> FinishReply | None:
         """Make the call; None when it failed, with the batch pending again."""
@@ -350,7 +364,7 @@ class Fetcher:
         if self._wait_failed:
             await self._pause()
         try:
-            await self._sample_clock()
+            await self._clock.sample()
             lost = await self._active.extend_locks([run.record for run in self.held])
             self.lose({run for run in self._executor.running if run.record.id in lost})
             while self._pending:
@@ -374,7 +388,7 @@ class Fetcher:
     async def _record_some(self) -> None:
         """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""
         size = 1 if self._singly else MAX_BATCH
-        batch, self._pending = self._pending[:size], self._pending[size:]
+        batch = self._next_batch(size)
         try:
             reply = await self._active.finish_and_take([run.outcome for run in batch], 0, self._new_token())
         except errors.RedisError as problem:
@@ -393,11 +407,6 @@ class Fetcher:
         for run in runs:
             self._journal.lost(run, "its lock was lost")
         self._executor.cancel(runs)
-
-    async def _sample_clock(self) -> None:
-        asked_ms = clock.monotonic_ms()
-        server_ms = await self._active.server_time_ms()
-        self._clock.note(server_ms, asked_ms, clock.monotonic_ms())
 
     async def _pause(self) -> None:
         seconds, self._pause_seconds = self._pause_seconds, min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)

@@ -45,13 +45,20 @@ def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None]
     """
     logs.configure(sys.stderr, queue=settings.queue, worker=settings.name)
     found = processors.load(settings.processor, settings.queue)
-    return finish_process(_new_loop_runner().run(_serve(settings, found, on_signal)))
+    with _new_loop_runner() as runner:
+        code, has_leftovers = runner.run(_serve(settings, found, on_signal))
+        if has_leftovers:
+            # Ending in order would wait for functions that did not end when they were told to.
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(code)
+    return code
 
 
 async def _serve(
     settings: WorkerSettings, found: processors.Processors, on_signal: Callable[[signal.Signals], None]
 ) -> tuple[int, bool]:
-    """Returns: exit code, and whether threads are left that nothing can end."""
+    """Returns: exit code, and whether functions are left that nothing can end."""
     worker = Worker(settings, found)
     loop = asyncio.get_running_loop()
 
@@ -70,18 +77,8 @@ async def _serve(
         return BROKE, False
     if unrecorded:
         logger.error("Redis stayed away: %d jobs have ended without being recorded and will run again", unrecorded)
-        return BROKE, worker.has_live_threads
-    return DRAINED, worker.has_live_threads
-
-
-def finish_process(result: tuple[int, bool]) -> int:
-    """Return the exit code, or leave at once where a job's thread would keep the process alive."""
-    code, has_live_threads = result
-    if has_live_threads:
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(code)
-    return code
+        return BROKE, worker.has_leftovers
+    return DRAINED, worker.has_leftovers
 
 
 def leave_at_once_on_signals() -> None:

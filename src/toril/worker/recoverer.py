@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from toril import errors
 from toril.engine.active import ActiveJobs
 from toril.engine.maintenance import stalled
+from toril.worker.server_clock import ServerClock
 
 SETTLE_SECONDS = 5.0
 """How long the first check waits, at the start and after Redis was away: time for all others to renew their locks."""
@@ -20,6 +21,7 @@ class Recoverer:
     def __init__(
         self,
         active: ActiveJobs,
+        server_clock: ServerClock,
         *,
         interval_ms: int,
         max_stalled_count: int,
@@ -31,6 +33,7 @@ class Recoverer:
         on_recovered: gets the ids of the jobs that were given back.
         """
         self._active = active
+        self._server_clock = server_clock
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
         self._reachable_seconds = reachable_seconds
@@ -51,6 +54,7 @@ class Recoverer:
 
     async def run_once(self) -> int:
         """Check now; returns how many jobs were given back. Raises what the connection raises."""
+        await self._server_clock.sample()
         recovered = await stalled.run_once(
             self._active.connection,
             self._active.keys,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from toril import clock
+from toril.engine.active import ActiveJobs
 
 
 class ServerClock:
     """The server's time, carried on by this process's monotonic clock. Until the first sample: the machine's time."""
 
-    def __init__(self) -> None:
+    def __init__(self, active: ActiveJobs) -> None:
+        self._active = active
         self._offset_ms = clock.now_ms() - clock.monotonic_ms()
 
-    def note(self, server_ms: int, asked_ms: int, answered_ms: int) -> None:
-        """Take a sample: the server's time, and our monotonic time before and after asking for it."""
-        self._offset_ms = server_ms - (asked_ms + answered_ms) // 2
+    async def sample(self) -> None:
+        """Ask the server. Raises what the connection raises; the clock goes on as before then."""
+        asked_ms = clock.monotonic_ms()
+        server_ms = await self._active.server_time_ms()
+        self._offset_ms = server_ms - (asked_ms + clock.monotonic_ms()) // 2
 
     def now_ms(self) -> int:
         """Unix milliseconds."""

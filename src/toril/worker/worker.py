@@ -22,6 +22,7 @@ from toril.worker.metrics import Metrics
 from toril.worker.outcomes import RuleBook
 from toril.worker.processors import Processors
 from toril.worker.recoverer import Recoverer
+from toril.worker.server_clock import ServerClock
 from toril.worker.settings import WorkerSettings
 
 UNWIND_SECONDS = 1.0
@@ -61,12 +62,14 @@ class Worker:
             on_ended=self._wake.set,
             max_started_attempts=settings.max_started_attempts,
         )
+        server_clock = ServerClock(self._active)
         self._fetcher = Fetcher(
             self._active,
             self._blocking,
             self._executor,
             self._journal,
             self._heartbeat,
+            server_clock,
             concurrency=settings.concurrency,
             idle_poll_seconds=settings.idle_poll_seconds,
             max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
@@ -75,6 +78,7 @@ class Worker:
         self._lock_keeper = LockKeeper(self._active, self._fetcher, renew_ms=settings.lock_renew_ms)
         self._recoverer = Recoverer(
             self._active,
+            server_clock,
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
             reachable_seconds=lambda: self._fetcher.reachable_seconds,
@@ -125,9 +129,9 @@ class Worker:
         self._drain = asyncio.get_running_loop().create_task(self._end_drain(), name="toril drain")
 
     @property
-    def has_live_threads(self) -> bool:
-        """Whether a job's function still runs in a thread, so that the process cannot end by itself."""
-        return self._executor.has_live_threads
+    def has_leftovers(self) -> bool:
+        """Whether functions of abandoned jobs may still run: a process that waits for them may never end."""
+        return self._executor.has_leftovers
 
     async def _end_drain(self) -> None:
         """When time is up, give the rest back; and do not wait for Redis for ever."""

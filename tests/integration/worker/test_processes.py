@@ -58,6 +58,15 @@ async def dies_once(*, job: Job = Job.current()) -> int:
     return job.attempt
 
 @jobs.task
+async def never_ends() -> None:
+    trace("start-1")
+    while True:
+        try:
+            await asyncio.to_thread(time.sleep, 60)
+        except asyncio.CancelledError:
+            pass
+
+@jobs.task
 async def quick() -> str:
     return "quick"
 
@@ -126,6 +135,14 @@ async def test_what_does_not_end_in_time_goes_back_uncharged(
             assert jobs.hash("1")["pb"] == f"worker-{second.port}"
     assert (jobs.hash("1")["atm"], jobs.hash("1")["ats"], "stc" in jobs.hash("1")) == ("1", "2", False)
     assert "job given back: not done when the worker had to stop" in [line["event"] for line in first.log_lines]
+
+
+async def test_a_job_that_refuses_to_end_does_not_hold_the_process(jobs: EngineQueue, redis_url: str) -> None:
+    await jobs.add("never-ends", {})
+    with workers.start(redis_url, "jobs", MODULE, env={"TORIL_DRAIN_SECONDS": "0"}) as worker:
+        wait_until(lambda: "start-1" in worker.trace, "the job to run")
+        assert worker.stop() == 0, worker.log
+    assert jobs.places() == {"wait": ["1"]}
 
 
 async def test_an_idle_worker_leaves_at_once(redis_url: str) -> None:
