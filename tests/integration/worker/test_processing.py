@@ -284,13 +284,47 @@ async def test_an_idle_worker_starts_jobs_as_they_come(tasks: Queue, worker: Sta
 async def test_a_wake_up_that_finds_no_free_slot_is_passed_on(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
-    """Two workers with one slot each: the second job must not wait for the first worker."""
+    """Worker A waits for the wake-up longest, and fills its slots by the call that ends a job: B must be woken."""
+    started: dict[str, str | None] = {}
+    gates = {"first": asyncio.Event(), "rest": asyncio.Event()}
+
+    @tasks.task
+    async def step(gate: str, *, job: Job = Job.current()) -> None:
+        started[job.id] = job.record.processed_by
+        await gates[gate].wait()
+
+    async def all_run() -> bool:
+        return len(started) == 4
+
+    await step.enqueue("first")
+    async with worker(tasks, name="A", concurrency=2, idle_poll_seconds=60):
+        await wait_until_async(lambda: waits_for_wake_up(stored, 1), "A to run one job and wait for another")
+        async with worker(tasks, name="B", idle_poll_seconds=60):
+            await wait_until_async(lambda: waits_for_wake_up(stored, 2), "B to wait")
+            # Jobs that nobody is woken for: added while the queue was paused, which it then is not any more.
+            stored.raw.hset(stored.keys.meta, "paused", 1)
+            for _ in range(3):
+                await step.enqueue("rest")
+            stored.raw.hdel(stored.keys.meta, "paused")
+            gates["first"].set()
+            await wait_until_async(all_run, "A to take two jobs and B the third")
+            gates["rest"].set()
+    assert started == {"1": "A", "2": "A", "3": "A", "4": "B"}
+
+
+async def waits_for_wake_up(stored: EngineQueue, workers: int) -> bool:
+    """Whether so many connections block, with no wake-up left that could end that."""
+    blocked = stored.raw.info("clients")["blocked_clients"]
+    return blocked == workers and not stored.raw.exists(stored.keys.marker)
+
+
+async def test_two_workers_share_what_comes(tasks: Queue, worker: StartWorker) -> None:
     started: list[str] = []
     go = asyncio.Event()
 
     @tasks.task
-    async def step() -> None:
-        started.append(Job.current().record.processed_by or "")
+    async def step(*, job: Job = Job.current()) -> None:
+        started.append(job.record.processed_by or "")
         await go.wait()
 
     async def both_run() -> bool:
