@@ -67,7 +67,7 @@ def retry_delay_ms(
 
     Source: BullMQ 6.7 `Backoffs`.
     """
-    if backoff is None or backoff.delay_ms <= 0:
+    if backoff is None:
         return 0
     if backoff.type == "fixed":
         delay = backoff.delay_ms

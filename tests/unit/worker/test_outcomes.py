@@ -1,0 +1,123 @@
+"""How an attempt ends, decided without Redis."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from support.taken import taken_job
+from toril import errors
+from toril.engine.active import Finish
+from toril.jobs.retention import KEEP_ALL, KEEP_NONE, KeepPolicy
+from toril.worker import outcomes
+from toril.worker.outcomes import RuleBook, Rules
+
+
+def rules_of(**opts: Any) -> Rules:
+    return RuleBook().of(taken_job(opts=opts))
+
+
+def fail(error: BaseException, opts: Any = None, random: float = 0.5, **fields: Any) -> Finish:
+    job = taken_job(opts=opts, **fields)
+    return outcomes.failed(job, error, RuleBook().of(job), lambda: random)
+
+
+def test_a_result_is_written_as_json() -> None:
+    finish = outcomes.completed(taken_job(), {"é": [1, None]}, Rules())
+    assert (finish.kind, finish.value, finish.keep) == ("completed", '{"é":[1,null]}', KEEP_ALL)
+    assert outcomes.completed(taken_job(), None, Rules()).value == "null"
+
+
+@pytest.mark.requirement("T16")
+def test_the_limit_of_a_result_counts_bytes() -> None:
+    outcomes.completed(taken_job(), "x" * (outcomes.MAX_RETURN_BYTES - 2), Rules())
+    with pytest.raises(errors.InvalidPayloadError, match="return value: is 5242882 bytes"):
+        outcomes.completed(taken_job(), "é" * (outcomes.MAX_RETURN_BYTES // 2), Rules())
+
+
+@pytest.mark.parametrize(
+    ("attempts", "made", "kind"),
+    [(0, 0, "failed"), (1, 0, "failed"), (2, 0, "retry"), (2, 1, "failed"), (3, 1, "retry"), (3, 7, "failed")],
+)
+def test_another_attempt_is_made_while_there_are_some(attempts: int, made: int, kind: str) -> None:
+    finish = fail(ValueError("no"), {"attempts": attempts}, atm=made)
+    assert (finish.kind, finish.value) == (kind, "no")
+
+
+def test_unrecoverable_ends_it() -> None:
+    finish = fail(errors.UnrecoverableError("gone"), {"attempts": 5})
+    assert (finish.kind, finish.value, finish.attempts) == ("failed", "gone", 5)
+
+
+@pytest.mark.parametrize(
+    ("backoff", "made", "delay_ms"),
+    [
+        (None, 0, 0),
+        (700, 2, 700),
+        ({"type": "fixed", "delay": 700}, 0, 700),
+        ({"type": "exponential", "delay": 1000}, 0, 1000),
+        ({"type": "exponential", "delay": 1000}, 1, 2000),
+        ({"type": "exponential", "delay": 1000}, 2, 4000),
+        ({"type": "exponential", "delay": 1000, "jitter": 0.5}, 1, 1500),
+        ({"type": "exponential", "delay": 1000}, 2000, 2**40),
+        ({"type": "of their own", "delay": 60_000}, 0, 60_000),
+        ({"type": "of their own"}, 0, outcomes.UNKNOWN_BACKOFF_MS),
+    ],
+)
+def test_the_pause_before_another_attempt(backoff: Any, made: int, delay_ms: int) -> None:
+    assert fail(ValueError(), {"attempts": 9999, "backoff": backoff}, atm=made).delay_ms == delay_ms
+
+
+def test_the_pause_is_capped() -> None:
+    opts = {"attempts": 9, "backoff": {"type": "exponential", "delay": 1000}, "torilMaxDelay": 3000}
+    assert fail(ValueError(), opts, atm=5).delay_ms == 3000
+
+
+def test_reasons_are_text_that_can_be_stored() -> None:
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    assert outcomes.reason_of(ValueError("a\ud800b")) == "a?b"
+    assert outcomes.reason_of(KeyError()) == "KeyError"
+    assert outcomes.reason_of(MuteError()) == "MuteError"
+    assert len(outcomes.reason_of(ValueError("x" * 99_999))) == outcomes.MAX_REASON
+
+
+def test_stack_traces_are_kept_oldest_first_up_to_a_limit() -> None:
+    stored = json.dumps(["first", "second"])
+    traces = json.loads(fail(ValueError("third"), {}, stacktrace=stored).stacktrace)
+    assert traces == ["first", "second", "ValueError: third\n"]
+    traces = json.loads(fail(ValueError("third"), {"stackTraceLimit": 2}, stacktrace=stored).stacktrace)
+    assert traces == ["second", "ValueError: third\n"]
+    assert fail(ValueError(), {"stackTraceLimit": 0}, stacktrace=stored).stacktrace == "[]"
+    (trace,) = json.loads(fail(ValueError("x" * 99_999 + "end"), {}).stacktrace)
+    assert len(trace) == outcomes.MAX_TRACE
+    assert trace.endswith("end\n")
+
+
+def test_retention_is_the_jobs_else_the_workers() -> None:
+    book = RuleBook(KeepPolicy(count=5), KeepPolicy(age_seconds=60))
+    assert book.of(taken_job()).keep_completed == KeepPolicy(count=5)
+    rules = book.of(taken_job(opts={"removeOnComplete": True, "removeOnFail": False}))
+    assert (rules.keep_completed, rules.keep_failed) == (KEEP_NONE, KEEP_ALL)
+    rules = book.of(taken_job(opts={"removeOnComplete": "nonsense", "removeOnFail": {"x": 1}}))
+    assert (rules.keep_completed, rules.keep_failed) == (KeepPolicy(count=5), KeepPolicy(age_seconds=60))
+
+
+@pytest.mark.parametrize(
+    "opts",
+    ["", "not json", "[1]", '{"attempts":"three","backoff":{"type":7},"stackTraceLimit":-1}', '{"attempts":NaN}'],
+)
+def test_options_that_make_no_sense_count_as_not_given(opts: str) -> None:
+    assert RuleBook().of(taken_job(opts=opts)) == Rules()
+
+
+def test_rules_are_read_once_for_all_jobs_of_a_kind_and_do_not_pile_up() -> None:
+    book = RuleBook()
+    assert book.of(taken_job("1", opts={"attempts": 3})) is book.of(taken_job("2", opts={"attempts": 3}))
+    for number in range(RuleBook.SIZE * 2):
+        assert book.of(taken_job(opts={"delay": number})).delay_ms == number
+    assert len(book._known) <= RuleBook.SIZE
