@@ -57,6 +57,14 @@ class AsyncConnection:
         self._max_reply_bytes = max_reply_bytes
         self._protocol: wire.WireProtocol | None = None
         self._dialing = asyncio.Lock()
+        self.connects = 0
+        """How often a connection was made; more than once tells that one was lost in between."""
+        self._connected_at = 0.0
+
+    @property
+    def connected_seconds(self) -> float:
+        """Age of the latest connection."""
+        return asyncio.get_running_loop().time() - self._connected_at
 
     async def run(self, call: Call[R]) -> R:
         """Run one script and return its parsed reply.
@@ -111,6 +119,8 @@ class AsyncConnection:
                     timeout_seconds=self._timeout_seconds,
                     max_reply_bytes=self._max_reply_bytes,
                 )
+                self.connects += 1
+                self._connected_at = asyncio.get_running_loop().time()
             return self._protocol
 
 

@@ -99,6 +99,11 @@ class Executor:
         if jobs:
             self._spawn()
 
+    @property
+    def held(self) -> list[Run]:
+        """The runs that are still ours here: running, or ended and not yet given out by `take_ended`."""
+        return [run for run in self.running if not run.is_cancelled] + self._ended
+
     def take_ended(self) -> list[Run]:
         """The runs that have ended since the last call; those that were cancelled are not told."""
         ended, self._ended = self._ended, []

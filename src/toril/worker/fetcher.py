@@ -89,7 +89,6 @@ class Fetcher:
         self._wait_failed = False
         self._spare_token: float | None = None
         self._needs_recovery = True
-        self._reached = 0.0
         self._take_is_unsure = False
         self._singly = False
         self._pause_seconds = FIRST_PAUSE_SECONDS
@@ -122,6 +121,13 @@ class Fetcher:
         self._gave_up = True
         self._wake.set()
 
+    def note_failure(self, problem: errors.RedisError) -> None:
+        """Redis failed, here or in a helper of this worker: the loop makes sure of what it holds before it goes on."""
+        self._needs_recovery = True
+        self._singly = self._singly or not _is_outage(problem)
+        self._journal.redis_failed(problem)
+        self._wake.set()
+
     @property
     def unrecorded(self) -> int:
         """How many jobs have ended without Redis knowing it."""
@@ -130,12 +136,7 @@ class Fetcher:
     @property
     def held(self) -> list[Run]:
         """The runs whose locks are to be kept: running, or ended and not recorded yet."""
-        return [run for run in self._executor.running if not run.is_cancelled] + self._pending
-
-    @property
-    def reachable_seconds(self) -> float:
-        """How long Redis has been answering without a break; 0 = it does not."""
-        return 0.0 if self._needs_recovery else self._loop.time() - self._reached
+        return self._executor.held + self._pending
 
     def is_running(self, run: Run) -> bool:
         """Whether the job's function still runs."""
@@ -233,7 +234,7 @@ class Fetcher:
                 run.is_unsure = True
             self._take_is_unsure = self._take_is_unsure or count > 0
             self._pending = batch + self._pending
-            self._failed(problem)
+            self.note_failure(problem)
             return None
 
     def _settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
@@ -322,7 +323,7 @@ class Fetcher:
                 self._spare_token = score
         elif isinstance(problem, errors.RedisError):
             self._wait_failed = True
-            self._failed(problem)
+            self.note_failure(problem)
         else:
             raise problem
 
@@ -333,7 +334,7 @@ class Fetcher:
             try:
                 await self._active.wake(score)
             except errors.RedisError as problem:
-                self._failed(problem)
+                self.note_failure(problem)
         elif score <= self._clock.now_ms():
             self._look_now = True
         else:
@@ -349,11 +350,6 @@ class Fetcher:
         self._spare_token = 0
 
     # ---- failures
-
-    def _failed(self, problem: errors.RedisError) -> None:
-        self._needs_recovery = True
-        self._singly = self._singly or not _is_outage(problem)
-        self._journal.redis_failed(problem)
 
     async def _recover(self) -> None:
         """Make sure of what we hold, after a failure and at the start; one try, then a pause if it did not work.
@@ -374,13 +370,12 @@ class Fetcher:
                 self._start(await self._active.adopt(self._token_prefix, known))
                 self._take_is_unsure = False
         except errors.RedisError as problem:
-            self._failed(problem)
+            self.note_failure(problem)
             await self._pause()
             return
         if not self._wait_failed:
             self._pause_seconds = FIRST_PAUSE_SECONDS
         self._needs_recovery = False
-        self._reached = self._loop.time()
         self._singly = False
         self._look_now = True
         self._journal.redis_works()

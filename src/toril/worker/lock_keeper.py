@@ -31,8 +31,8 @@ class LockKeeper:
             try:
                 await self.run_once()
                 pause = self._renew_seconds
-            except errors.RedisError:
-                # The main loop meets the same failure, and tells.
+            except errors.RedisError as problem:
+                self._fetcher.note_failure(problem)
                 pause = min(RETRY_SECONDS, self._renew_seconds)
 
     async def run_once(self) -> int:

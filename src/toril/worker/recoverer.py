@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 from toril import errors
 from toril.engine.active import ActiveJobs
 from toril.engine.maintenance import stalled
+from toril.worker.fetcher import Fetcher
 from toril.worker.server_clock import ServerClock
 
 SETTLE_SECONDS = 5.0
-"""How long the first check waits, at the start and after Redis was away: time for all others to renew their locks."""
+"""How long the first check waits after Redis was away: time for all others to come back and renew their locks. At the
+start too, since Redis may have been away until then, but there no longer than an interval."""
 
 
 class Recoverer:
@@ -21,40 +22,41 @@ class Recoverer:
     def __init__(
         self,
         active: ActiveJobs,
+        fetcher: Fetcher,
         server_clock: ServerClock,
         *,
         interval_ms: int,
         max_stalled_count: int,
-        reachable_seconds: Callable[[], float],
         on_recovered: Callable[[Sequence[str]], None],
     ) -> None:
-        """Args:
-        reachable_seconds: how long Redis has been answering without a break; 0 = it does not.
-        on_recovered: gets the ids of the jobs that were given back.
-        """
+        """Args: on_recovered: gets the ids of the jobs that were given back."""
         self._active = active
+        self._fetcher = fetcher
         self._server_clock = server_clock
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
-        self._reachable_seconds = reachable_seconds
         self._on_recovered = on_recovered
 
     async def recover_loop(self) -> None:
-        """Check every `interval_ms`. A check that cannot be made is left to the next turn; the main loop tells why."""
+        """Check every `interval_ms`, but not while Redis is away or has just come back."""
         interval = self._interval_ms / 1000
-        settle = min(SETTLE_SECONDS, interval)
+        connection = self._active.connection
         while True:
-            left = settle - self._reachable_seconds()
-            if left > 0:
-                await asyncio.sleep(left)
-                continue
-            with contextlib.suppress(errors.RedisError):
+            try:
+                # Also connects, where the connection was lost unnoticed.
+                await self._server_clock.sample()
+                settle = SETTLE_SECONDS if connection.connects > 1 else min(SETTLE_SECONDS, interval)
+                left = settle - connection.connected_seconds
+                if left > 0:
+                    await asyncio.sleep(left)
+                    continue
                 await self.run_once()
+            except errors.RedisError as problem:
+                self._fetcher.note_failure(problem)
             await asyncio.sleep(interval)
 
     async def run_once(self) -> int:
         """Check now; returns how many jobs were given back. Raises what the connection raises."""
-        await self._server_clock.sample()
         recovered = await stalled.run_once(
             self._active.connection,
             self._active.keys,

@@ -78,10 +78,10 @@ class Worker:
         self._lock_keeper = LockKeeper(self._active, self._fetcher, renew_ms=settings.lock_renew_ms)
         self._recoverer = Recoverer(
             self._active,
+            self._fetcher,
             server_clock,
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
-            reachable_seconds=lambda: self._fetcher.reachable_seconds,
             on_recovered=self._journal.recovered,
         )
         self._probe = health.build_probe(self._heartbeat, self._why_not_ready, self._metrics)
