@@ -118,7 +118,9 @@ class Watcher:
             return await self._credentials()
 
         where: dict[str, Any] = {"namespaces": self._namespaces} if self._namespaces else {"clusterwide": True}
-        await kopf.operator(registry=registry, settings=settings, standalone=True, **where)
+        # Said, or kopf looks for a name of the process's user, who in a container has none.
+        identity: Any = "toril-operator"
+        await kopf.operator(registry=registry, settings=settings, standalone=True, identity=identity, **where)
 
     async def _credentials(self) -> _Connection:
         try:
