@@ -81,6 +81,25 @@ async def test_no_more_run_than_the_concurrency_allows(tasks: Queue, worker: Sta
     assert most == 7
 
 
+async def test_a_busy_workers_calls_carry_many_jobs(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.task
+    async def step() -> None: ...
+
+    def calls() -> int:
+        stats = stored.raw.info("commandstats")
+        return sum(stats[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "eval") if f"cmdstat_{name}" in stats)
+
+    async def all_done() -> bool:
+        return int(stored.raw.zcard(stored.keys.completed)) == 200
+
+    await tasks.add_bulk([step.draft() for _ in range(200)])
+    before = calls()
+    async with worker(tasks, concurrency=50):
+        await wait_until_async(all_done, "all jobs")
+    # Four takes of 50, the last finish, a look at the empty queue, and a script that the server did not know.
+    assert calls() - before <= 10
+
+
 async def test_each_run_has_a_context_of_its_own(tasks: Queue, worker: StartWorker) -> None:
     user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 
