@@ -32,6 +32,8 @@ def dev(paths: Sequence[Path], is_demo: bool, jobs: int | None, redis_url: str |
 
     Starts a private Redis or Valkey server that keeps nothing, and worker processes that are scaled from zero by the
     same rules as in a cluster. The workers find their modules in the manifests' folders, then in the current one.
+    In the table, 0→3 means three workers are wanted and none serves yet; (+1) is one that finishes its last jobs.
+
     Ctrl-C lets running jobs finish and ends everything; a second Ctrl-C ends it at once.
     """
     demo_jobs = (jobs or DEMO_JOBS) if is_demo else None

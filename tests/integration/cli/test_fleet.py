@@ -1,0 +1,93 @@
+"""Worker processes behind the `Fleet` interface."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from support.engine import EngineQueue
+from support.waiting import wait_until_async
+from toril.cli.dev import environment
+from toril.cli.dev.fleet import ProcessFleet
+from toril.cli.dev.session import client_names
+from toril.engine.inspector import read_signals
+from toril.jobs.signals import QueueSignals
+from toril.scaling.fleet import FleetState
+from toril.specs.jobqueue import parse_job_queue
+
+JOBS = """
+import asyncio, pathlib
+from toril import Queue
+
+queue = Queue("QUEUE")
+
+@queue.task
+async def hold(file: str) -> None:
+    while not pathlib.Path(file).exists():
+        await asyncio.sleep(0.02)
+"""
+
+
+@pytest.fixture
+async def fleet(queue: EngineQueue, redis_url: str, tmp_path: Path) -> AsyncIterator[ProcessFleet]:
+    (tmp_path / "fleet_jobs.py").write_text(JOBS.replace("QUEUE", queue.keys.queue))
+    worker = {"processor": {"python": {"module": "fleet_jobs"}}}
+    spec = parse_job_queue(
+        {
+            "apiVersion": "toril.dev/v1alpha1",
+            "kind": "JobQueue",
+            "metadata": {"name": "held"},
+            "spec": {"queueName": queue.keys.queue, "redis": {"url": "redis://elsewhere"}, "worker": worker},
+        }
+    )
+    variables = environment.build_environment(spec, redis_url, [tmp_path], os.environ)
+    fleet = ProcessFleet("held", variables, on_line=lambda name, line: None, on_crash=lambda text, last: None)
+    yield fleet
+    await fleet.kill()
+    assert fleet.running == 0
+
+
+async def look(fleet: ProcessFleet, queue: EngineQueue) -> FleetState:
+    """One look as a session takes it."""
+    (signals,) = await read_signals(queue.connection, [queue.keys], with_locks=True)
+    assert isinstance(signals, QueueSignals)
+    fleet.note_jobs(signals.locks_by_worker)
+    start = queue.keys.client_name(":w:")
+    names = client_names(await queue.connection.command("CLIENT", "LIST"))
+    fleet.note_ready({name.removeprefix(start) for name in names if name.startswith(start)})
+    return await fleet.observe()
+
+
+async def test_scaling_down_drains_the_idle_worker_and_leaves_the_busy_one(
+    fleet: ProcessFleet, queue: EngineQueue, tmp_path: Path
+) -> None:
+    async def has(ready: int, busy: int) -> bool:
+        return await look(fleet, queue) == FleetState(current=fleet.wanted, ready=ready, busy=busy)
+
+    await fleet.scale(1)
+    await wait_until_async(lambda: has(1, 0), "the first worker", timeout_seconds=20)
+    await queue.add("hold", {"file": str(tmp_path / "released")})
+    await wait_until_async(lambda: has(1, 1), "the first worker to be busy")
+    await fleet.scale(2)
+    await wait_until_async(lambda: has(2, 1), "the second worker", timeout_seconds=20)
+
+    await fleet.scale(1)
+    assert fleet.draining == 1
+
+    async def is_alone() -> bool:
+        return fleet.running == 1
+
+    await wait_until_async(is_alone, "the idle worker to end")
+    assert await has(1, 1)
+    await fleet.scale(0)
+    assert (fleet.running, fleet.draining) == (1, 1)
+    (tmp_path / "released").touch()
+
+    async def is_empty() -> bool:
+        return fleet.running == 0
+
+    await wait_until_async(is_empty, "the busy worker to end after its job")
+    assert queue.places() == {"completed": ["1"]}
