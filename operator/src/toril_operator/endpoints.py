@@ -11,6 +11,9 @@ from toril import errors
 from toril.engine.settings import RedisSettings
 from toril.errors import RedisReason
 
+SERVICE_SUFFIX = ".svc"
+"""Ends the name of a Service that is looked up from another namespace; the cluster's own domain is left to DNS."""
+
 _METADATA = frozenset(map(ipaddress.ip_address, ("fd00:ec2::254", "100.100.100.200")))
 """Addresses of clouds' metadata services that are not link-local."""
 
@@ -34,6 +37,18 @@ def explain(reason: RedisReason, settings: RedisSettings) -> str:
     return f"Redis {settings.endpoint}: {_EXPLANATIONS[reason]}"
 
 
+def qualify(settings: RedisSettings, namespace: str) -> RedisSettings:
+    """The same endpoint as workers in `namespace` mean it: `redis` is the Service of that name beside them.
+
+    Without this the operator would look in its own namespace, and take the queues of two namespaces for one.
+    """
+    host = settings.host
+    if settings.unix_socket is not None or host == "localhost" or "." in host or ":" in host:
+        return settings
+    tls = settings.tls and replace(settings.tls, server_name=settings.tls.server_name or host)
+    return replace(settings, host=f"{host}.{namespace}{SERVICE_SUFFIX}", tls=tls)
+
+
 async def resolve(settings: RedisSettings, *, allow_special: bool) -> RedisSettings:
     """The settings with the addresses that were looked at, so that the connection goes to no other.
 
@@ -45,18 +60,27 @@ async def resolve(settings: RedisSettings, *, allow_special: bool) -> RedisSetti
         if not allow_special:
             raise errors.RedisError(RedisReason.ENDPOINT_REFUSED, "a unix socket is not a Redis endpoint here")
         return settings
-    loop = asyncio.get_running_loop()
-    try:
-        found = await loop.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
+    found = await _look_up(settings.host, settings.port)
+    if not found and settings.host.endswith(SERVICE_SUFFIX):
+        # No Service: a name that means the same everywhere, as outside a cluster.
+        found = await _look_up(settings.host.partition(".")[0], settings.port)
+    if not found:
         message = f"the name of Redis {settings.endpoint} is not known"
-        raise errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, message) from None
-    addresses = tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+        raise errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, message)
     if not allow_special:
-        for address in addresses:
+        for address in found:
             if is_special(address):
                 raise errors.RedisError(RedisReason.ENDPOINT_REFUSED, f"the address {address} is refused")
-    return replace(settings, addresses=addresses)
+    return replace(settings, addresses=found)
+
+
+async def _look_up(host: str, port: int) -> tuple[str, ...]:
+    """All addresses of a name; none when it is not known."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return ()
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 def is_special(address: str) -> bool:

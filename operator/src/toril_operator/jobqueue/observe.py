@@ -10,7 +10,7 @@ from toril import clock, errors, kube
 from toril.engine.settings import RedisSettings, Secret, TlsSettings
 from toril.scaling.policy import Unknown
 from toril.specs import jobqueue as specs
-from toril_operator import labels
+from toril_operator import endpoints, labels
 from toril_operator.conditions import Condition, Reason, Status, Type
 from toril_operator.jobqueue.plan import Observed
 from toril_operator.poller import Pollers, Target
@@ -208,7 +208,7 @@ class Observer:
             settings = replace(settings, username=username)
         if password := await self._secret(spec.namespace, redis.password_from):
             settings = replace(settings, password=Secret(password))
-        return settings
+        return endpoints.qualify(settings, spec.namespace)
 
     async def _secret(self, namespace: str, wanted: specs.SecretKey | None) -> str | None:
         """One key's text; None when it is not asked for, or is missing and may be."""
