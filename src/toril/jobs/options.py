@@ -31,8 +31,6 @@ _WHOLE_NUMBERS = {
     "keepLogs": (0, 2**31),
     "stackTraceLimit": (0, 2**31),
     "sizeLimit": (0, 2**40),
-    "torilTimeout": (0, 2**41),
-    "torilStartDeadline": (0, 2**41),
     "torilMaxDelay": (0, 2**41),
 }
 _KNOWN = {*_WHOLE_NUMBERS, "delay", "lifo", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp"}
