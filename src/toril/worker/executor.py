@@ -237,7 +237,7 @@ class Executor:
         self._gave_way()
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="toril-job")
-        return await self._loop.run_in_executor(self._pool, context.run, _call, processor, run)
+        return await self._loop.run_in_executor(self._pool, lambda: context.run(_call, processor, run))
 
 
 def _call(processor: Processor, run: JobRun) -> Any:

@@ -162,13 +162,19 @@ class Fetcher:
                 count = self._count_to_take()
                 if self._pending or count:
                     await self._finish_and_take(count)
-                elif self.is_draining and not self._executor.running and not self._is_abandoning:
+                elif self._is_drained:
                     break
                 else:
                     await self._wait()
         finally:
             ticker.cancel()
             await self._stop_waiting()
+
+    @property
+    def _is_drained(self) -> bool:
+        """Whether all is done; a run may have ended since `take_ended` was called."""
+        executor = self._executor
+        return self.is_draining and not (self._is_abandoning or executor.running or executor.held)
 
     @property
     def _is_empty_handed(self) -> bool:

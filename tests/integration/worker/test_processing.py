@@ -361,6 +361,23 @@ async def test_two_workers_share_what_comes(tasks: Queue, worker: StartWorker) -
                 await handle.result(10)
 
 
+async def test_a_job_that_ends_as_the_drain_begins_is_recorded(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    go = asyncio.Event()
+
+    @tasks.task
+    async def step() -> None:
+        await go.wait()
+
+    await step.enqueue()
+    async with worker(tasks, concurrency=2, idle_poll_seconds=60) as running:
+        await wait_until_async(lambda: waits_for_wake_up(stored, 1), "the worker to run it and wait for another")
+        running.stop()
+        go.set()
+    assert stored.places() == {"completed": ["1"]}
+
+
 async def test_a_paused_queue_is_left_alone(tasks: Queue, worker: StartWorker) -> None:
     @tasks.task
     async def step() -> str:
