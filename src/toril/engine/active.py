@@ -12,6 +12,9 @@ from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, 
 
 __all__ = ["ActiveJobs", "Finish", "FinishReply", "Limiter", "Taken", "TakenJob", "Taker"]
 
+EXTEND_BATCH = 500
+"""Locks renewed by one call."""
+
 
 class ActiveJobs:
     """One worker's side of one queue. Makes calls; keeps no list of jobs."""
@@ -45,9 +48,11 @@ class ActiveJobs:
 
         A lock that ran out is taken back when the job is still active and nobody has started it since.
         """
-        if not jobs:
-            return set()
-        return await self.connection.run(scripts.extend_locks(self.keys, jobs, self.taker.lock_ms))
+        lost: set[str] = set()
+        for start in range(0, len(jobs), EXTEND_BATCH):
+            batch = jobs[start : start + EXTEND_BATCH]
+            lost |= await self.connection.run(scripts.extend_locks(self.keys, batch, self.taker.lock_ms))
+        return lost
 
     async def adopt(self, token_prefix: str, known_ids: Iterable[str]) -> list[TakenJob]:
         """Find jobs that our tokens lock and that we do not know of: taken by a call whose reply was lost."""

@@ -138,9 +138,16 @@ class Fetcher:
         """The runs whose locks are to be kept: running, or ended and not recorded yet."""
         return self._executor.held + self._pending
 
-    def is_running(self, run: Run) -> bool:
-        """Whether the job's function still runs."""
-        return run in self._executor.running
+    async def extend_locks(self) -> int:
+        """Renew all locks now, and stop the jobs whose locks are lost. Returns how many those are."""
+        held = self.held
+        lost_ids = await self._active.extend_locks([run.record for run in held])
+        # A job that ended meanwhile has no lock any more and needs none.
+        lost = [run for run in held if run.record.id in lost_ids and run in self._executor.running]
+        for run in lost:
+            self._journal.lost(run, "its lock was lost")
+        self._executor.cancel(lost)
+        return len(lost)
 
     async def run(self) -> None:
         """Work until drained."""
@@ -367,8 +374,7 @@ class Fetcher:
             await self._pause()
         try:
             await self._clock.sample()
-            lost = await self._active.extend_locks([run.record for run in self.held])
-            self.lose({run for run in self._executor.running if run.record.id in lost})
+            await self.extend_locks()
             while self._pending:
                 await self._record_some()
             if self._take_is_unsure:
@@ -402,12 +408,6 @@ class Fetcher:
             self._pending = batch + self._pending
             raise
         self._settle(batch, reply.codes)
-
-    def lose(self, runs: set[Run]) -> None:
-        """These jobs are somebody else's now: stop them, drop their results."""
-        for run in runs:
-            self._journal.lost(run, "its lock was lost")
-        self._executor.cancel(runs)
 
     async def _pause(self) -> None:
         seconds, self._pause_seconds = self._pause_seconds, min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)

@@ -75,7 +75,7 @@ class Worker:
             max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
             wake=self._wake,
         )
-        self._lock_keeper = LockKeeper(self._active, self._fetcher, renew_ms=settings.lock_renew_ms)
+        self._lock_keeper = LockKeeper(self._fetcher, renew_ms=settings.lock_renew_ms)
         self._recoverer = Recoverer(
             self._active,
             self._fetcher,
