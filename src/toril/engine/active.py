@@ -51,7 +51,7 @@ class ActiveJobs:
         lost: set[str] = set()
         for start in range(0, len(jobs), EXTEND_BATCH):
             batch = jobs[start : start + EXTEND_BATCH]
-            lost |= await self.connection.run(scripts.extend_locks(self.keys, batch, self.taker.lock_ms))
+            lost.update(await self.connection.run(scripts.extend_locks(self.keys, batch, self.taker.lock_ms)))
         return lost
 
     async def adopt(self, token_prefix: str, known_ids: Iterable[str]) -> list[TakenJob]:
