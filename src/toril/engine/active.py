@@ -51,7 +51,9 @@ class ActiveJobs:
         lost: set[str] = set()
         for start in range(0, len(jobs), EXTEND_BATCH):
             batch = jobs[start : start + EXTEND_BATCH]
-            lost.update(await self.connection.run(scripts.extend_locks(self.keys, batch, self.taker.lock_ms)))
+            call = scripts.extend_locks(self.keys, batch, self.taker.lock_ms)
+            ids = await self.connection.run(call)
+            lost |= ids
         return lost
 
     async def adopt(self, token_prefix: str, known_ids: Iterable[str]) -> list[TakenJob]:
