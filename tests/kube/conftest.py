@@ -6,8 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import cluster_fixtures
+from support import cluster_fixtures, operator_process
 from support.cluster import Cluster, control_plane
+from support.job_queues import JobQueues
+from support.kube_api import KubeApi
+from support.operator_process import OperatorProcess
+from toril.cli import schemas
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +24,31 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 def namespace(cluster: Cluster) -> Iterator[str]:
     """A namespace of the test's own."""
     yield from cluster_fixtures.new_namespace(cluster)
+
+
+@pytest.fixture(scope="session")
+def job_queue_type(cluster: Cluster) -> None:
+    """The JobQueue resource."""
+    cluster.apply(schemas.crd_text("jobqueues"))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/jobqueues.toril.dev", "--timeout=30s")
+
+
+@pytest.fixture(scope="session")
+def api(cluster: Cluster) -> Iterator[KubeApi]:
+    """The API server, spoken to directly."""
+    client = KubeApi(cluster)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="module")
+def operator(cluster: Cluster, job_queue_type: None) -> Iterator[OperatorProcess]:
+    """One operator for all namespaces and for the tests of one file. Tests that harm it start their own."""
+    with operator_process.start(cluster) as running:
+        yield running
+
+
+@pytest.fixture
+def queues(api: KubeApi, namespace: str, job_queue_type: None) -> JobQueues:
+    """The JobQueues of the test's namespace; none yet."""
+    return JobQueues(api, namespace)

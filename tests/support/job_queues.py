@@ -6,8 +6,13 @@ import time
 from typing import Any
 
 from support.kube_api import KubeApi
-from support.redis_server import RedisServer
 from support.waiting import wait_until
+from toril.engine.keys import QueueKeys
+from toril.engine.settings import RedisSettings
+from toril.engine.sync_connection import SyncConnection
+from toril.engine.sync_producer import SyncProducer
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
 
 FAST = {
     "pollingIntervalSeconds": 1,
@@ -17,9 +22,8 @@ FAST = {
 """Scaling that a test need not wait long for."""
 
 
-def job_queue(name: str, redis: RedisServer | str, **spec: Any) -> dict[str, Any]:
+def job_queue(name: str, url: str, **spec: Any) -> dict[str, Any]:
     """A small JobQueue; `spec` replaces whole fields."""
-    url = redis if isinstance(redis, str) else redis.url
     return {
         "apiVersion": "toril.dev/v1alpha1",
         "kind": "JobQueue",
@@ -122,3 +126,13 @@ class JobQueues:
     def make_ready(self, name: str) -> None:
         """Every pod runs and is ready, as the kubelet would say."""
         self.play_kubelet(name, {"started": True, "state": {"running": {}}}, is_ready=True)
+
+
+def add_jobs(url: str, queue: str, count: int, **options: Any) -> None:
+    """Add jobs in one call, with BullMQ's option names."""
+    connection = SyncConnection(RedisSettings.from_url(url))
+    try:
+        jobs = [NewJob.create("work", None, JobOptions.from_bullmq(options)) for _ in range(count)]
+        SyncProducer(connection, QueueKeys(queue)).add(jobs)
+    finally:
+        connection.close()

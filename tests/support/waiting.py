@@ -24,6 +24,15 @@ def wait_until(
         time.sleep(interval_seconds)
 
 
+def stays(probe: Callable[[], object], what: str, *, seconds: float, interval_seconds: float = 0.1) -> None:
+    """Fail with `what` unless `probe` answers something true all the time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = probe()
+        assert found, f"not for all of {seconds:g} s: {what}; last answer: {found!r}"
+        time.sleep(interval_seconds)
+
+
 async def wait_until_async(
     probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 10.0, interval_seconds: float = 0.02
 ) -> T:

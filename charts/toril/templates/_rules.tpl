@@ -10,7 +10,7 @@
 - apiGroups: [toril.dev]
   resources: [jobqueues/finalizers]
   verbs: [update]
-# Server-side apply of a new object asks for both, create and patch. Deleted when worker.mode becomes None. Delete: a queue that gives its workers up.
+# Server-side apply of a new object asks for both, create and patch. Delete: a queue that gives its workers up.
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch, delete]

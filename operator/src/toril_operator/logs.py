@@ -35,3 +35,5 @@ def configure(level: str) -> None:
     root.setLevel(level.upper())
     for name in ("asyncio", "aiohttp", "kubernetes", "kopf"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Says at each start that it leaves signals alone, which is what we want.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

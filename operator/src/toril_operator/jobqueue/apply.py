@@ -14,6 +14,7 @@ from toril.engine.maintenance import stalled
 from toril.engine.producer import Producer
 from toril.specs.jobqueue import JobQueueSpec
 from toril_operator import labels
+from toril_operator.conditions import Reason
 from toril_operator.jobqueue import plan as planning
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, Scale
 from toril_operator.jobqueue.status import Outcome
@@ -53,7 +54,11 @@ class Applier:
         if plan.manifest is not None:
             try:
                 answer = await self._client.apply(kube.DEPLOYMENTS, plan.manifest, manager=labels.MANAGER, force=True)
-            except (errors.KubeInvalidError, errors.KubeForbiddenError, errors.KubeNotFoundError) as problem:
+            except errors.KubeInvalidError as problem:
+                # The pod's parts are checked by the server alone; what it refuses is the JobQueue's author's to mend.
+                reason = Reason.INVALID_SPEC
+                return replace(outcome, workload_problem=str(problem), workload_reason=reason), memory
+            except (errors.KubeForbiddenError, errors.KubeNotFoundError) as problem:
                 return replace(outcome, workload_problem=str(problem)), memory
             outcome = replace(outcome, deployment=self._note(answer))
             memory = replace(memory, applied=planning.note_applied(plan.manifest, answer))

@@ -29,6 +29,8 @@ class Outcome:
     """As it is after the plan."""
     workload_problem: str = ""
     """Why the Deployment could not be written."""
+    workload_reason: Reason = Reason.WORKLOAD_FAILED
+    """What `Ready` says then."""
     scale_problem: str = ""
     """Why the number of workers could not be changed."""
     scaled: planning.Scale | None = None
@@ -89,7 +91,7 @@ def _is_ours(observed: planning.Observed, outcome: Outcome) -> bool:
 
 def _ready(redis: Condition, workers: Condition, outcome: Outcome) -> Condition:
     if outcome.workload_problem:
-        return Condition(Type.READY, Status.FALSE, Reason.WORKLOAD_FAILED, outcome.workload_problem)
+        return Condition(Type.READY, Status.FALSE, outcome.workload_reason, outcome.workload_problem)
     if redis.status is Status.FALSE:
         return Condition(Type.READY, Status.FALSE, Reason.REDIS_UNREACHABLE, redis.message)
     if workers.status is Status.FALSE and workers.reason is not Reason.STARTING:
