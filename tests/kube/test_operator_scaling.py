@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import redis
@@ -38,6 +39,7 @@ def test_from_zero_to_as_many_as_the_jobs_need_and_back(queues: JobQueues, redis
     print(f"0 → 3 replicas {queues.wait_replicas('email', 3, 5):.3f} s after the add of 12 jobs, 5 per worker")
     wait_until(lambda: [event["reason"] for event in events(queues)] == ["ScaledUp"], "the event ScaledUp")
     status = wait_until(lambda: with_counts(queues, waiting=10), "the status to show 12 jobs as 10")
+    assert status is not None
     assert status["desiredReplicas"] == 3
     assert status["scaling"]["lastDecision"]["reason"] == "Backlog"
     assert "12 jobs / 5 per worker = 3" in status["scaling"]["lastDecision"]["message"]
@@ -47,12 +49,12 @@ def test_from_zero_to_as_many_as_the_jobs_need_and_back(queues: JobQueues, redis
     wait_until(lambda: "ScaledDown" in {event["reason"] for event in events(queues)}, "the event ScaledDown")
 
 
-def with_counts(queues: JobQueues, **counts: int) -> dict[str, object] | None:
+def with_counts(queues: JobQueues, **counts: int) -> dict[str, Any] | None:
     status = queues.status("email")
     return status if counts.items() <= (status.get("counts") or {}).items() else None
 
 
-def events(queues: JobQueues) -> list[dict[str, str]]:
+def events(queues: JobQueues) -> list[dict[str, Any]]:
     path = f"/apis/events.k8s.io/v1/namespaces/{queues.namespace}/events"
     found = [event for event in queues.api.items(path) if event["regarding"]["kind"] == "JobQueue"]
     return sorted(found, key=lambda event: str(event["eventTime"]))
@@ -122,6 +124,7 @@ def test_manual_mode_follows_kubectl_scale(cluster: Cluster, queues: JobQueues, 
         lambda: found if (found := queues.api.get(queues.path("email", "scale")))["status"]["replicas"] == 3 else None,
         "the scale subresource to tell 3",
     )
+    assert scale is not None
     assert scale["status"]["selector"] == "app.kubernetes.io/managed-by=toril-operator,toril.dev/jobqueue=email"
     assert len(queues.pods("email")) == 3
     queues.api.patch(queues.path("email"), {"spec": {"scaling": {"mode": "Auto"}}})

@@ -124,8 +124,11 @@ async def open_connection(
             if client_name:
                 greeting.append(("CLIENT", "SETNAME", client_name))
             greeting.append(("PING",))
-            for reply in [protocol.send(pack(command)) for command in greeting]:
-                await reply
+            sent = [protocol.send(pack(command)) for command in greeting]
+            # All are awaited, also after a refusal, or the others' refusals would be told of by the event loop.
+            for answer in await asyncio.gather(*sent, return_exceptions=True):
+                if isinstance(answer, BaseException):
+                    raise answer
     except replies.ServerReply as reply:
         assert protocol is not None
         error = replies.from_server(reply, settings.endpoint)
