@@ -53,3 +53,30 @@ async def test_special_addresses_are_refused(host: str) -> None:
 async def test_an_unknown_name_is_an_outage_not_a_mistake() -> None:
     with pytest.raises(errors.RedisUnavailableError, match="is not known"):
         await endpoints.resolve(RedisSettings(host="no-such-name.invalid"), allow_special=False)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "::ffff:7f00:1"])
+async def test_every_way_to_write_this_machine_is_refused(host: str) -> None:
+    with pytest.raises(errors.RedisError) as refused:
+        await endpoints.resolve(RedisSettings(host=host), allow_special=False)
+    assert refused.value.reason is errors.RedisReason.ENDPOINT_REFUSED
+
+
+@pytest.mark.parametrize("address", ["10.96.0.1", "192.168.1.4", "8.8.8.8", "fd12::4"])
+def test_addresses_of_clusters_and_of_the_world_are_not_special(address: str) -> None:
+    assert not endpoints.is_special(address)
+
+
+async def test_the_addresses_that_were_looked_at_are_the_ones_to_connect_to() -> None:
+    found = await endpoints.resolve(RedisSettings(host="127.0.0.1"), allow_special=True)
+    assert found.addresses == ("127.0.0.1",)
+
+
+async def test_a_socket_file_is_of_this_machine() -> None:
+    with pytest.raises(errors.RedisError):
+        await endpoints.resolve(RedisSettings(unix_socket="/run/redis.sock"), allow_special=False)
+
+
+def test_there_is_an_explanation_for_every_reason() -> None:
+    for reason in errors.RedisReason:
+        assert endpoints.explain(reason, RedisSettings()).startswith("Redis localhost:6379/0: ")

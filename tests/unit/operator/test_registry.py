@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import Any
+
+from toril_operator.registry import Key, Kind, Registry, Seen
+
+EMAIL, IMAGE = Key("team", "email"), Key("team", "image")
+
+
+def manifest(key: Key, *, uid: str = "u1", version: int = 1, owner: str | None = None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "namespace": key.namespace, "name": key.name, "uid": uid, "resourceVersion": str(version),
+    }  # fmt: skip
+    if owner:
+        reference = {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "name": owner, "controller": True}
+        metadata["ownerReferences"] = [reference]
+    return {"metadata": metadata}
+
+
+def note(
+    registry: Registry, key: Key, kind: Kind = Kind.JOB_QUEUE, *, is_deleted: bool = False, **more: Any
+) -> set[Key]:
+    return registry.note(Seen(kind, key, manifest(key, **more), is_deleted))
+
+
+def test_news_are_taken_in_and_older_news_dropped() -> None:
+    registry = Registry()
+    assert note(registry, EMAIL, version=9) == {EMAIL}
+    assert note(registry, EMAIL, version=10) == {EMAIL}
+    assert note(registry, EMAIL, version=9) == set()
+    assert registry.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, version=10)
+
+
+def test_a_new_object_of_the_same_name_counts_whatever_its_version() -> None:
+    registry = Registry()
+    note(registry, EMAIL, version=10)
+    assert note(registry, EMAIL, uid="u2", version=2) == {EMAIL}
+    # The end of the first one comes late.
+    note(registry, EMAIL, version=11, is_deleted=True)
+    assert registry.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, uid="u2", version=2)
+
+
+def test_a_deployment_concerns_its_job_queue() -> None:
+    registry = Registry()
+    assert note(registry, Key("team", "jq-email"), Kind.DEPLOYMENT, owner="email") == {EMAIL}
+    assert note(registry, Key("team", "theirs"), Kind.DEPLOYMENT) == set()
+
+
+def test_a_full_list_ends_what_it_does_not_have() -> None:
+    registry = Registry()
+    note(registry, EMAIL)
+    note(registry, IMAGE)
+    before = registry.versions(Kind.JOB_QUEUE)
+    listed = [manifest(EMAIL, version=5)]
+    assert registry.replace(Kind.JOB_QUEUE, listed, known_before=before) == {EMAIL, IMAGE}
+    assert registry.keys(Kind.JOB_QUEUE) == [EMAIL]
+
+
+def test_what_came_while_the_list_was_read_stays() -> None:
+    registry = Registry()
+    before = registry.versions(Kind.JOB_QUEUE)
+    note(registry, IMAGE, version=7)
+    registry.replace(Kind.JOB_QUEUE, [], known_before=before)
+    assert registry.keys(Kind.JOB_QUEUE) == [IMAGE]
+
+
+def test_an_old_list_does_not_bring_an_old_object_back() -> None:
+    registry = Registry()
+    note(registry, EMAIL, version=7)
+    assert registry.replace(Kind.JOB_QUEUE, [manifest(EMAIL, version=3)], known_before={}) == set()
+    assert registry.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, version=7)
+
+
+def test_a_deployment_that_a_list_ends_concerns_its_job_queue() -> None:
+    registry = Registry()
+    key = Key("team", "jq-email")
+    note(registry, key, Kind.DEPLOYMENT, owner="email")
+    before = registry.versions(Kind.DEPLOYMENT)
+    assert registry.replace(Kind.DEPLOYMENT, [], known_before=before) == {EMAIL}
