@@ -23,7 +23,7 @@ Identity = tuple[str, int, int, str, str]
 
 SECRETS_MS = 300_000
 """Secrets are read anew after so long …"""
-SECRETS_RETRY_MS = 10_000
+SECRETS_RETRY_MS = 5_000
 """… and after so long when they were missing or Redis did not accept them."""
 PODS_MS = 5_000
 """Pods are looked at so often while some are not ready."""

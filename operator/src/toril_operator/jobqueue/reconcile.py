@@ -9,14 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from toril import clock, errors
+from toril.errors import RedisReason
 from toril.scaling.policy import Unknown
 from toril_operator import conditions
-from toril_operator.conditions import Status, Type
+from toril_operator.conditions import Reason, Status, Type
 from toril_operator.event_recorder import EventReason, EventRecorder
 from toril_operator.jobqueue import plan as planning
 from toril_operator.jobqueue import status as statuses
 from toril_operator.jobqueue.apply import Applier
-from toril_operator.jobqueue.observe import PODS_MS, Observer
+from toril_operator.jobqueue.observe import PODS_MS, SECRETS_RETRY_MS, Observer
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults
 from toril_operator.leadership import Leadership
 from toril_operator.metrics import Metrics, View
@@ -26,8 +27,8 @@ from toril_operator.work_queue import WorkQueue
 
 Json = Mapping[str, Any]
 
-SECRET_CHECK_SECONDS = 10.0
-"""How often a Secret that is missing is looked for."""
+SECRET_REASONS = (Reason.SECRET_MISSING, Reason.SECRET_INVALID, RedisReason.AUTH_FAILED)
+"""What another content of a Secret may mend; nobody tells us of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -111,8 +112,9 @@ class Reconciler:
         """Look again soon at what nobody tells us of."""
         if outcome.workload_problem or outcome.scale_problem:
             self._queue.add_failed(key)
-        if observed.redis.reason in (conditions.Reason.SECRET_MISSING, conditions.Reason.SECRET_INVALID):
-            self._queue.add_later(key, SECRET_CHECK_SECONDS)
+        has_secrets = observed.spec is not None and bool(observed.spec.redis.secret_keys)
+        if has_secrets and observed.redis.reason in SECRET_REASONS:
+            self._queue.add_later(key, (SECRETS_RETRY_MS + 100) / 1000)
         deployment = outcome.deployment or {}
         wanted = (deployment.get("spec") or {}).get("replicas") or 0
         if ((deployment.get("status") or {}).get("readyReplicas") or 0) < wanted:
