@@ -139,9 +139,13 @@ class KubeClient:
         except errors.KubeNotFoundError:
             return None
 
-    async def get_path(self, path: str) -> Json:
-        """The JSON under a path of the server, such as `/apis/toril.dev/v1alpha1`."""
-        return await self._call("GET", path)
+    async def serves(self, resource: Resource) -> bool:
+        """Whether the server has this type of object."""
+        try:
+            found = await self._call("GET", f"/apis/{resource.api_version}")
+        except errors.KubeNotFoundError:
+            return False
+        return any(each.get("name") == resource.plural for each in found.get("resources") or ())
 
     async def is_alive(self) -> bool:
         """Whether the server says of itself that it lives; needs no right on any object."""

@@ -170,14 +170,13 @@ def test_two_job_queues_on_one_queue(queues: JobQueues, redis_url: str) -> None:
     # Creation times have whole seconds.
     first = queues.get("email")["metadata"]["creationTimestamp"]
 
-    def create_later() -> bool:
-        made = queues.create(job_queue("rival", redis_url, queueName="email"))
-        if made["metadata"]["creationTimestamp"] > first:
-            return True
-        queues.api.delete(queues.path("rival"))
-        return False
+    rival = job_queue("rival", redis_url, queueName="email")
 
-    wait_until(create_later, "a JobQueue that is a second younger")
+    def is_later() -> bool:
+        return bool(queues.api.create(queues.path() + "?dryRun=All", rival)["metadata"]["creationTimestamp"] > first)
+
+    wait_until(is_later, "a second to be over")
+    queues.create(rival)
     queues.wait_reason("rival", "Ready", "False/DuplicateTarget")
     assert "email" in queues.condition("rival", "Ready")["message"]
     assert queues.deployment("rival") is None

@@ -22,7 +22,7 @@ from toril_operator.metrics import CONTENT_TYPE, Metrics
 from toril_operator.poller import Pollers
 from toril_operator.registry import Key, Kind, Registry, Seen
 from toril_operator.status_writer import StatusWriter
-from toril_operator.watcher import Watcher
+from toril_operator.watcher import Watcher, wait_for_types
 from toril_operator.work_queue import WorkQueue
 
 RECONCILERS = 8
@@ -36,7 +36,6 @@ BLIND_MS = 600_000
 """Without a list for so long, although the API server lives, the fault is ours: end, and be started anew."""
 WRITE_SECONDS = 5.0
 """At the end: what is being written may take so long."""
-DISCOVERY_SECONDS = 2.0
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +135,8 @@ class Operator:
             self.stop(exit_code=1)
 
     async def _work(self, client: kube.KubeClient, reconciler: Reconciler) -> None:
-        await self._wait_for_types(client)
+        await wait_for_types(client)
+        self._has_types = True
         self._watcher = Watcher(
             self._settings.kubeconfig, self._settings.namespaces, self._note, self._watcher_restarted
         )
@@ -148,19 +148,6 @@ class Operator:
             for _ in range(RECONCILERS):
                 group.create_task(self._queue.process_loop(reconciler.process))
 
-    async def _wait_for_types(self, client: kube.KubeClient) -> None:
-        """kopf never finds out about a type that is installed after its start."""
-        while not self._has_types:
-            try:
-                group = await client.get_path(f"/apis/{kube.JOB_QUEUES.api_version}")
-            except errors.KubeError as problem:
-                logger.warning("waiting for the JobQueue resource: %s", problem)
-            else:
-                names = {resource.get("name") for resource in group.get("resources") or ()}
-                self._has_types = kube.JOB_QUEUES.plural in names
-            if not self._has_types:
-                await asyncio.sleep(DISCOVERY_SECONDS)
-
     async def _list_loop(self, client: kube.KubeClient) -> None:
         while True:
             self._relist.clear()
@@ -168,12 +155,14 @@ class Operator:
                 await self._list(client)
             except errors.KubeError as problem:
                 logger.warning("objects could not be listed: %s", problem)
+                self._has_types = self._has_types and not isinstance(problem, errors.KubeNotFoundError)
                 pause = RELIST_RETRY_SECONDS
                 if clock.monotonic_ms() - self._listed_ms > BLIND_MS and await client.is_alive():
                     logger.error("no list for %d s although the API server lives: ending", BLIND_MS // 1000)
                     self.stop(exit_code=1)
             else:
                 self._listed_ms = clock.monotonic_ms()
+                self._has_types = True
                 self._listed.set()
                 pause = RELIST_SECONDS
             try:

@@ -26,10 +26,23 @@ LOGIN_MINUTES = 10
 """Credentials are read anew after so long, so that a replaced token is taken up."""
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+DISCOVERY_SECONDS = 2.0
 HEALTHY_SECONDS = 300.0
 """After a run of this length the next pause is the first one again."""
 
 logger = logging.getLogger(__name__)
+
+
+async def wait_for_types(client: kube.KubeClient) -> None:
+    """Wait until the server has what is watched: kopf never finds out about a type that comes after its start."""
+    while True:
+        try:
+            if await client.serves(kube.JOB_QUEUES):
+                return
+            logger.warning("waiting for the JobQueue resource: the API server has none; install the CRDs")
+        except errors.KubeError as problem:
+            logger.warning("waiting for the JobQueue resource: %s", problem)
+        await asyncio.sleep(DISCOVERY_SECONDS)
 
 
 class _EndlessPauses:
@@ -109,6 +122,11 @@ class Watcher:
         self._loop, self._task = asyncio.get_running_loop(), asyncio.current_task()
         if self._stopping.is_set():
             return
+        client = await kube.KubeClient.connect(self._kubeconfig)
+        try:
+            await wait_for_types(client)
+        finally:
+            await client.close()
         registry = kopf.OperatorRegistry()
         settings = build_settings()
         handlers.register(registry, settings, self._publish)

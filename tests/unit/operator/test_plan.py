@@ -127,7 +127,6 @@ def test_stalled_jobs_are_looked_for_when_nobody_else_can(active: int, ready: in
     [
         ({"is_terminating": True}, Reason.TERMINATING),
         ({"spec": None, "spec_problem": "spec.x: is wrong"}, Reason.INVALID_SPEC),
-        ({"duplicate_of": "older"}, Reason.DUPLICATE_TARGET),
     ],
 )
 def test_obstacles_stop_everything(known: dict[str, Any], reason: Reason) -> None:
@@ -136,6 +135,16 @@ def test_obstacles_stop_everything(known: dict[str, Any], reason: Reason) -> Non
     assert made.blocked is not None
     assert made.blocked.reason is reason
     assert (made.manifest, made.scale_first, made.scale, made.delete) == (None,) * 4
+
+
+def test_the_workers_of_a_duplicate_go() -> None:
+    observed, memory = settled(observe(signal=BUSY), replicas=1)
+    made = plan(replace(observed, duplicate_of="older"), memory)
+    assert made.blocked is not None
+    assert made.blocked.reason is Reason.DUPLICATE_TARGET
+    assert made.delete == observed.deployment
+    assert (made.manifest, made.scale_first, made.scale) == (None,) * 3
+    assert plan(observe(duplicate_of="older")).delete is None
 
 
 @pytest.mark.parametrize("owner", [None, {"uid": "someone", "controller": True, "kind": "JobQueue", "name": "email"}])

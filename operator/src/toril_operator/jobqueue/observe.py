@@ -148,7 +148,8 @@ class Observer:
     async def _with_deployment(self, observed: Observed, spec: specs.JobQueueSpec) -> Observed:
         key = Key(observed.key.namespace, labels.part_name(spec.name))
         found: Json | None = self._registry.get(Kind.DEPLOYMENT, key)
-        if found is None and spec.worker.mode is specs.WorkerMode.MANAGED:
+        is_wanted = spec.worker.mode is specs.WorkerMode.MANAGED and observed.duplicate_of is None
+        if found is None and is_wanted:
             # Only ours are watched: somebody else's may be there.
             found = await self._client.get_or_none(kube.DEPLOYMENTS, key.namespace, key.name)
         pods = await self._unready_pods(observed.key, found) if found is not None else []

@@ -105,7 +105,9 @@ class Plan:
 def make_plan(observed: Observed, memory: Memory, defaults: WorkerDefaults, now_ms: int) -> Plan:
     """Args: now_ms: a clock that never steps back, for the scaler's history."""
     if (blocked := find_obstacle(observed)) is not None:
-        return Plan(blocked=blocked)
+        # The older one's workers do it all, so that those of a duplicate go.
+        is_superfluous = blocked.reason is Reason.DUPLICATE_TARGET and is_ours(observed)
+        return Plan(blocked=blocked, delete=observed.deployment if is_superfluous else None)
     assert observed.spec is not None
     pause = _pause(observed, observed.spec)
     if observed.spec.worker.mode is WorkerMode.NONE:
