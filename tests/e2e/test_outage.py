@@ -25,7 +25,14 @@ def test_jobs_that_run_through_an_outage_run_once(installed: Cluster, namespace:
     redis = Redis(installed, namespace)
     installed.apply(product.naps_manifest(maxReplicas=2), namespace=namespace)
     product.wait_condition(installed, namespace, "naps", "Ready", "True")
-    watch = ReplicaWatch(installed, namespace)
+    with ReplicaWatch(installed, namespace) as watch:
+        run_through_outage(installed, namespace, redis)
+        wanted = watch.of("naps").wanted
+        print(f"replicas: {wanted}")
+        assert wanted == [0, 2]
+
+
+def run_through_outage(installed: Cluster, namespace: str, redis: Redis) -> None:
     added = installed.run([sys.executable, ADD_NAPS, "add", "8", str(NAP_SECONDS)], env={"REDIS_URL": redis.url})
     assert added.returncode == 0, added.stderr
     wait_until(lambda: redis.cli("LLEN", "bull:naps:active").strip() == "8", "eight running jobs", timeout_seconds=60)
@@ -36,11 +43,12 @@ def test_jobs_that_run_through_an_outage_run_once(installed: Cluster, namespace:
     print(f"RedisReachable=False after {time.monotonic() - away_since:.1f} s: {unreachable}")
     assert unreachable["reason"] in ("ConnectionRefused", "Timeout")
     wait_until(lambda: time.monotonic() - away_since >= AWAY_SECONDS, "the outage to last", timeout_seconds=90)
-    assert watch.of("naps").wanted[-1] == 2
     redis.scale(1)
     redis.wait_ready()
-
+    back_since = time.monotonic()
     product.wait_condition(installed, namespace, "naps", "RedisReachable", "True")
+    print(f"RedisReachable=True {time.monotonic() - back_since:.1f} s after its return")
+
     done = installed.run(
         [sys.executable, ADD_NAPS, "report", "8"], env={"REDIS_URL": redis.url}, timeout=NAP_SECONDS + 60
     )
@@ -50,6 +58,3 @@ def test_jobs_that_run_through_an_outage_run_once(installed: Cluster, namespace:
     assert [job["state"] for job in jobs] == ["completed"] * 8
     assert [job["starts"] for job in jobs] == [1] * 8
     assert [job["stalls"] for job in jobs] == [0] * 8
-    wanted = watch.of("naps").wanted
-    assert wanted[: wanted.index(2) + 1] == sorted(wanted[: wanted.index(2) + 1])
-    watch.stop()

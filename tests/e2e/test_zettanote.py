@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import Any
-
+from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from support import product
@@ -30,30 +28,28 @@ def wait_for_zero(watch: ReplicaWatch, *names: str) -> None:
 def test_from_zero_to_many_to_zero_and_a_killed_worker(installed: Cluster, namespace: str, redis: Redis) -> None:
     installed.apply(*product.example_manifests(cooldownSeconds=10), namespace=namespace)
     product.wait_condition(installed, namespace, "page-save", "Ready", "True")
-    watch = ReplicaWatch(installed, namespace)
+    with ReplicaWatch(installed, namespace) as watch:
+        summary = product.run_producer(installed, redis, "--page-save", "500", "--image-upload", "200")
+        print(f"first run: {summary}")
+        assert summary["queues"]["page-save"] == {"added": 500, "completed": 500, "failed": 0, "started": 500}
+        assert summary["queues"]["image-upload"] == {"added": 200, "completed": 200, "failed": 0, "started": 200}
+        print(installed.kubectl("get", "jq", "-n", namespace))
+        wait_for_zero(watch, "page-save", "image-upload")
+        for name, most in (("page-save", 4), ("image-upload", 3)):
+            wanted = watch.of(name).wanted
+            print(f"{name}: replicas {wanted}")
+            assert wanted[0] == 0
+            assert max(wanted) == most
 
-    summary = product.run_producer(installed, redis, "--page-save", "500", "--image-upload", "200")
-    print(f"first run: {summary}")
-    assert summary["queues"]["page-save"] == {"added": 500, "completed": 500, "failed": 0, "started": 500}
-    assert summary["queues"]["image-upload"] == {"added": 200, "completed": 200, "failed": 0, "started": 200}
-    print(installed.kubectl("get", "jq", "-n", namespace))
-    wait_for_zero(watch, "page-save", "image-upload")
-    for name, most in (("page-save", 4), ("image-upload", 3)):
-        wanted = watch.of(name).wanted
-        print(f"{name}: replicas {wanted}")
-        assert wanted[0] == 0
-        assert max(wanted) == most
-
-    options = ["--page-save", "500", "--image-upload", "0", "--allow-restarts"]
-    killer = threading.Thread(target=kill_a_busy_worker, args=(installed, namespace, redis))
-    killer.start()
-    second = product.run_producer(installed, redis, *options)
-    killer.join()
+    with ThreadPoolExecutor() as pool:
+        killing = pool.submit(kill_a_busy_worker, installed, namespace, redis)
+        options = ["--page-save", "500", "--image-upload", "0", "--allow-restarts"]
+        second = product.run_producer(installed, redis, *options)
+        killing.result()
     print(f"second run, one worker killed: {second}")
     assert second["queues"]["page-save"]["completed"] == 500
     assert second["queues"]["page-save"]["failed"] == 0
     assert second["queues"]["page-save"]["started"] > 500
-    watch.stop()
     assert redis.cli("LLEN", "bull:page-save:wait").strip() == "0"
     assert redis.cli("HGET", "bull:page-save:meta", "opts.maxLenEvents").strip() == "10000"
 
@@ -88,33 +84,32 @@ def test_retries_after_five_and_ten_seconds_and_invalid_data_at_once(
 def test_a_killed_operator_ends_in_the_same_state(installed: Cluster, namespace: str, redis: Redis) -> None:
     installed.apply(*product.example_manifests(cooldownSeconds=10), namespace=namespace)
     product.wait_condition(installed, namespace, "page-save", "Ready", "True")
-    watch = ReplicaWatch(installed, namespace)
-    page = watch.of("page-save").wanted
-    results: list[dict[str, Any]] = []
-    options = ["--page-save", "1500", "--image-upload", "0"]
-    producer = threading.Thread(
-        target=lambda: results.append(product.run_producer(installed, redis, *options)), daemon=True
-    )
-    producer.start()
-    wait_until(lambda: page[-1:] == [4], "four workers", timeout_seconds=60)
-    before = product.operator_pod(installed)
-    restarts = before["status"]["containerStatuses"][0]["restartCount"]
-    product.kill_container(installed, before)
-    killed_at = time.monotonic()
+    with ReplicaWatch(installed, namespace) as watch, ThreadPoolExecutor() as pool:
+        images = watch.of("image-upload").wanted
+        # Half a minute of work for the second queue; of the first one no more than its retention keeps.
+        options = ["--page-save", "500", "--image-upload", "800"]
+        producing = pool.submit(product.run_producer, installed, redis, *options)
+        wait_until(lambda: images[-1:] == [3], "three workers", timeout_seconds=60)
+        before = product.operator_pod(installed)
+        restarts = before["status"]["containerStatuses"][0]["restartCount"]
+        product.kill_container(installed, before)
+        killed_at = time.monotonic()
 
-    def is_back() -> bool:
-        status = product.operator_pod(installed)["status"]["containerStatuses"][0]
-        return bool(status["restartCount"] > restarts and status["ready"])
+        def is_back() -> bool:
+            status = product.operator_pod(installed)["status"]["containerStatuses"][0]
+            return bool(status["restartCount"] > restarts and status["ready"])
 
-    wait_until(is_back, "the operator to be back", timeout_seconds=60, interval_seconds=0.3)
-    print(f"operator back {time.monotonic() - killed_at:.1f} s after its SIGKILL")
-    producer.join(120)
-    assert results, "the producer did not end"
-    assert results[0]["queues"]["page-save"] == {"added": 1500, "completed": 1500, "failed": 0, "started": 1500}
-    wait_for_zero(watch, "page-save")
-    watch.stop()
-    print(f"replicas: {page}")
-    # Up to four, and down only once there was nothing left to do.
-    top = page.index(4)
-    assert page[: top + 1] == sorted(page[: top + 1])
-    assert page[top:] == sorted(page[top:], reverse=True)
+        wait_until(is_back, "the operator to be back", timeout_seconds=60, interval_seconds=0.3)
+        print(f"operator back {time.monotonic() - killed_at:.1f} s after its SIGKILL")
+        summary = producing.result(120)
+        print(f"operator killed in between: {summary}")
+        assert summary["queues"]["page-save"] == {"added": 500, "completed": 500, "failed": 0, "started": 500}
+        assert summary["queues"]["image-upload"] == {"added": 800, "completed": 800, "failed": 0, "started": 800}
+        wait_for_zero(watch, "page-save", "image-upload")
+        for name in ("page-save", "image-upload"):
+            wanted = watch.of(name).wanted
+            print(f"{name}: replicas {wanted}")
+            # Up, and down only once there was nothing left to do.
+            top = wanted.index(max(wanted))
+            assert wanted[: top + 1] == sorted(wanted[: top + 1])
+            assert wanted[top:] == sorted(wanted[top:], reverse=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ EXAMPLE = ROOT / "examples" / "zettanote"
 PEERS = ROOT / "tests" / "peers"
 SYSTEM = "toril-system"
 REDIS_USER = 65532
-NAPS_IMAGE = f"{project_images.REGISTRY}/toril-test/naps:latest"
+NAPS_IMAGE = f"{project_images.REGISTRY}/toril-test/naps:1"
 
 
 def load_test_images(cluster: Cluster, ours: project_images.Tags) -> None:
@@ -112,12 +113,20 @@ class Redis:
         self.wait_ready()
 
     @property
+    def host(self) -> str:
+        """Its name for programs on the node."""
+        return f"redis.{self.namespace}.svc.cluster.local"
+
+    @property
     def url(self) -> str:
-        """Where it answers for programs on the node."""
-        return f"redis://redis.{self.namespace}.svc.cluster.local:6379"
+        return f"redis://{self.host}:6379"
 
     def wait_ready(self) -> None:
+        """Wait until its Service answers: a moment after its pod is ready."""
         self.cluster.kubectl("rollout", "status", "deployment/redis", "-n", self.namespace, "--timeout=60s")
+        connect = f"import socket; socket.create_connection(('{self.host}', 6379), 1)"
+        probe = [sys.executable, "-I", "-c", connect]
+        wait_until(lambda: self.cluster.run(probe).returncode == 0, "Redis to answer", timeout_seconds=30)
 
     def scale(self, replicas: int) -> None:
         self.cluster.kubectl("scale", "deployment/redis", f"--replicas={replicas}", "-n", self.namespace)
@@ -136,7 +145,7 @@ class Watched:
 
 
 class ReplicaWatch:
-    """Follows the Deployments of a namespace from now on."""
+    """Follows the Deployments of a namespace for the length of a `with` block."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.by_name: dict[str, Watched] = {}
@@ -155,7 +164,10 @@ class ReplicaWatch:
         """The workers of one JobQueue."""
         return self.by_name.setdefault(f"jq-{jobqueue}", Watched())
 
-    def stop(self) -> None:
+    def __enter__(self) -> ReplicaWatch:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
         self._thread.join()

@@ -26,8 +26,8 @@ from toril_operator.registry import Key
 CALL_SECONDS = 2.0
 """Longest time for one call, of at most 100 queues."""
 MAX_REPLY_BYTES = 1024 * 1024
-RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
-"""Pauses after the first, second … failure in a row."""
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0)
+"""Pauses after the first, second … failure in a row; the longest lets a return be noticed within 10 s."""
 JITTER = 0.1
 QUIET_IDLE_MS = 50
 """After a reading that found no work, the queue's events are not listened to for so long …"""
