@@ -23,6 +23,8 @@ class Fleet(Protocol):
 
     async def observe(self) -> FleetState:
         """Look at the workers now."""
+        ...
 
     async def scale(self, replicas: int) -> None:
         """Ask for so many workers. Those that must go finish their jobs first."""
+        ...
