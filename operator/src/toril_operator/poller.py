@@ -248,7 +248,7 @@ class Poller:
         return [key for stream in reading.result() for key in streams.get(stream, ()) if key in self.targets]
 
     async def _spoken(self, positions: Mapping[str, str], wait_ms: int) -> list[str]:
-        """The streams with an event after their position; none when the connection fails: then polling does."""
+        """The streams with an event after their position; none when the connection fails: a reading tells why."""
         assert self._blocking is not None
         try:
             # The server ends the wait a little early, so that its connection need not be cut.
@@ -256,6 +256,7 @@ class Poller:
             return [stream for stream, _ in await self._blocking.read_stream(positions, block_ms=block_ms, count=1)]
         except errors.RedisError:
             self._deaf_until_ms = clock.monotonic_ms() + DEAF_MS
+            self._full_at_ms = 0
             return []
 
     def _jittered(self, duration_ms: int) -> int:
