@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
+# Tests wait more than they compute; each of these processes has servers of its own.
+PARALLEL := -n 2
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -40,16 +42,16 @@ unit: setup ## pure tests: no Redis, no cluster
 
 .PHONY: integration
 integration: setup ## engine, worker and command line on a real Redis
-	$(PYTEST) tests/fundamentals tests/integration
+	$(PYTEST) $(PARALLEL) tests/fundamentals tests/integration
 
 .PHONY: peers
 peers: setup ## both directions with the real bullmq packages, 5 and 6
-	$(PYTEST) tests/peers
+	$(PYTEST) $(PARALLEL) tests/peers
 
 .PHONY: kube
 kube: setup ## operator on a real Kubernetes API server (built from Go modules, no root needed)
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_build
-	$(PYTEST) tests/kube
+	$(PYTEST) $(PARALLEL) --dist worksteal tests/kube
 
 .PHONY: test
 test: lint types unit integration peers kube ## everything but the real node
