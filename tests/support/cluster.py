@@ -132,7 +132,11 @@ class Cluster:
         return [*enter, *(str(part) for part in argv)]
 
     def _env(self, env: Mapping[str, str] | None) -> dict[str, str]:
-        return {**os.environ, "KUBECONFIG": str(self.kubeconfig), **(env or {})}
+        ours = {"KUBECONFIG": str(self.kubeconfig)}
+        if self.plane is not None:
+            # What kubectl remembers of a server is for this one: the next may have its address.
+            ours["KUBECACHEDIR"] = str(self.plane.processes.folder / "kubectl-cache")
+        return {**os.environ, **ours, **(env or {})}
 
     def _output(self, argv: Sequence[str], stdin: str | None, check: bool, timeout: float) -> str:
         done = self.run(argv, stdin=stdin, timeout=timeout)
