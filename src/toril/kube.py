@@ -30,6 +30,8 @@ ATTEMPT_SECONDS = 5.0
 """Longest time for one attempt; a list of 500 large objects takes well under one second."""
 PAUSES_SECONDS = (0.1, 0.3, 1.0, 2.0)
 """Pauses between attempts when the server names none, each with up to 20 % more."""
+RENEWAL_SECONDS = 2 * ATTEMPT_SECONDS
+"""Credentials are read anew at most so often; by then no call is left on the older ones."""
 PAGE_SIZE = 500
 MAX_MESSAGE = 400
 """Characters of the server's words that go into an error."""
@@ -120,6 +122,9 @@ class KubeClient:
     def __init__(self, configuration: Configuration, kubeconfig: str | None = None) -> None:
         self._kubeconfig = kubeconfig
         self._api = _api_client(configuration)
+        self._retired: list[ApiClient] = []
+        """Those with older credentials; calls may still be under way on them."""
+        self._renewed_at = 0.0
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> KubeClient:
@@ -127,7 +132,8 @@ class KubeClient:
         return cls(await load_configuration(kubeconfig), kubeconfig)
 
     async def close(self) -> None:
-        await self._api.close()  # type: ignore[no-untyped-call]
+        for client in (self._api, *self._retired):
+            await client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """One object. Raises KubeNotFoundError when it is not there."""
@@ -269,7 +275,7 @@ class KubeClient:
                         if status == 401 and not has_renewed:
                             has_renewed, pause = True, 0.0
                             await self._renew()
-                        elif status != 429 and status < 500:
+                        elif _is_final(status, raw):
                             raise _error(what, status, raw)
                         else:
                             pause = max(pause, retry_after)
@@ -283,11 +289,12 @@ class KubeClient:
         self, method: str, path: str, query: Any, headers: Mapping[str, str], body: Any
     ) -> tuple[int, bytes, float]:
         """One request: status, body, and the seconds to wait that the server names (0 = none)."""
-        arguments = await self._api.param_serialize(
+        api = self._api
+        arguments = await api.param_serialize(
             method, path, query_params=list(dict(query).items()), header_params=dict(headers), body=body,
             auth_settings=[_BEARER],
         )  # fmt: skip
-        response = await self._api.call_api(*arguments, _request_timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS))
+        response = await api.call_api(*arguments, _request_timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS))
         raw = await response.read()  # type: ignore[no-untyped-call]
         try:
             retry_after = float(response.headers.get("Retry-After") or 0)
@@ -296,9 +303,16 @@ class KubeClient:
         return response.status, raw, retry_after
 
     async def _renew(self) -> None:
-        """Read the credentials anew: a token may have been replaced."""
-        old, self._api = self._api, _api_client(await load_configuration(self._kubeconfig))
-        await old.close()  # type: ignore[no-untyped-call]
+        """Read the credentials anew: a token may have been replaced. Once for all calls that were refused together."""
+        now = asyncio.get_running_loop().time()
+        if now - self._renewed_at < RENEWAL_SECONDS:
+            return
+        self._renewed_at = now
+        fresh = _api_client(await load_configuration(self._kubeconfig))
+        ended, self._retired = self._retired, [self._api]
+        self._api = fresh
+        for client in ended:
+            await client.close()  # type: ignore[no-untyped-call]
 
 
 def _api_client(configuration: Configuration) -> ApiClient:
@@ -313,6 +327,14 @@ def _message(raw: bytes) -> str:
     except (ValueError, KeyError, TypeError):
         text = raw[:MAX_MESSAGE].decode(errors="replace")
     return "".join(char if char.isprintable() else " " for char in text)[:MAX_MESSAGE]
+
+
+def _is_final(status: int, raw: bytes) -> bool:
+    """Whether the same call would be refused again."""
+    if status == 500:
+        # So does server-side apply answer to unknown fields, doubled keys and values of the wrong form.
+        return b"failed to create typed patch object" in raw or b"unable to convert unstructured object" in raw
+    return status != 429 and status < 500
 
 
 def _error(what: str, status: int, raw: bytes) -> errors.KubeError:

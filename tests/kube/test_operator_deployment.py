@@ -12,7 +12,7 @@ import redis
 from support.cluster import Cluster
 from support.job_queues import FAST, JobQueues, add_jobs, job_queue
 from support.kube_api import KubeApi
-from support.operator_process import WORKER_IMAGE
+from support.operator_process import WORKER_IMAGE, OperatorProcess
 from support.waiting import stays, wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
@@ -188,14 +188,15 @@ def test_two_job_queues_on_one_queue(queues: JobQueues, redis_url: str) -> None:
     queues.wait_replicas("rival", 1)
 
 
-def test_observing_only(queues: JobQueues, redis_url: str) -> None:
+def test_observing_only(operator: OperatorProcess, queues: JobQueues, redis_url: str) -> None:
     create(queues, redis_url)
     queues.api.patch(queues.path("email"), {"spec": {"worker": {"mode": "None"}}})
     wait_until(lambda: queues.deployment("email") is None, "the Deployment to go")
     queues.wait_reason("email", "WorkersAvailable", "Unknown/NotManaged")
     assert queues.reason("email", "Ready") == "True/Reconciled"
     add_jobs(redis_url, "email", 3)
-    wait_until(lambda: queues.status("email")["counts"]["waiting"] == 2, "the jobs to be counted")
+    labels = {"namespace": queues.namespace, "jobqueue": "email"}
+    wait_until(lambda: operator.metric("toril_jobs", **labels, state="waiting") == 3, "the jobs to be counted")
     assert queues.deployment("email") is None
 
 
@@ -265,3 +266,10 @@ def test_a_quota_that_is_used_up_is_named(queues: JobQueues, redis_url: str) -> 
     add_jobs(redis_url, "email", 1)
     queues.wait_reason("email", "WorkersAvailable", "False/QuotaExceeded")
     assert queues.replicas("email") == 1
+
+
+def test_a_quantity_that_is_none(queues: JobQueues, redis_url: str) -> None:
+    worker = {"processor": {"python": {"module": "jobs"}}, "resources": {"requests": {"memory": "much"}}}
+    queues.create(job_queue("email", redis_url, worker=worker))
+    queues.wait_reason("email", "Ready", "False/InvalidSpec")
+    assert "quantities must match" in queues.condition("email", "Ready")["message"]

@@ -212,16 +212,35 @@ def test_a_redis_on_this_machine_is_refused_unless_allowed(
     assert server.client().info("stats")["total_connections_received"] == connections + 1
 
 
-def test_a_redis_that_answers_nonsense_harms_no_other(
+NONSENSE = {
+    "errors": b"-ERR " + CANARY.encode() * 40 + b"<script>\r\n",
+    "number": b":1\r\n",
+    "nothing": b"*-1\r\n",
+    "nested": b"*1\r\n" * 5000,
+    "huge": b"$2000000000\r\n" + b"x" * 65536,
+    "http": b"HTTP/1.1 200 OK\r\n\r\n" + CANARY.encode(),
+}
+
+
+def test_servers_that_answer_nonsense_harm_nobody_else(
     operator: OperatorProcess, queues: JobQueues, redis_url: str
 ) -> None:
-    with hostile_server(b"-ERR " + CANARY.encode() * 40 + b"<script>\r\n" * 3) as port:
-        queues.create(job_queue("nonsense", f"redis://127.0.0.1:{port}"))
+    with contextlib.ExitStack() as stack:
+        for name, answer in NONSENSE.items():
+            port = stack.enter_context(hostile_server(answer))
+            queues.create(job_queue(name, f"redis://127.0.0.1:{port}"))
         queues.create(job_queue("email", redis_url))
-        queues.wait_reason("nonsense", "RedisReachable", "False/ProtocolError", seconds=20)
+        for name in NONSENSE:
+            wait_until(
+                lambda name=name: queues.condition(name, "RedisReachable").get("status") == "False",  # type: ignore[misc]
+                f"{name} to be found out", timeout_seconds=20,
+            )  # fmt: skip
+            print(name, queues.condition(name, "RedisReachable")["message"])
+        queues.wait_reason("errors", "RedisReachable", "False/ProtocolError")
         add_jobs(redis_url, "email", 1)
         queues.wait_replicas("email", 1, 5)
         assert not [text for text in map(str, all_objects(queues)) if CANARY in text]
+    assert operator.http("/livez")[0] == 200
 
 
 @contextlib.contextmanager

@@ -250,14 +250,22 @@ class Poller:
     async def _spoken(self, positions: Mapping[str, str], wait_ms: int) -> list[str]:
         """The streams with an event after their position; none when the connection fails: a reading tells why."""
         assert self._blocking is not None
+        # The server ends the wait a little early, so that its connection need not be cut.
+        block_ms = max(1, wait_ms - 20)
+        began_ms = clock.monotonic_ms()
+        found: list[str] = []
         try:
-            # The server ends the wait a little early, so that its connection need not be cut.
-            block_ms = max(1, wait_ms - 20)
-            return [stream for stream, _ in await self._blocking.read_stream(positions, block_ms=block_ms, count=1)]
+            found = [stream for stream, _ in await self._blocking.read_stream(positions, block_ms=block_ms, count=1)]
         except errors.RedisError:
             self._deaf_until_ms = clock.monotonic_ms() + DEAF_MS
             self._full_at_ms = 0
-            return []
+        except Exception as problem:
+            logger.warning("Redis %s gave an answer of no sense: %s", self.settings.endpoint, type(problem).__name__)
+            self._deaf_until_ms = clock.monotonic_ms() + DEAF_MS
+        if not found and clock.monotonic_ms() - began_ms < block_ms // 2:
+            # It does not wait as Redis does: asking on and on would keep us busy with this one alone.
+            self._deaf_until_ms = clock.monotonic_ms() + DEAF_MS
+        return found
 
     def _jittered(self, duration_ms: int) -> int:
         return int(duration_ms * random.uniform(1 - JITTER, 1 + JITTER))
