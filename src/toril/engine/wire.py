@@ -125,10 +125,11 @@ async def open_connection(
                 greeting.append(("CLIENT", "SETNAME", client_name))
             greeting.append(("PING",))
             sent = [protocol.send(pack(command)) for command in greeting]
-            # All are awaited, also after a refusal, or the others' refusals would be told of by the event loop.
-            for answer in await asyncio.gather(*sent, return_exceptions=True):
-                if isinstance(answer, BaseException):
-                    raise answer
+            for answer in sent:
+                # What follows a refusal is not waited for; that it is refused too is no news.
+                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+            for answer in sent:
+                await answer
     except replies.ServerReply as reply:
         assert protocol is not None
         error = replies.from_server(reply, settings.endpoint)
