@@ -20,7 +20,7 @@ AWAY_SECONDS = 60
 ADD_NAPS = Path(__file__).with_name("add_naps.py")
 
 
-@pytest.mark.requirement("T31")
+@pytest.mark.requirement("T27")
 def test_jobs_that_run_through_an_outage_run_once(installed: Cluster, namespace: str) -> None:
     redis = Redis(installed, namespace)
     installed.apply(product.naps_manifest(maxReplicas=2), namespace=namespace)
