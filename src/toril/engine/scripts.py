@@ -285,7 +285,7 @@ def update_data(keys: QueueKeys, job_id: str, data_json: str) -> Call[bool]:
 
 
 def _texts(reply: Any) -> list[str]:
-    return [entry.decode() for entry in reply]
+    return [entry.decode(errors="surrogateescape") for entry in reply]
 
 
 def _is_there(reply: Any) -> bool:
@@ -310,10 +310,18 @@ def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.
         completed=entry[6],
         failed=entry[7],
         is_paused=bool(entry[8]),
-        oldest_waiting_ms=max(0, now_ms - int(float(entry[9]))) if entry[9] else None,
+        oldest_waiting_ms=_age_ms(now_ms, entry[9]),
         next_due_ms=int(entry[10]) if entry[10] else None,
         server_time_ms=now_ms,
         locks_by_worker={
             name.decode(errors="replace"): jobs for name, jobs in zip(locks[::2], locks[1::2], strict=True)
         },
     )
+
+
+def _age_ms(now_ms: int, timestamp: bytes) -> int | None:
+    """How long ago that was; None when the job says nothing, or no time."""
+    try:
+        return max(0, now_ms - int(float(timestamp)))
+    except (ValueError, OverflowError):
+        return None

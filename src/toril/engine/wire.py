@@ -27,7 +27,11 @@ MAX_REPLY_BYTES = 256 * 1024 * 1024
 
 def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
     """The bytes of one command."""
-    packed: bytes = hiredis.pack_command(tuple(parts))  # type: ignore[arg-type]  # its stub means any length
+    try:
+        packed: bytes = hiredis.pack_command(tuple(parts))  # type: ignore[arg-type]  # its stub means any length
+    except UnicodeEncodeError:
+        # The id of a foreign job that is no UTF-8; see `JobRecord.id`.
+        return pack([part.encode(errors="surrogateescape") if isinstance(part, str) else part for part in parts])
     return packed
 
 

@@ -63,7 +63,10 @@ class JobRecord:
     _missing: Any = object()
 
     def __init__(self, job_id: str, fields: Mapping[bytes, bytes]) -> None:
-        """Args: fields: the job's hash as Redis returns it (`HGETALL`)."""
+        """Args:
+        job_id: of a foreign job it may be no UTF-8; its bytes are then kept as `surrogateescape` keeps them.
+        fields: the job's hash as Redis returns it (`HGETALL`).
+        """
         self.id = job_id
         self._fields = fields
         self._data: Any = self._missing
@@ -72,7 +75,7 @@ class JobRecord:
     @classmethod
     def from_reply(cls, job_id: bytes, flat: Sequence[bytes]) -> JobRecord:
         """Build from a flat `HGETALL` reply: name, value, name, value … (a later value wins)."""
-        return cls(job_id.decode(), dict(zip(flat[::2], flat[1::2], strict=True)))
+        return cls(job_id.decode(errors="surrogateescape"), dict(zip(flat[::2], flat[1::2], strict=True)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name}>"

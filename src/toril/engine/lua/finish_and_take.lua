@@ -48,8 +48,8 @@ local function read_stored(job_id)
   local fields = redis.call('HMGET', base .. job_id,
     'ats', 'atm', 'attemptsMade', 'finishedOn', 'priority', 'deid', 'opts')
   return {
-    ats = fields[1] or '', atm = tonumber(fields[3] or fields[2] or 0) or 0, finished_on = fields[4],
-    priority = tonumber(fields[5] or 0) or 0, deduplication_id = fields[6], opts = fields[7] or '',
+    ats = fields[1] or '', atm = number_of(fields[3] or fields[2]), finished_on = fields[4],
+    priority = number_of(fields[5]), deduplication_id = fields[6], opts = fields[7] or '',
     exists = (fields[1] or fields[7]) and true or false,
   }
 end

@@ -1,4 +1,4 @@
--- Read a page of a list's jobs; ids without a job are left out.
+-- Read a page of a list's jobs; ids without a job (or with something else in its place) are left out.
 --
 -- KEYS[1] the list or sorted set   KEYS[2] the queue's base as a key name
 -- ARGV[1] type (list or zset)   ARGV[2] first   ARGV[3] last (ranks, from the end that is oldest or next)
@@ -21,8 +21,8 @@ else
 end
 local jobs = {}
 for _, job_id in ipairs(ids) do
-  local fields = redis.call('HGETALL', KEYS[2] .. job_id)
-  if #fields > 0 then
+  local fields = redis.pcall('HGETALL', KEYS[2] .. job_id)
+  if not fields.err and #fields > 0 then
     jobs[#jobs + 1] = {job_id, fields}
   end
 end

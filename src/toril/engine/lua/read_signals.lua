@@ -21,11 +21,17 @@ local function call(...)
   return reply
 end
 
+-- A field of a job; '' when there is no such field, or something else in the job's place.
+local function field_of(job_key, field)
+  local value = redis.pcall('HGET', job_key, field)
+  return type(value) == 'string' and value or ''
+end
+
 local function count_locks(active_key, base)
   local jobs, order = {}, {}
   for _, job_id in ipairs(call('LRANGE', active_key, 0, 999)) do
     if call('EXISTS', base .. job_id .. ':lock') == 1 then
-      local worker = call('HGET', base .. job_id, 'pb') or ''
+      local worker = field_of(base .. job_id, 'pb')
       if not jobs[worker] then
         jobs[worker] = 0
         order[#order + 1] = worker
@@ -49,13 +55,12 @@ local function read_queue(first)
   if not next_id then
     next_id = call('ZRANGE', prioritized, 0, 0)[1]
   end
-  local head = call('ZRANGE', delayed, 0, 0, 'WITHSCORES')
+  local due_ms = due_time_of(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2])
   return {
     call('LLEN', wait) + call('LLEN', paused), call('ZCARD', prioritized), call('LLEN', active),
     call('ZCARD', delayed), call('ZCOUNT', delayed, '-inf', due_score), call('ZCARD', KEYS[first + 5]),
     call('ZCARD', KEYS[first + 6]), call('ZCARD', KEYS[first + 7]), call('HEXISTS', KEYS[first + 8], 'paused'),
-    next_id and call('HGET', base .. next_id, 'timestamp') or '',
-    head[2] and text_of(math.floor(tonumber(head[2]) / 4096)) or '',
+    next_id and field_of(base .. next_id, 'timestamp') or '', due_ms and text_of(math.floor(due_ms)) or '',
     with_locks and count_locks(active, base) or {},
   }
 end

@@ -26,8 +26,10 @@ local recovered = {}
 for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
   local job_key = base .. job_id
   if redis.call('EXISTS', job_key .. ':lock') == 0 and redis.call('LREM', active_key, 1, job_id) > 0
-      and redis.call('EXISTS', job_key) == 1 then
-    local stalled_count = redis.call('HINCRBY', job_key, 'stc', 1)
+      and redis.call('TYPE', job_key).ok == 'hash' then
+    -- Not by HINCRBY: a count that is no number would end the check for all jobs.
+    local stalled_count = number_of(redis.call('HGET', job_key, 'stc')) + 1
+    redis.call('HSET', job_key, 'stc', text_of(stalled_count))
     if stalled_count > tonumber(ARGV[3]) then
       local scheduler_id = redis.call('HGET', job_key, 'rjk')
       if not (scheduler_id and redis.call('ZSCORE', repeat_key, scheduler_id)) then

@@ -5,3 +5,21 @@ local function text_of(number)
   end
   return string.format('%.17g', number)
 end
+
+-- A number as text, read; 0 when there is none, or none that can be counted with.
+local function number_of(text)
+  local number = tonumber(text or '')
+  if not number or number ~= number or math.abs(number) == math.huge then
+    return 0
+  end
+  return number
+end
+
+-- The due time (ms) in a score of `delayed`; nil when there is none, or none that ever comes.
+local function due_time_of(score)
+  local number = tonumber(score or '')
+  if number and math.abs(number) ~= math.huge then
+    return number / 4096
+  end
+  return nil
+end

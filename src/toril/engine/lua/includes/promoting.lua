@@ -3,7 +3,7 @@
 local PROMOTE_AT_ONCE = 1000
 
 -- Move due jobs from `delayed` to where they run from, oldest first. Returns how many were moved; an id without a job
--- is dropped.
+-- (or with something else in its place) is dropped.
 local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_key, pc_key, events_key)
   local due = redis.call(
     'ZRANGEBYSCORE', delayed_key, '-inf', text_of((now_ms + 1) * 4096 - 1), 'LIMIT', 0, PROMOTE_AT_ONCE)
@@ -13,9 +13,9 @@ local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_k
   local plain = {}
   for _, job_id in ipairs(due) do
     local job_key = base .. job_id
-    local stored = redis.call('HGET', job_key, 'priority')
-    if stored or redis.call('EXISTS', job_key) == 1 then
-      local priority = tonumber(stored or 0) or 0
+    local stored = redis.pcall('HGET', job_key, 'priority')
+    if type(stored) ~= 'table' and (stored or redis.call('EXISTS', job_key) == 1) then
+      local priority = number_of(stored)
       if priority == 0 then
         plain[#plain + 1] = job_id
       else

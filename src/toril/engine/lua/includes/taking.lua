@@ -37,7 +37,7 @@ local function start_job(keys, options, job_id, now_ms)
   local started, is_deferred_failure = 0, false
   for index = 1, #fields, 2 do
     if fields[index] == 'ats' then
-      started = tonumber(fields[index + 1]) or 0
+      started = number_of(fields[index + 1])
     elseif fields[index] == 'defa' then
       is_deferred_failure = true
     end
@@ -134,9 +134,7 @@ local function take(keys, options, meta, count, now_ms)
     end
   else
     local head = redis.call('ZRANGE', keys.delayed, 0, 0, 'WITHSCORES')
-    if head[2] then
-      reply[2] = math.floor(tonumber(head[2]) / 4096)
-    end
+    reply[2] = math.floor(due_time_of(head[2]) or 0)
   end
   return reply, false
 end

@@ -1,3 +1,4 @@
+-- include: numbers
 -- Wake-up tokens for workers that block on `marker`.
 
 -- "Look now."
@@ -8,7 +9,8 @@ end
 -- "Look when the first delayed job is due." Nothing when none is delayed.
 local function wake_at_next_due(marker_key, delayed_key)
   local head = redis.call('ZRANGE', delayed_key, 0, 0, 'WITHSCORES')
-  if head[2] then
-    redis.call('ZADD', marker_key, string.format('%.17g', tonumber(head[2]) / 4096), '1')
+  local due_ms = due_time_of(head[2])
+  if due_ms then
+    redis.call('ZADD', marker_key, string.format('%.17g', due_ms), '1')
   end
 end
