@@ -25,6 +25,8 @@ Json = Mapping[str, Any]
 
 STALLED_INTERVAL_MS = 30_000
 """BullMQ's own default."""
+SETTLE_MS = 5000
+"""Jobs must have been without workers for so long: when Redis was away, live workers take their locks back first."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ class Applier:
         self._registry = registry
         self._pollers = pollers
         self._recovered_ms: dict[Key, int] = {}
+        self._unattended_since_ms: dict[Key, int] = {}
 
     async def carry_out(self, observed: Observed, plan: Plan, memory: Memory) -> tuple[Outcome, Memory]:
         """Do it, and answer what became of it. What Kubernetes refuses is part of the outcome.
@@ -69,6 +72,7 @@ class Applier:
 
     def forget(self, key: Key) -> None:
         self._recovered_ms.pop(key, None)
+        self._unattended_since_ms.pop(key, None)
 
     async def _scale(
         self, observed: Observed, scale: Scale | None, outcome: Outcome, memory: Memory
@@ -116,8 +120,7 @@ class Applier:
     async def _care_for_queue(self, key: Key, spec: JobQueueSpec, plan: Plan) -> None:
         """What is written to Redis. A failure is told by the next reading, which also leads here again."""
         interval_ms = int(spec.worker.options.get("stalledInterval") or STALLED_INTERVAL_MS)
-        last_ms = self._recovered_ms.get(key)
-        is_due = plan.recover_stalled and (last_ms is None or clock.monotonic_ms() - last_ms >= interval_ms)
+        is_due = self._is_recovery_due(key, plan, interval_ms)
         if plan.pause is None and not is_due:
             return
         keys = QueueKeys(spec.queue_name, spec.prefix)
@@ -135,6 +138,17 @@ class Applier:
                 )
         except errors.RedisError as problem:
             logger.warning("%s: the queue could not be written: %s", key, problem.reason)
+
+
+    def _is_recovery_due(self, key: Key, plan: Plan, interval_ms: int) -> bool:
+        if not plan.recover_stalled:
+            self._unattended_since_ms.pop(key, None)
+            return False
+        now_ms = clock.monotonic_ms()
+        if now_ms - self._unattended_since_ms.setdefault(key, now_ms) < SETTLE_MS:
+            return False
+        last_ms = self._recovered_ms.get(key)
+        return last_ms is None or now_ms - last_ms >= interval_ms
 
 
 async def _pause(connection: AsyncConnection, keys: QueueKeys, is_paused: bool) -> None:
