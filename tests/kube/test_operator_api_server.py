@@ -55,7 +55,7 @@ def test_from_no_resource_over_outages_to_a_new_one(cluster: Cluster, running: O
     queues.api.close()
     cluster.processes.kill("kube-apiserver")
     add_jobs(redis_url, "email", 10)
-    wait_until(lambda: "no answer" in running.log, "a call that fails")
+    wait_until(lambda: "no answer" in running.log, "a call to be given up", timeout_seconds=30)
     assert running.http("/livez")[0] == 200
     cluster.processes.restart("kube-apiserver")
     wait_until(lambda: cluster.plane and cluster.plane.is_answered("/readyz"), "the API server", timeout_seconds=60)
