@@ -139,7 +139,6 @@ class Applier:
         except errors.RedisError as problem:
             logger.warning("%s: the queue could not be written: %s", key, problem.reason)
 
-
     def _is_recovery_due(self, key: Key, plan: Plan, interval_ms: int) -> bool:
         if not plan.recover_stalled:
             self._unattended_since_ms.pop(key, None)
