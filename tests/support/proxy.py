@@ -29,6 +29,10 @@ class Proxy:
         """Pass the next request that matches on, wait for the server's reply, drop it and close the connection."""
         self._cut_when = matches
 
+    def move_to(self, server_port: int) -> None:
+        """Lead new connections to another server, as a Service does; those that stand stay."""
+        self._server_port = server_port
+
     @property
     def is_armed(self) -> bool:
         return self._cut_when is not None

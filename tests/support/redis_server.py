@@ -66,14 +66,23 @@ class RedisServer:
         """A plain client, for looking at what is stored."""
         return redis.Redis(host="127.0.0.1", port=self.port, db=db, decode_responses=True)
 
-    def start(self) -> None:
+    def start(self, *, is_ready: bool = True) -> None:
+        """Start the process; wait until it answers, unless it is not meant to."""
         argv = [
             find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
             "--unixsocket", f"{self.folder}/redis.sock", "--logfile", f"{self.folder}/log", "--databases", "64",
             "--save", "", "--appendonly", "no", *self.options,
         ]  # fmt: skip
         self.process = subprocess.Popen(argv, preexec_fn=die_with_parent, stdout=subprocess.DEVNULL)
+        if is_ready:
+            self.wait_ready()
+
+    def wait_ready(self) -> None:
         wait_until(self._answers, f"redis-server on port {self.port} ({self.folder}/log)")
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
 
     def stop(self, *, kill: bool = False) -> None:
         """End the process; with `kill` at once and without saving."""

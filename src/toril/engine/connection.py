@@ -1,7 +1,8 @@
 """Connections to Redis, made here and nowhere else: async, blocking reads, and synchronous.
 
 No connection repeats a command by itself. A call that was never sent raises `RedisUnavailableError`; one that was sent
-and got no answer raises `UnknownOutcomeError`. Blocking reads have a connection of their own, without a read timeout
+and got no answer raises `UnknownOutcomeError`. A connection whose server answers that it is a replica is given up: its
+name may lead to another server by now. Blocking reads have a connection of their own, without a read timeout
 but with a watchdog and TCP keep-alive.
 """
 
@@ -78,7 +79,7 @@ class AsyncConnection:
             reply = await self._request(call.pack())
         except replies.ServerReply as problem:
             if not str(problem).startswith("NOSCRIPT"):
-                raise replies.from_server(problem, self.settings.endpoint) from None
+                raise self._refused(problem) from None
             reply = await self._request_or_raise(call.pack(by_source=True))
         return call.parse(reply)
 
@@ -95,7 +96,13 @@ class AsyncConnection:
         try:
             return await self._request(packed)
         except replies.ServerReply as problem:
-            raise replies.from_server(problem, self.settings.endpoint) from None
+            raise self._refused(problem) from None
+
+    def _refused(self, problem: replies.ServerReply) -> errors.RedisError:
+        error = replies.from_server(problem, self.settings.endpoint)
+        if self._protocol is not None and error.reason is RedisReason.NOT_MASTER:
+            self._protocol.abort(errors.RedisUnavailableError(error.reason, str(error)))
+        return error
 
     async def _request(self, packed: bytes) -> Any:
         protocol = self._protocol
@@ -196,7 +203,10 @@ class BlockingConnection:
             async with asyncio.timeout(wait_seconds + 5):
                 return await protocol.send(wire.pack(parts))
         except replies.ServerReply as problem:
-            raise replies.from_server(problem, self.settings.endpoint) from None
+            error = replies.from_server(problem, self.settings.endpoint)
+            if error.reason is RedisReason.NOT_MASTER:
+                await self.close()
+            raise error from None
         except TimeoutError:
             await self.close()
             message = f"Redis {self.settings.endpoint}: no answer to a read that should have waited {wait_seconds:g} s"

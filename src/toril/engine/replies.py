@@ -18,6 +18,8 @@ _BY_WORD = (
     ("LOADING", RedisReason.LOADING),
     ("BUSY", RedisReason.LOADING),
     ("READONLY", RedisReason.NOT_MASTER),
+    # A wait that the server ended because it became a replica.
+    ("UNBLOCKED", RedisReason.NOT_MASTER),
     ("MASTERDOWN", RedisReason.NOT_MASTER),
     ("CLUSTERDOWN", RedisReason.CLUSTER_DOWN),
     ("MOVED", RedisReason.CLUSTER_DOWN),

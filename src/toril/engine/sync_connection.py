@@ -40,7 +40,7 @@ class SyncConnection:
         except redis_exceptions.NoScriptError:
             reply = self._request_or_raise(call.pack(by_source=True))
         except redis_exceptions.RedisError as problem:
-            raise replies.from_server(problem, self.settings.endpoint) from None
+            raise self._refused(problem) from None
         return call.parse(reply)
 
     def command(self, *parts: Part) -> Any:
@@ -54,7 +54,16 @@ class SyncConnection:
         try:
             return self._request(packed)
         except redis_exceptions.RedisError as problem:
-            raise replies.from_server(problem, self.settings.endpoint) from None
+            raise self._refused(problem) from None
+
+    def _refused(self, problem: redis_exceptions.RedisError) -> errors.RedisError:
+        """Our error for a reply that tells of one; a server that may not write is left, to be looked up anew."""
+        # redis-py takes the code out of the text.
+        code = getattr(problem, "status_code", None) or ""
+        refused = replies.from_server(replies.ServerReply(f"{code} {problem}".strip()), self.settings.endpoint)
+        if refused.reason is RedisReason.NOT_MASTER:
+            self._connection.disconnect()
+        return refused
 
     def _request(self, packed: bytes) -> Any:
         """Send and read once. Lets the server's own error replies through as redis-py raises them."""
@@ -63,7 +72,7 @@ class SyncConnection:
             try:
                 self._connection.send_packed_command([packed], check_health=False)
                 return self._connection.read_response()
-            except redis_exceptions.ResponseError:
+            except (redis_exceptions.ResponseError, redis_exceptions.BusyLoadingError):
                 raise
             except (redis_exceptions.ConnectionError, redis_exceptions.TimeoutError, OSError) as problem:
                 self._connection.disconnect()
@@ -76,7 +85,7 @@ class SyncConnection:
         try:
             self._connection.connect()
         except (redis_exceptions.AuthenticationError, redis_exceptions.BusyLoadingError) as problem:
-            refused = replies.from_server(problem, self.settings.endpoint)
+            refused = self._refused(problem)
             raise errors.RedisUnavailableError(refused.reason, str(refused)) from None
         except (redis_exceptions.RedisError, OSError) as problem:
             cause = problem.__cause__ or problem.__context__ or problem
