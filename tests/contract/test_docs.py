@@ -124,6 +124,25 @@ def section(page: str, heading: str) -> str:
     return text.partition("\n## ")[0]
 
 
+@pytest.mark.requirement("Z-42")
+@pytest.mark.parametrize(
+    "cause",
+    [
+        "worker is killed",
+        "after the job's effect and before its end",
+        "is frozen, or its event loop is blocked",
+        "SIGTERM",
+        "Redis is away",
+        "reply was lost",
+        "attempt fails",
+    ],
+)
+def test_the_docs_say_when_a_job_runs_again(cause: str) -> None:
+    assert "](docs/at-least-once.md)" in (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", section("at-least-once.md", "When a job runs twice"), re.MULTILINE)
+    assert [what_follows for what_happens, what_follows in rows if cause in what_happens]
+
+
 def families(collector: Collector) -> Iterator[tuple[str, ...]]:
     """Name, type and labels of everything that is exposed, as Prometheus writes the name."""
     for family in collector.collect():

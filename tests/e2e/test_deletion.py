@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import pytest
+
 from support import product
 from support.cluster import Cluster
 from support.product import Redis
@@ -35,6 +37,7 @@ def test_deleting_a_jobqueue_ends_its_workers_and_keeps_its_data(installed: Clus
     assert redis.cli("ZCARD", "bull:naps:completed").strip() == "1"
 
 
+@pytest.mark.requirement("T93")
 def test_a_namespace_with_idle_workers_goes_at_once_also_without_the_operator(installed: Cluster) -> None:
     first, second = (installed.create_namespace() for _ in range(2))
     for namespace in (first, second):

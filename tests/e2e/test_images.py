@@ -51,6 +51,7 @@ def ended(cluster: Cluster, namespace: str, pod: str) -> tuple[int, str]:
     return code, cluster.kubectl("logs", pod, "-n", namespace)
 
 
+@pytest.mark.requirement("T74")
 @pytest.mark.parametrize(
     ("which", "says"),
     [

@@ -11,6 +11,7 @@ from support.cluster import Cluster
 from support.cluster_errors import ClusterError
 
 
+@pytest.mark.requirement("T76")
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -90,6 +90,7 @@ def test_by_default_the_operator_looks_after_the_whole_cluster(helm: Path) -> No
     assert [each["name"] for each in main["env"]] == ["POD_NAMESPACE", "POD_NAME"]
 
 
+@pytest.mark.requirement("T97")
 def test_named_namespaces_get_a_role_each_and_the_cluster_none(helm: Path) -> None:
     objects = render(helm, "watch.namespaces={team-a,team-b}")
     roles = {key for key in objects if key[0].endswith(("Role", "Binding"))}

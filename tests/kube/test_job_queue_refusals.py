@@ -23,6 +23,7 @@ def refusal(queues: JobQueues, manifest: dict[str, Any], *, name: str = "") -> s
     return str(answer["message"])
 
 
+@pytest.mark.requirement("T76")
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
@@ -49,10 +50,12 @@ def test_a_wrong_field(queues: JobQueues, spec: dict[str, Any], words: str) -> N
     assert words in refusal(queues, job_queue("wrong", REDIS, **spec))
 
 
+@pytest.mark.requirement("T76")
 def test_a_name_that_is_too_long_for_its_parts(queues: JobQueues) -> None:
     assert "metadata.name must be at most 52 characters" in refusal(queues, job_queue("a" * 53, REDIS))
 
 
+@pytest.mark.requirement("T76")
 @pytest.mark.parametrize(
     ("change", "words"),
     [

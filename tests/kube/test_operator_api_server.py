@@ -37,11 +37,13 @@ def install(cluster: Cluster) -> None:
     cluster.kubectl("wait", "--for=condition=Established", "crd/jobqueues.toril.dev", "--timeout=30s")
 
 
+@pytest.mark.requirement("T75")
 def test_sigterm_while_there_is_nothing_to_serve(running: OperatorProcess) -> None:
     assert running.http("/readyz")[0] == 503
     assert running.stop() == 0
 
 
+@pytest.mark.requirement("T52", "T53", "T61")
 def test_from_no_resource_over_outages_to_a_new_one(cluster: Cluster, running: OperatorProcess, redis_url: str) -> None:
     assert cluster.plane is not None
     assert running.http("/readyz") == (503, "the JobQueue resource is not there yet\n")

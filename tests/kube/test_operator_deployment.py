@@ -79,6 +79,7 @@ def test_the_deployment_and_what_is_said_of_it(queues: JobQueues, redis_url: str
     assert queues.reason("email", "Suspended") == "False/NotSuspended"
 
 
+@pytest.mark.requirement("T79")
 def test_pods_fit_the_restricted_security_standard(cluster: Cluster, api: KubeApi, redis_url: str) -> None:
     name = cluster.create_namespace("restricted", {"pod-security.kubernetes.io/enforce": "restricted"})
     queues = JobQueues(api, name)
@@ -88,6 +89,7 @@ def test_pods_fit_the_restricted_security_standard(cluster: Cluster, api: KubeAp
     cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
+@pytest.mark.requirement("T63", "T113")
 def test_replicas_are_the_scalers_and_never_the_manifests(queues: JobQueues, redis_url: str) -> None:
     create(queues, redis_url)
     add_jobs(redis_url, "email", 20)
@@ -99,6 +101,7 @@ def test_replicas_are_the_scalers_and_never_the_manifests(queues: JobQueues, red
     assert managers(deployment(queues), "f:replicas") == {"toril-operator-scaler"}
 
 
+@pytest.mark.requirement("T109")
 def test_a_changed_spec_rolls_the_workers(queues: JobQueues, redis_url: str) -> None:
     before = create(queues, redis_url)
     worker = {"concurrency": 3, "env": [{"name": "MODE", "value": "fast"}], "resources": {"requests": {"cpu": "500m"}}}
@@ -116,6 +119,7 @@ def test_a_changed_spec_rolls_the_workers(queues: JobQueues, redis_url: str) -> 
     stays(lambda: deployment(queues)["metadata"]["generation"] == version, "nothing is written again", seconds=2)
 
 
+@pytest.mark.requirement("T63")
 def test_changes_by_others_are_undone_and_their_additions_kept(queues: JobQueues, redis_url: str) -> None:
     create(queues, redis_url)
     change = {"spec": {"template": {"spec": {"containers": [{"name": "worker", "image": "evil"}]}}}}
@@ -126,6 +130,7 @@ def test_changes_by_others_are_undone_and_their_additions_kept(queues: JobQueues
     assert deployment(queues)["metadata"]["labels"]["theirs"] == "y"
 
 
+@pytest.mark.requirement("T63")
 def test_a_deleted_deployment_comes_back_as_large_as_it_was(queues: JobQueues, redis_url: str) -> None:
     create(queues, redis_url)
     add_jobs(redis_url, "email", 10)
@@ -140,6 +145,7 @@ def test_a_deleted_deployment_comes_back_as_large_as_it_was(queues: JobQueues, r
     wait_until(is_back, "a new Deployment with 2 replicas", timeout_seconds=5)
 
 
+@pytest.mark.requirement("T64")
 def test_somebody_elses_deployment_is_left_alone(queues: JobQueues, redis_url: str) -> None:
     labels = {"app": "theirs"}
     theirs = {
@@ -211,6 +217,7 @@ def test_deletion_takes_the_deployment_and_leaves_the_jobs(queues: JobQueues, re
         assert client.llen("bull:email:wait") == 1
 
 
+@pytest.mark.requirement("T77")
 def test_a_field_that_only_we_refuse(queues: JobQueues, redis_url: str) -> None:
     """A zero-width space: the schema's pattern lets it through, as it would a field whose rule came later."""
     queues.create(job_queue("email", redis_url, queueName="a\u200bb"))
@@ -219,6 +226,7 @@ def test_a_field_that_only_we_refuse(queues: JobQueues, redis_url: str) -> None:
     assert queues.deployment("email") is None
 
 
+@pytest.mark.requirement("T77")
 def test_a_pod_that_the_server_refuses(queues: JobQueues, redis_url: str) -> None:
     worker = {
         "processor": {"python": {"module": "jobs"}},
@@ -240,6 +248,7 @@ def with_worker(queues: JobQueues, redis_url: str) -> Iterator[JobQueues]:
     yield queues
 
 
+@pytest.mark.requirement("T91")
 def test_pods_that_do_not_come_up_are_named(with_worker: JobQueues) -> None:
     queues = with_worker
     queues.wait_reason("email", "WorkersAvailable", "False/Unschedulable")
@@ -259,6 +268,7 @@ def test_pods_that_do_not_come_up_are_named(with_worker: JobQueues) -> None:
     queues.wait_reason("email", "Ready", "True/Reconciled")
 
 
+@pytest.mark.requirement("T90")
 def test_a_quota_that_is_used_up_is_named(queues: JobQueues, redis_url: str) -> None:
     quota = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "none"}, "spec": {"hard": {"pods": "0"}}}
     queues.api.create(f"/api/v1/namespaces/{queues.namespace}/resourcequotas", quota)

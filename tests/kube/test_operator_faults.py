@@ -43,6 +43,7 @@ def events(queues: JobQueues, reason: str) -> list[dict[str, Any]]:
     return [event for event in queues.api.items(path) if event["reason"] == reason]
 
 
+@pytest.mark.requirement("T73")
 def test_redis_away_and_back(operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
     queues.create(job_queue("email", server.url, scaling={**FAST, "maxReplicas": 3}))
     add_jobs(server.url, "email", 50)
@@ -91,6 +92,7 @@ def redis_flush(url: str) -> None:
         client.flushdb()
 
 
+@pytest.mark.requirement("T58", "T113")
 @pytest.mark.parametrize("replicas", [0, 7])
 def test_a_crash_between_the_two_writes_of_a_new_deployment(
     cluster: Cluster, queues: JobQueues, redis_url: str, replicas: int, job_queue_type: None
@@ -145,6 +147,7 @@ def secret_ref(name: str, key: str) -> dict[str, Any]:
     return {"secretKeyRef": {"name": name, "key": key}}
 
 
+@pytest.mark.requirement("T88")
 def test_secrets(operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
     """Missing, without the key, wrong, right: and never to be read anywhere but in the Secret."""
     server.client().config_set("requirepass", CANARY)
@@ -195,6 +198,7 @@ def all_objects(queues: JobQueues) -> Iterator[dict[str, Any]]:
         yield from queues.api.items(path)
 
 
+@pytest.mark.requirement("T112")
 def test_a_redis_on_this_machine_is_refused_unless_allowed(
     cluster: Cluster, queues: JobQueues, server: RedisServer, job_queue_type: None
 ) -> None:
@@ -222,6 +226,7 @@ NONSENSE = {
 }
 
 
+@pytest.mark.requirement("T111")
 def test_servers_that_answer_nonsense_harm_nobody_else(
     operator: OperatorProcess, queues: JobQueues, redis_url: str
 ) -> None:
@@ -264,6 +269,7 @@ def hostile_server(answer: bytes) -> Iterator[int]:
     thread.join(5)
 
 
+@pytest.mark.requirement("T109")
 def test_idle_queues_cost_nothing(operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
     """Thirty queues with jobs in them, nothing changes: no write to Kubernetes, few calls to Redis."""
     names = [f"queue-{number}" for number in range(30)]
@@ -302,6 +308,7 @@ def versions(queues: JobQueues) -> dict[str, str]:
     }
 
 
+@pytest.mark.requirement("T75")
 async def test_sigterm_while_working(operator: OperatorProcess, queues: JobQueues, redis_url: str) -> None:
     queues.create(job_queue("email", redis_url))
     async with open_queue(redis_url, "email") as engine:

@@ -112,6 +112,7 @@ async def test_a_running_job_keeps_its_worker(
     queues.wait_replicas("email", 0)
 
 
+@pytest.mark.requirement("T63")
 def test_a_number_set_by_hand_on_the_deployment_is_corrected(
     cluster: Cluster, queues: JobQueues, redis_url: str
 ) -> None:

@@ -145,6 +145,28 @@ async def test_a_job_that_refuses_to_end_does_not_hold_the_process(jobs: EngineQ
     assert jobs.places() == {"wait": ["1"]}
 
 
+@pytest.mark.requirement("Z-02")
+async def test_jobs_outlive_the_application(jobs: EngineQueue, redis_url: str, gate: Path, tmp_path: Path) -> None:
+    await jobs.add("fails", {}, attempts=3, backoff={"type": "exponential", "delay": 300})
+    for _ in range(5):
+        await jobs.add("until-gone", {"path": str(gate)})
+    with workers.start(redis_url, "jobs", MODULE, concurrency=2, folder=tmp_path) as first:
+        wait_until(lambda: len(jobs.places()["active"]) == 2 and len(first.trace) == 2, "two jobs to run")
+        first.signal(signal.SIGTERM)
+        wait_until(lambda: first.get("/readyz") == (503, "draining\n"), "the drain")
+        open_gate(gate)
+        assert first.wait() == 0
+    assert len(jobs.places()["completed"]) == 2
+    assert first.trace[:2] == ["start-2", "start-3"], "no more than two at a time"
+    with workers.start(redis_url, "jobs", MODULE, concurrency=3, folder=tmp_path):
+        wait_until(lambda: len(jobs.places().get("completed", [])) == 5, "the rest")
+        wait_until(lambda: jobs.places().get("failed") == ["1"], "the last attempt")
+    job = jobs.hash("1")
+    assert (job["atm"], job["delay"]) == ("3", "0")
+    assert len(json.loads(job["stacktrace"])) == 3
+    assert int(job["finishedOn"]) - int(job["timestamp"]) >= 300 + 600
+
+
 async def test_an_idle_worker_leaves_at_once(redis_url: str) -> None:
     with workers.start(redis_url, "jobs", MODULE) as worker:
         assert worker.stop(timeout_seconds=5) == 0
@@ -169,7 +191,7 @@ async def test_jobs_of_a_killed_worker_are_done_by_another(
         assert (jobs.hash(job)["atm"], jobs.hash(job)["ats"], jobs.hash(job)["stc"]) == ("1", "2", "1")
 
 
-@pytest.mark.requirement("T11")
+@pytest.mark.requirement("T08", "T11")
 async def test_a_job_that_kills_its_worker_is_done_at_the_second_start(
     jobs: EngineQueue, redis_url: str, tmp_path: Path
 ) -> None:
@@ -182,7 +204,10 @@ async def test_a_job_that_kills_its_worker_is_done_at_the_second_start(
         first.close()
     with workers.start(redis_url, "jobs", MODULE, **how):
         wait_until(lambda: jobs.places() == {"completed": ["1"]}, "the second start")
+    # What it did before its worker died, it has done twice.
+    assert first.trace == ["start-1", "start-1"]
     assert jobs.hash("1")["returnvalue"] == "1", "the start that nobody lived to end is no attempt"
+    assert (jobs.hash("1")["ats"], jobs.hash("1")["stc"]) == ("2", "1")
 
 
 @pytest.mark.requirement("T05")

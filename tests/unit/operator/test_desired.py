@@ -46,6 +46,7 @@ def test_the_selector_says_whose_pods_and_no_more() -> None:
     assert built["spec"]["selector"]["matchLabels"].items() <= built["spec"]["template"]["metadata"]["labels"].items()
 
 
+@pytest.mark.requirement("T79")
 def test_the_pod_keeps_to_the_restricted_standard() -> None:
     built = pod()
     assert built["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
@@ -127,6 +128,7 @@ def test_what_the_user_says_of_the_pod_is_passed_on() -> None:
     assert built["containers"][0]["envFrom"] == [{"secretRef": {"name": "s"}}]
 
 
+@pytest.mark.requirement("T109")
 def test_the_same_spec_gives_the_same_text() -> None:
     options = {"lockDuration": 1000, "drainDelay": 3}
     turned = dict(reversed(options.items()))

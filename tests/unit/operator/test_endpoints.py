@@ -41,6 +41,7 @@ async def test_where_there_are_no_services_a_short_name_means_itself() -> None:
     assert "127.0.0.1" in resolved.addresses
 
 
+@pytest.mark.requirement("T112")
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "::1", "169.254.169.254", "0.0.0.0", "::ffff:127.0.0.1", "fd00:ec2::254"]
 )
@@ -55,6 +56,7 @@ async def test_an_unknown_name_is_an_outage_not_a_mistake() -> None:
         await endpoints.resolve(RedisSettings(host="no-such-name.invalid"), allow_special=False)
 
 
+@pytest.mark.requirement("T112")
 @pytest.mark.parametrize("host", ["localhost", "127.1", "2130706433", "::ffff:7f00:1"])
 async def test_every_way_to_write_this_machine_is_refused(host: str) -> None:
     with pytest.raises(errors.RedisError) as refused:

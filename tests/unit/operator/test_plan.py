@@ -29,12 +29,14 @@ def test_also_zero_replicas_are_claimed_by_the_scaler() -> None:
     assert plan(observe()).scale == Scale(current=0, replicas=0)
 
 
+@pytest.mark.requirement("T109")
 def test_nothing_is_done_when_all_is_as_it_should_be() -> None:
     observed, memory = settled(observe(), replicas=0)
     made = plan(observed, memory)
     assert (made.manifest, made.scale_first, made.scale, made.delete, made.pause) == (None,) * 5
 
 
+@pytest.mark.requirement("T113")
 def test_the_scaler_claims_before_the_manifest_leaves_replicas_out() -> None:
     """The trap: a number that its only owner stops sending becomes 1."""
     observed = observe(spec={"scaling": {"mode": "Manual"}, "replicas": 7})

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from toril_operator.registry import Key, Kind, Registry, Seen
 
 EMAIL, IMAGE = Key("team", "email"), Key("team", "image")
@@ -46,6 +48,28 @@ def test_a_deployment_concerns_its_job_queue() -> None:
     assert note(registry, Key("team", "theirs"), Kind.DEPLOYMENT) == set()
 
 
+@pytest.mark.requirement("T55")
+def test_a_full_list_tells_what_came_changed_and_went_unseen() -> None:
+    registry = Registry()
+    came, changed, same, went = (Key("team", name) for name in ("came", "changed", "same", "went"))
+    for key in (changed, same, went):
+        note(registry, key, version=1)
+    before = registry.versions(Kind.JOB_QUEUE)
+    listed = [manifest(came, version=5), manifest(changed, version=6), manifest(same, version=1)]
+    assert registry.replace(Kind.JOB_QUEUE, listed, known_before=before) == {came, changed, went}
+    assert sorted(registry.keys(Kind.JOB_QUEUE)) == [came, changed, same]
+    assert registry.get(Kind.JOB_QUEUE, changed) == manifest(changed, version=6)
+
+
+@pytest.mark.requirement("T55")
+def test_an_object_made_anew_unseen_is_another() -> None:
+    registry = Registry()
+    note(registry, EMAIL, uid="u1", version=9)
+    before = registry.versions(Kind.JOB_QUEUE)
+    assert registry.replace(Kind.JOB_QUEUE, [manifest(EMAIL, uid="u2", version=12)], known_before=before) == {EMAIL}
+    assert registry.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, uid="u2", version=12)
+
+
 def test_a_full_list_ends_what_it_does_not_have() -> None:
     registry = Registry()
     note(registry, EMAIL)
@@ -71,6 +95,7 @@ def test_an_old_list_does_not_bring_an_old_object_back() -> None:
     assert registry.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, version=7)
 
 
+@pytest.mark.requirement("T55", "T63")
 def test_a_deployment_that_a_list_ends_concerns_its_job_queue() -> None:
     registry = Registry()
     key = Key("team", "jq-email")
