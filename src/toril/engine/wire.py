@@ -35,6 +35,39 @@ def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
     return packed
 
 
+MAX_LINE_BYTES = 64 * 1024
+"""A status, number or error is never longer, nor is the announcement of a text or array."""
+
+
+class AnnouncedElements:
+    """Counts the elements that a stream's arrays announce, ahead of the parser, which makes room for all of them at
+    once: a dozen bytes would cost gigabytes, and seconds of the loop's time."""
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        """Since this was last set to 0, which the reader does when a reply is whole."""
+        self._limit = limit
+        self._rest = b""
+        self._skip = 0
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next bytes. Raises ValueError when more is announced than may be, or nothing that can be read."""
+        data, at = self._rest + data, self._skip
+        while (end := data.find(b"\r\n", at)) >= 0 and at < len(data):
+            kind, line = data[at : at + 1], data[at + 1 : end]
+            at = end + 2
+            if kind in b"*%~>|":
+                self.count += max(0, int(line))
+                if self.count > self._limit:
+                    raise ValueError(f"more than {self._limit} elements were announced")
+            elif kind in b"$=!":
+                size = int(line)
+                at += size + 2 if size >= 0 else 0
+        self._skip, self._rest = max(0, at - len(data)), data[at:]
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise ValueError(f"a line longer than {MAX_LINE_BYTES} bytes")
+
+
 class WireProtocol(asyncio.Protocol):
     """The reply side of a connection: bytes in, futures resolved in order."""
 
@@ -45,6 +78,8 @@ class WireProtocol(asyncio.Protocol):
         self.last_reply_at = 0.0
         self._max_reply_bytes = max_reply_bytes
         self._bytes_since_reply = 0
+        # Who sets a limit of their own distrusts the server. An element takes more than a byte.
+        self._announced = AnnouncedElements(max_reply_bytes) if max_reply_bytes < MAX_REPLY_BYTES else None
         self._reader = hiredis.Reader(protocolError=ValueError, replyError=replies.ServerReply, notEnoughData=NOTHING)
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
@@ -56,9 +91,13 @@ class WireProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._bytes_since_reply += len(data)
         try:
+            if self._announced is not None:
+                self._announced.feed(data)
             self._reader.feed(data)
             while (reply := self._reader.gets()) is not NOTHING:
                 self._bytes_since_reply = 0
+                if self._announced is not None:
+                    self._announced.count = 0
                 if not self.pending:
                     raise ValueError("a reply that nobody asked for")
                 future = self.pending.popleft()
