@@ -72,7 +72,6 @@ def test_a_crash_scales_nothing_down(cluster: Cluster, queues: JobQueues, redis_
         queues.create(job_queue("email", redis_url, scaling=scaling))
         add_jobs(redis_url, "email", 20)
         queues.wait_replicas("email", 4)
-        queues.wait_reason("email", "Ready", "True/Reconciled")
         for _ in range(2):
             operator.kill()
             operator.start()
