@@ -66,12 +66,16 @@ async def test_a_batch_runs_beside_a_job_that_waits(tasks: Queue, worker: StartW
 
 async def test_no_more_run_than_the_concurrency_allows(tasks: Queue, worker: StartWorker) -> None:
     running, most = 0, 0
+    all_slots_taken = asyncio.Event()
 
     @tasks.task
     async def step() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == 7:
+            all_slots_taken.set()
+        await all_slots_taken.wait()
         await asyncio.sleep(0.001)
         running -= 1
 
@@ -413,12 +417,16 @@ async def test_a_rate_limit_is_kept(tasks: Queue, worker: StartWorker, stored: E
 
 async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
     running, most = 0, 0
+    all_slots_taken = asyncio.Event()
 
     @tasks.task
     async def step() -> None:
         nonlocal running, most
         running += 1
         most = max(most, running)
+        if running == 7:
+            all_slots_taken.set()
+        await all_slots_taken.wait()
         await asyncio.sleep(0.001)
         running -= 1
 
