@@ -424,7 +424,7 @@ async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWor
         nonlocal running, most
         running += 1
         most = max(most, running)
-        if running == 7:
+        if running == 2:
             all_slots_taken.set()
         await all_slots_taken.wait()
         await asyncio.sleep(0.001)
