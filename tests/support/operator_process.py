@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from support.cluster import Cluster
+from support.folders import run_folder
 from support.redis_server import free_port
 from support.waiting import wait_until
 
@@ -35,7 +35,7 @@ class OperatorProcess:
         self._cluster = cluster
         self._flags = flags
         self._kubeconfig = kubeconfig or cluster.kubeconfig
-        self._folder = Path(tempfile.mkdtemp(prefix="toril-operator-"))
+        self._folder = run_folder("toril-operator-")
         self.port = free_port()
         self.process: subprocess.Popen[Any] | None = None
         self.start(is_ready=is_ready)

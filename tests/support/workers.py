@@ -24,7 +24,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -32,6 +31,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support.folders import run_folder
 from support.redis_server import die_with_parent, free_port
 from support.waiting import wait_until
 
@@ -137,7 +137,7 @@ def spawn(
         env: more variables, or other values than the ones made here.
         folder: where module, log and trace go; give the same to several workers to have one trace.
     """
-    folder = folder or Path(tempfile.mkdtemp(prefix="toril-worker-"))
+    folder = folder or run_folder("toril-worker-")
     port = free_port()
     text = module.read_text() if isinstance(module, Path) else module
     (folder / "worker_jobs.py").write_text(text)
