@@ -6,8 +6,10 @@ import json
 import logging
 import os
 import time
+from collections.abc import Sequence
 from typing import Any, TextIO
 
+from toril import errors
 from toril.job_context import current_run
 
 _SHOWN = ("outcome", "duration_ms", "attempt", "retry_in_ms", "suppressed", "error")
@@ -66,15 +68,27 @@ def configure(stream: TextIO, *, queue: str, worker: str) -> None:
     """Send all logging of this process to `stream`. Called once, by the program and never by the library.
 
     For people where `stream` is a terminal, else JSON; `TORIL_LOG_FORMAT` (`text`, `json`) decides otherwise.
+    `TORIL_LOG_LEVEL` is `debug`, `info` (the default), `warning` or `error`.
+
+    Raises:
+        SettingsError: one of the two variables has another value.
     """
+    form = _choice("TORIL_LOG_FORMAT", ("text", "json"), "text" if stream.isatty() else "json")
+    level = _choice("TORIL_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
     fixed: dict[str, Any] = {"queue": queue, "worker": worker}
     if namespace := os.environ.get("TORIL_NAMESPACE"):
         fixed["namespace"] = namespace
     handler = logging.StreamHandler(stream)
-    is_text = os.environ.get("TORIL_LOG_FORMAT", "text" if stream.isatty() else "json") == "text"
-    handler.setFormatter(TextFormatter() if is_text else JsonFormatter())
+    handler.setFormatter(TextFormatter() if form == "text" else JsonFormatter())
     handler.addFilter(JobFilter(fixed))
-    logging.basicConfig(level=os.environ.get("TORIL_LOG_LEVEL", "INFO").upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+def _choice(variable: str, known: Sequence[str], default: str) -> str:
+    value = (os.environ.get(variable) or default).lower()
+    if value not in known:
+        raise errors.SettingsError(f"{variable} must be one of {', '.join(known)}")
+    return value
 
 
 def _timestamp(seconds: float) -> str:

@@ -288,6 +288,8 @@ async def test_the_log_has_one_json_line_a_failure_and_no_password(
     ("env", "code", "words"),
     [
         ({"TORIL_QUEUE": ""}, 2, "TORIL_QUEUE is missing"),
+        ({"TORIL_LOG_LEVEL": "loud"}, 2, "TORIL_LOG_LEVEL must be one of debug, info, warning, error"),
+        ({"TORIL_LOG_FORMAT": "xml"}, 2, "TORIL_LOG_FORMAT must be one of text, json"),
         ({"TORIL_CONCURRENCY": "many"}, 2, "TORIL_CONCURRENCY must be a whole number"),
         ({"TORIL_WORKER_OPTIONS": '{"lockDuration": "x"}'}, 2, "TORIL_WORKER_OPTIONS: lockDuration must be"),
         ({"TORIL_PROCESSOR": '{"exec": {"command": ["x"]}}'}, 2, "TORIL_PROCESSOR holds exec"),
