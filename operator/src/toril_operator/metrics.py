@@ -54,7 +54,7 @@ class Metrics:
         self.kopf_restarts = Counter(
             "toril_kopf_restarts", "How often the watches were started anew.", ["reason"], registry=self.registry
         )
-        self.status_writes = Gauge("toril_status_writes", "Statuses written since the start.", registry=self.registry)
+        self.status_writes = Counter("toril_status_writes", "Statuses written.", registry=self.registry)
         self.work_queue_depth = Gauge(
             "toril_work_queue_depth", "JobQueues that wait to be looked at.", registry=self.registry
         )

@@ -97,8 +97,7 @@ class Operator:
 
     async def _serve(self, client: kube.KubeClient) -> None:
         leadership = Leadership()
-        status_writer = StatusWriter(client, leadership)
-        self._metrics.status_writes.set_function(lambda: status_writer.writes)
+        status_writer = StatusWriter(client, leadership, self._metrics.status_writes.inc)
         events = EventRecorder(client, leadership, os.environ.get("POD_NAME") or socket.gethostname())
         observer = Observer(client, self._registry, self._pollers, status_writer, self._queue.add)
         reconciler = Reconciler(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +40,13 @@ class _Entry:
 class StatusWriter:
     """Used on one event loop."""
 
-    def __init__(self, client: kube.KubeClient, leadership: Leadership) -> None:
+    def __init__(self, client: kube.KubeClient, leadership: Leadership, on_written: Callable[[], None]) -> None:
         self._client = client
+        self._on_written = on_written
         self._leadership = leadership
         self._entries: dict[Key, _Entry] = {}
         self._queue: WorkQueue[Key] = WorkQueue()
         self._next_slot_ms = 0
-        self.writes = 0
 
     def latest(self, key: Key, manifest: Json) -> Json:
         """The newest status of an object: the one that is about to be written, else its own."""
@@ -111,7 +111,7 @@ class StatusWriter:
             logger.warning("status of %s not written: %s", key, problem)
             self._queue.add_failed(key)
         else:
-            self.writes += 1
+            self._on_written()
             self._queue.forget_failures(key)
             entry.written, entry.written_ms = wanted, clock.monotonic_ms()
             entry.version = int(answer["metadata"]["resourceVersion"])
