@@ -64,25 +64,36 @@ async def test_a_batch_runs_beside_a_job_that_waits(tasks: Queue, worker: StartW
     assert seen == [1, 3, 4, 5, 2]
 
 
+class Slots:
+    """Counts jobs that run at the same time. The first ones stay until `wanted` run, so that the most is sure."""
+
+    def __init__(self, wanted: int) -> None:
+        self.most = 0
+        self._running = 0
+        self._wanted = wanted
+        self._filled = asyncio.Event()
+
+    async def use(self) -> None:
+        self._running += 1
+        self.most = max(self.most, self._running)
+        if self._running == self._wanted:
+            self._filled.set()
+        await self._filled.wait()
+        await asyncio.sleep(0.001)
+        self._running -= 1
+
+
 async def test_no_more_run_than_the_concurrency_allows(tasks: Queue, worker: StartWorker) -> None:
-    running, most = 0, 0
-    all_slots_taken = asyncio.Event()
+    slots = Slots(7)
 
     @tasks.task
     async def step() -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        if running == 7:
-            all_slots_taken.set()
-        await all_slots_taken.wait()
-        await asyncio.sleep(0.001)
-        running -= 1
+        await slots.use()
 
     handles = await tasks.add_bulk([step.draft() for _ in range(100)])
     async with worker(tasks, concurrency=7):
         await asyncio.gather(*(handle.result(20) for handle in handles))
-    assert most == 7
+    assert slots.most == 7
 
 
 async def test_a_busy_workers_calls_carry_many_jobs(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
@@ -416,25 +427,17 @@ async def test_a_rate_limit_is_kept(tasks: Queue, worker: StartWorker, stored: E
 
 
 async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
-    running, most = 0, 0
-    all_slots_taken = asyncio.Event()
+    slots = Slots(2)
 
     @tasks.task
     async def step() -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
-        if running == 2:
-            all_slots_taken.set()
-        await all_slots_taken.wait()
-        await asyncio.sleep(0.001)
-        running -= 1
+        await slots.use()
 
     stored.raw.hset(stored.keys.meta, "concurrency", 2)
     handles = await tasks.add_bulk([step.draft() for _ in range(20)])
     async with worker(tasks, concurrency=5), worker(tasks, concurrency=5):
         await asyncio.gather(*(handle.result(20) for handle in handles))
-    assert most == 2
+    assert slots.most == 2
 
 
 @pytest.mark.requirement("Z-36")
