@@ -34,6 +34,8 @@ class NewJob:
     name: str
     data_json: str
     options: JobOptions
+    links_json: str = ""
+    """What ties the job to others (parent, children, deduplication, scheduler), for `add_jobs`; empty = nothing."""
 
     @classmethod
     def create(cls, name: object, data: Any, options: JobOptions) -> NewJob:

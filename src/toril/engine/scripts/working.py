@@ -1,8 +1,4 @@
-"""One function for each Lua script: its signature is the script's contract. Pure: makes `Call`s, runs nothing.
-
-Name, keys and arguments of a function equal the header of `lua/<name>.lua`; a test compares them. Times are Unix
-milliseconds and lengths milliseconds.
-"""
+"""Scripts of those who work jobs: take, end, keep locks, give stalled jobs back."""
 
 from __future__ import annotations
 
@@ -10,16 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from toril import errors
 from toril.engine.connection import Call, Part
 from toril.engine.keys import QueueKeys
-from toril.jobs.job import JobRecord, JobState, NewJob
+from toril.engine.scripts.shared import Layout, texts
+from toril.jobs.job import JobRecord
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
-from toril.jobs.signals import QueueSignals
-
-Layout = Literal["5", "6"]
-"""Where the jobs of a paused queue wait: `5` in `paused`; `6` in `wait`, unless a BullMQ 5 peer shows itself by the
-list `paused` or as the latest in `meta.version`. `5` is for fleets in which both versions pause the same queue."""
 
 
 class TakenJob(JobRecord):
@@ -138,29 +129,6 @@ class FinishReply:
     taken: Taken
 
 
-def add_jobs(keys: QueueKeys, jobs: Sequence[NewJob], *, now_ms: int, layout: Layout = "6") -> Call[list[str]]:
-    """Add jobs; answers their ids in order. Source: BullMQ 6.7 `addStandardJob` and its siblings, many at once."""
-    args: list[Part] = [keys.base, layout]
-    for job in jobs:
-        options = job.options
-        timestamp = now_ms if options.timestamp_ms is None else options.timestamp_ms
-        args += [
-            options.job_id,
-            job.name,
-            job.data_json,
-            job.opts_json,
-            timestamp,
-            options.delay_ms,
-            options.priority,
-            "1" if options.lifo else "0",
-        ]
-    names = [
-        keys.wait, keys.paused, keys.meta, keys.id, keys.delayed, keys.prioritized, keys.pc, keys.marker, keys.active,
-        keys.events,
-    ]  # fmt: skip
-    return Call("add_jobs", names, args, _texts)
-
-
 def _taking_keys(keys: QueueKeys) -> list[str]:
     return [
         keys.wait, keys.paused, keys.active, keys.prioritized, keys.pc, keys.delayed, keys.marker, keys.meta,
@@ -193,7 +161,7 @@ def extend_locks(keys: QueueKeys, jobs: Sequence[TakenJob], lock_ms: int) -> Cal
     args: list[Part] = [keys.base, lock_ms]
     for job in jobs:
         args += [job.id, job.token, job.attempts_started]
-    return Call("extend_locks", [keys.active, keys.stalled], args, lambda reply: set(_texts(reply)))
+    return Call("extend_locks", [keys.active, keys.stalled], args, lambda reply: set(texts(reply)))
 
 
 def adopt_jobs(keys: QueueKeys, token_prefix: str) -> Call[list[TakenJob]]:
@@ -213,115 +181,8 @@ def recover_stalled(
         keys.stalled, keys.wait, keys.paused, keys.active, keys.stalled_check, keys.meta, keys.marker, keys.events,
         keys.repeat,
     ]  # fmt: skip
-    return Call("recover_stalled", names, [keys.base, layout, max_stalled_count, interval_ms], _texts)
-
-
-def pause(keys: QueueKeys, *, layout: Layout = "6") -> Call[bool]:
-    """Pause the queue; answers whether it was running."""
-    return Call("pause", [keys.wait, keys.paused, keys.meta, keys.marker, keys.events], [layout], bool)
-
-
-def resume(keys: QueueKeys) -> Call[bool]:
-    """Resume the queue; answers whether it was paused."""
-    names = [
-        keys.wait, keys.paused, keys.meta, keys.marker, keys.events, keys.prioritized, keys.delayed,
-    ]  # fmt: skip
-    return Call("resume", names, [], bool)
-
-
-def read_signals(
-    queues: Sequence[QueueKeys], *, with_locks: bool = False
-) -> Call[list[QueueSignals | errors.RedisError]]:
-    """Read the numbers of queues; one whose keys are unreadable has an error in its place."""
-    names: list[str] = []
-    for keys in queues:
-        names += [
-            keys.wait, keys.paused, keys.active, keys.prioritized, keys.delayed, keys.waiting_children, keys.completed,
-            keys.failed, keys.meta, keys.base,
-        ]  # fmt: skip
-
-    def parse(reply: Any) -> list[QueueSignals | errors.RedisError]:
-        return [_signals(entry, reply[0], keys) for entry, keys in zip(reply[1:], queues, strict=True)]
-
-    return Call("read_signals", names, ["1" if with_locks else "0"], parse)
-
-
-def read_job(keys: QueueKeys, job_id: str) -> Call[tuple[JobState, JobRecord | None]]:
-    """Read a job and where it is."""
-    names = [
-        keys.completed, keys.failed, keys.delayed, keys.prioritized, keys.active, keys.wait, keys.paused,
-        keys.waiting_children, keys.job(job_id),
-    ]  # fmt: skip
-
-    def parse(reply: Any) -> tuple[JobState, JobRecord | None]:
-        job = JobRecord.from_reply(job_id.encode(), reply[1]) if reply[1] else None
-        return JobState(reply[0].decode()), job
-
-    return Call("read_job", names, [job_id], parse)
-
-
-def read_jobs(keys: QueueKeys, key: str, *, is_list: bool, first: int, last: int) -> Call[list[JobRecord]]:
-    """Read the jobs of rank `first` to `last` (−1 = to the end) of one list or sorted set, next or oldest first."""
-
-    def parse(reply: Any) -> list[JobRecord]:
-        return [JobRecord.from_reply(job_id, fields) for job_id, fields in reply]
-
-    return Call("read_jobs", [key, keys.base], ["list" if is_list else "zset", first, last], parse)
-
-
-def update_progress(keys: QueueKeys, job_id: str, progress_json: str) -> Call[bool]:
-    """Store progress; answers whether the job is there."""
-    return Call("update_progress", [keys.job(job_id), keys.events, keys.meta], [job_id, progress_json], _is_there)
-
-
-def add_log(keys: QueueKeys, job_id: str, row: str, keep: int | None) -> Call[int]:
-    """Append a row to the job's log; answers how many rows there are, −1 without a job."""
-    return Call("add_log", [keys.job(job_id), keys.logs(job_id)], [row, "" if keep is None else keep], int)
-
-
-def update_data(keys: QueueKeys, job_id: str, data_json: str) -> Call[bool]:
-    """Replace the job's data; answers whether the job is there."""
-    return Call("update_data", [keys.job(job_id)], [data_json], _is_there)
-
-
-def _texts(reply: Any) -> list[str]:
-    return [entry.decode(errors="surrogateescape") for entry in reply]
-
-
-def _is_there(reply: Any) -> bool:
-    return bool(reply != -1)
+    return Call("recover_stalled", names, [keys.base, layout, max_stalled_count, interval_ms], texts)
 
 
 def _taken(reply: Any, token: str) -> Taken:
     return Taken([TakenJob.taken(entry, token) for entry in reply[2:]], reply[0], reply[1])
-
-
-def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.RedisError:
-    if isinstance(entry, bytes):
-        return errors.WrongKeyTypeError(f"a key of queue {keys.queue!r} has a type that is not BullMQ's")
-    locks = entry[11]
-    return QueueSignals(
-        waiting=entry[0],
-        prioritized=entry[1],
-        active=entry[2],
-        delayed=entry[3],
-        delayed_due=entry[4],
-        waiting_children=entry[5],
-        completed=entry[6],
-        failed=entry[7],
-        is_paused=bool(entry[8]),
-        oldest_waiting_ms=_age_ms(now_ms, entry[9]),
-        next_due_ms=int(entry[10]) if entry[10] else None,
-        server_time_ms=now_ms,
-        locks_by_worker={
-            name.decode(errors="replace"): jobs for name, jobs in zip(locks[::2], locks[1::2], strict=True)
-        },
-    )
-
-
-def _age_ms(now_ms: int, timestamp: bytes) -> int | None:
-    """How long ago that was; None when the job says nothing, or no time."""
-    try:
-        return max(0, now_ms - int(float(timestamp)))
-    except (ValueError, OverflowError):
-        return None

@@ -1,0 +1,13 @@
+-- include: storing
+-- Adding jobs that are tied to others.
+
+-- Add a job with links: {parentKey, parent (JSON text), waitsForChildren}. Returns the id that the caller is told.
+local function add_linked(queue, job, links)
+  job.parent_key, job.parent, job.waits_for_children = links.parentKey, links.parent, links.waitsForChildren
+  if job.has_own_id and redis.call('EXISTS', queue.base .. job.id) == 1 then
+    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
+    return job.id
+  end
+  store_job(queue, job)
+  return job.id
+end

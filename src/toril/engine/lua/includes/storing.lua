@@ -1,0 +1,53 @@
+-- include: queue
+-- include: batches
+-- Storing new jobs and putting them where they wait. `queue` is as `queue_of` and `read_settings` make it; a job is
+--   {id, name, data, opts, timestamp (text), delay (ms), priority, is_lifo}
+-- and may have parent_key, parent (JSON), scheduler_id, deduplication_id, waits_for_children.
+
+-- Write the hash of a new job and tell that it was added.
+local function store_new(queue, job)
+  local job_key = queue.base .. job.id
+  redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts,
+    'timestamp', job.timestamp, 'delay', text_of(job.delay), 'priority', text_of(job.priority))
+  local links = {}
+  for field, value in pairs({parentKey = job.parent_key, parent = job.parent, rjk = job.scheduler_id,
+      deid = job.deduplication_id}) do
+    links[#links + 1] = field
+    links[#links + 1] = value
+  end
+  if #links > 0 then
+    redis.call('HSET', job_key, unpack(links))
+  end
+  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    'event', 'added', 'jobId', job.id, 'name', job.name)
+end
+
+-- Put a stored job where it waits, with its event; but one for the plain list is only told, and left to the caller.
+-- Returns `waiting-children`, `delayed`, `prioritized`, or `wait`: push it on `queue.target` (lifo: on the right).
+local function place_new(queue, job)
+  if job.waits_for_children then
+    redis.call('ZADD', queue.waiting_children, job.timestamp, job.id)
+    redis.call('XADD', queue.events, '*', 'event', 'waiting-children', 'jobId', job.id)
+    return 'waiting-children'
+  end
+  if job.delay > 0 then
+    queue.has_delayed = true
+    place_delayed(queue.delayed, queue.events, job.id, tonumber(job.timestamp) + job.delay)
+    return 'delayed'
+  end
+  queue.has_runnable = true
+  redis.call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', job.id)
+  if job.priority > 0 then
+    redis.call('ZADD', queue.prioritized, prioritized_score(job.priority, queue.pc), job.id)
+    return 'prioritized'
+  end
+  return 'wait'
+end
+
+-- Store one job and put it where it waits. `wake(queue)` afterwards, once for all.
+local function store_job(queue, job)
+  store_new(queue, job)
+  if place_new(queue, job) == 'wait' then
+    redis.call(job.is_lifo and 'RPUSH' or 'LPUSH', queue.target, job.id)
+  end
+end

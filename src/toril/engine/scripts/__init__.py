@@ -1,0 +1,48 @@
+"""One function for each Lua script: its signature is the script's contract. Pure: makes `Call`s, runs nothing.
+
+Name, keys and arguments of a function equal the header of `lua/<name>.lua`; a test compares them. Times are Unix
+milliseconds and lengths milliseconds. A module a subject; everything is used as `scripts.<name>`.
+"""
+
+from toril.engine.scripts.adding import add_jobs
+from toril.engine.scripts.changing import add_log, update_data, update_progress
+from toril.engine.scripts.reading import read_job, read_jobs, read_signals
+from toril.engine.scripts.shared import Layout
+from toril.engine.scripts.steering import pause, resume
+from toril.engine.scripts.working import (
+    Finish,
+    FinishReply,
+    Limiter,
+    Taken,
+    TakenJob,
+    Taker,
+    adopt_jobs,
+    extend_locks,
+    finish_and_take,
+    recover_stalled,
+    take_jobs,
+)
+
+__all__ = [
+    "Finish",
+    "FinishReply",
+    "Layout",
+    "Limiter",
+    "Taken",
+    "TakenJob",
+    "Taker",
+    "add_jobs",
+    "add_log",
+    "adopt_jobs",
+    "extend_locks",
+    "finish_and_take",
+    "pause",
+    "read_job",
+    "read_jobs",
+    "read_signals",
+    "recover_stalled",
+    "resume",
+    "take_jobs",
+    "update_data",
+    "update_progress",
+]

@@ -1,0 +1,83 @@
+"""Scripts that only read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from toril import errors
+from toril.engine.connection import Call
+from toril.engine.keys import QueueKeys
+from toril.jobs.job import JobRecord, JobState
+from toril.jobs.signals import QueueSignals
+
+
+def read_signals(
+    queues: Sequence[QueueKeys], *, with_locks: bool = False
+) -> Call[list[QueueSignals | errors.RedisError]]:
+    """Read the numbers of queues; one whose keys are unreadable has an error in its place."""
+    names: list[str] = []
+    for keys in queues:
+        names += [
+            keys.wait, keys.paused, keys.active, keys.prioritized, keys.delayed, keys.waiting_children, keys.completed,
+            keys.failed, keys.meta, keys.base,
+        ]  # fmt: skip
+
+    def parse(reply: Any) -> list[QueueSignals | errors.RedisError]:
+        return [_signals(entry, reply[0], keys) for entry, keys in zip(reply[1:], queues, strict=True)]
+
+    return Call("read_signals", names, ["1" if with_locks else "0"], parse)
+
+
+def read_job(keys: QueueKeys, job_id: str) -> Call[tuple[JobState, JobRecord | None]]:
+    """Read a job and where it is."""
+    names = [
+        keys.completed, keys.failed, keys.delayed, keys.prioritized, keys.active, keys.wait, keys.paused,
+        keys.waiting_children, keys.job(job_id),
+    ]  # fmt: skip
+
+    def parse(reply: Any) -> tuple[JobState, JobRecord | None]:
+        job = JobRecord.from_reply(job_id.encode(), reply[1]) if reply[1] else None
+        return JobState(reply[0].decode()), job
+
+    return Call("read_job", names, [job_id], parse)
+
+
+def read_jobs(keys: QueueKeys, key: str, *, is_list: bool, first: int, last: int) -> Call[list[JobRecord]]:
+    """Read the jobs of rank `first` to `last` (−1 = to the end) of one list or sorted set, next or oldest first."""
+
+    def parse(reply: Any) -> list[JobRecord]:
+        return [JobRecord.from_reply(job_id, fields) for job_id, fields in reply]
+
+    return Call("read_jobs", [key, keys.base], ["list" if is_list else "zset", first, last], parse)
+
+
+def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.RedisError:
+    if isinstance(entry, bytes):
+        return errors.WrongKeyTypeError(f"a key of queue {keys.queue!r} has a type that is not BullMQ's")
+    locks = entry[11]
+    return QueueSignals(
+        waiting=entry[0],
+        prioritized=entry[1],
+        active=entry[2],
+        delayed=entry[3],
+        delayed_due=entry[4],
+        waiting_children=entry[5],
+        completed=entry[6],
+        failed=entry[7],
+        is_paused=bool(entry[8]),
+        oldest_waiting_ms=_age_ms(now_ms, entry[9]),
+        next_due_ms=int(entry[10]) if entry[10] else None,
+        server_time_ms=now_ms,
+        locks_by_worker={
+            name.decode(errors="replace"): jobs for name, jobs in zip(locks[::2], locks[1::2], strict=True)
+        },
+    )
+
+
+def _age_ms(now_ms: int, timestamp: bytes) -> int | None:
+    """How long ago that was; None when the job says nothing, or no time."""
+    try:
+        return max(0, now_ms - int(float(timestamp)))
+    except (ValueError, OverflowError):
+        return None

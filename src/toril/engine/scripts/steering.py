@@ -1,0 +1,20 @@
+"""Scripts that act on a queue as a whole."""
+
+from __future__ import annotations
+
+from toril.engine.connection import Call
+from toril.engine.keys import QueueKeys
+from toril.engine.scripts.shared import Layout
+
+
+def pause(keys: QueueKeys, *, layout: Layout = "6") -> Call[bool]:
+    """Pause the queue; answers whether it was running."""
+    return Call("pause", [keys.wait, keys.paused, keys.meta, keys.marker, keys.events], [layout], bool)
+
+
+def resume(keys: QueueKeys) -> Call[bool]:
+    """Resume the queue; answers whether it was paused."""
+    names = [
+        keys.wait, keys.paused, keys.meta, keys.marker, keys.events, keys.prioritized, keys.delayed,
+    ]  # fmt: skip
+    return Call("resume", names, [], bool)
