@@ -48,6 +48,11 @@ integration: setup ## engine, worker and command line on a real Redis
 peers: setup ## both directions with the real bullmq packages, 5 and 6
 	$(PYTEST) $(PARALLEL) tests/peers
 
+.PHONY: compatibility
+compatibility: setup ## run what shows that BullMQ and Toril agree, and write docs/bullmq-compatibility.md
+	$(PYTEST) $(PARALLEL) -q -m wire --junit-xml build/compatibility.xml tests/unit tests/integration tests/peers
+	@$(VENV)/python -m tools.compatibility build/compatibility.xml
+
 .PHONY: kube
 kube: setup ## operator on a real Kubernetes API server (built from Go modules, no root needed)
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_build

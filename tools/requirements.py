@@ -17,6 +17,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -54,20 +55,21 @@ def read_table(markdown: str) -> dict[str, Requirement]:
 class Collector:
     """A pytest plugin that notes who cites what."""
 
-    def __init__(self) -> None:
-        self.tests: dict[str, set[str]] = {}
-        """Requirement id → ids of tests."""
+    def __init__(self, marker: str) -> None:
+        self.marker = marker
+        self.tests: dict[Any, set[str]] = {}
+        """What the marker was given → ids of tests."""
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         for item in session.items:
-            for mark in item.iter_markers("requirement"):
+            for mark in item.iter_markers(self.marker):
                 for cited in mark.args:
                     self.tests.setdefault(cited, set()).add(item.nodeid)
 
 
-def collect_tests() -> dict[str, set[str]]:
-    """Requirement id → ids of the tests that cite it. Exits with pytest's own words when collecting fails."""
-    collector, said = Collector(), io.StringIO()
+def collect_tests(marker: str) -> dict[Any, set[str]]:
+    """What tests cite by a marker → their ids. Exits with pytest's own words when collecting fails."""
+    collector, said = Collector(marker), io.StringIO()
     with contextlib.redirect_stdout(said):
         code = pytest.main(["--collect-only", "-q", "--rootdir", str(ROOT), str(ROOT / "tests")], plugins=[collector])
     if code != pytest.ExitCode.OK:
@@ -111,7 +113,7 @@ def main() -> int:
     parser.add_argument("--junit", nargs="+", type=Path, default=[], metavar="FILE", help="reports of test runs")
     parser.add_argument("--verbose", action="store_true", help="name the tests of each row")
     options = parser.parse_args()
-    table, tests = read_table(TABLE.read_text()), collect_tests()
+    table, tests = read_table(TABLE.read_text()), collect_tests("requirement")
     results = read_results(options.junit)
     bad = 0
     for requirement in table.values():
