@@ -13,7 +13,8 @@
 -- Returns: {{code...}, taken as `take_jobs` returns it}
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
 --          -6 locked by another, -9 has failed children. Below 0 nothing was written for that job.
--- Events: completed or failed (and retries-exhausted), delayed, waiting, drained; those of taking.
+-- Events: completed or failed (and retries-exhausted), delayed, waiting, drained; those of taking; of a parent in its own
+--         queue waiting or delayed.
 -- Cost: O(ended × length of active + taken + removed by retention).
 -- include: finishing
 -- include: taking
@@ -46,10 +47,10 @@ end
 
 local function read_stored(job_id)
   local fields = redis.call('HMGET', base .. job_id,
-    'ats', 'atm', 'attemptsMade', 'finishedOn', 'priority', 'deid', 'opts')
+    'ats', 'atm', 'attemptsMade', 'finishedOn', 'priority', 'deid', 'opts', 'parentKey')
   return {
     ats = fields[1] or '', atm = number_of(fields[3] or fields[2]), finished_on = fields[4],
-    priority = number_of(fields[5]), deduplication_id = fields[6], opts = fields[7] or '',
+    priority = number_of(fields[5]), deduplication_id = fields[6], opts = fields[7] or '', parent_key = fields[8],
     exists = (fields[1] or fields[7]) and true or false,
   }
 end
@@ -82,7 +83,7 @@ local function flush_retention(kind)
   if keep then
     pending_retention[kind] = nil
     retain(base, kind == 'completed' and keys.completed or keys.failed, now_ms,
-      keep.keep_count, keep.keep_age_ms, keep.keep_limit)
+      keep.keep_count, keep.keep_age_ms, keep.keep_limit, kind == 'failed' and options.layout)
   end
 end
 

@@ -1,6 +1,7 @@
 -- include: retaining
 -- include: promoting
 -- include: waking
+-- include: parents
 -- What becomes of an active job. Each function ends one job whose lock has been checked.
 
 -- One job's end as the caller wants it; `at` is the index before its arguments.
@@ -40,6 +41,9 @@ local function store_end(keys, options, finish, stored, now_ms)
   local field = is_completed and 'returnvalue' or 'failedReason'
   if stored.deduplication_id then
     release_deduplication(options.base, stored.deduplication_id, finish.id)
+  end
+  if stored.parent_key then
+    child_ended(job_key, finish, options.layout, now_ms)
   end
   if finish.keep_count == 0 then
     delete_jobs(options.base, {finish.id})

@@ -1,0 +1,194 @@
+-- include: queue
+-- include: removing
+-- What a child's end, removal or return means for its parent, which may be in another queue. The parent's keys follow
+-- from the child's field `parent` ({id, queueKey}): ids may hold colons, so `parentKey` alone does not tell them apart.
+--
+--   read_parent(job_key)                                    the parent of a stored job, or nil: it has none
+--   parent_of(parent_key, parent_json)                      the same from the two fields
+--   release_parent(parent, layout, now_ms)                  let it run, if it waits for children
+--   release_if_free(parent, layout, now_ms)                 the same, if no child of its is pending
+--   child_completed(parent, child_key, value, layout, now_ms)
+--   child_failed(parent, child_key, reason, layout, now_ms) finally; what follows is said by the child's own policy
+--   child_ended(child_key, finish, layout, now_ms)          one of the two, for a job of `finish_and_take`
+--   detach_child(parent, child_key, layout, hard_base)      a child is removed; before its hash is deleted
+--   detach_children(base, ids, layout)                      the same for jobs that retention removes
+--   reattach_child(parent, child_key, previous)             a finished child (`failed` or `completed`) is to run again
+--
+-- `layout` is that of paused queues. Each function wakes the parent's queue itself. Cost: O(1) or O(log n) each.
+
+-- What a child's final failure does to its parent; at most one is set.
+local POLICIES = {'fpof', 'cpof', 'idof', 'rdof'}
+
+local function parent_of(parent_key, parent_json)
+  if not parent_key and not parent_json then
+    return nil
+  end
+  local is_json, link = pcall(cjson.decode, parent_json or '')
+  if not is_json or type(link) ~= 'table' or type(link.queueKey) ~= 'string' or type(link.id) ~= 'string' then
+    local base, id = string.match(parent_key or '', '^(.*:)([^:]*)$')
+    return base and {key = parent_key, base = base, id = id}
+  end
+  local parent = {key = link.queueKey .. ':' .. link.id, base = link.queueKey .. ':', id = link.id}
+  for _, policy in ipairs(POLICIES) do
+    if link[policy] and link[policy] ~= cjson.null then
+      parent.policy = policy
+      break
+    end
+  end
+  return parent
+end
+
+local function read_parent(job_key)
+  local fields = redis.pcall('HMGET', job_key, 'parentKey', 'parent')
+  -- What is no hash has no parent.
+  return not fields.err and parent_of(fields[1], fields[2]) or nil
+end
+
+-- Put a parent that has just been taken out of its set where it runs from, ahead of what waits there.
+local function let_parent_run(queue, parent, layout, now_ms)
+  read_settings(queue, layout)
+  local fields = redis.call('HMGET', parent.key, 'priority', 'delay')
+  local priority, delay_ms = number_of(fields[1]), number_of(fields[2])
+  if delay_ms > 0 then
+    place_delayed(queue.delayed, queue.events, parent.id, now_ms + delay_ms)
+    queue.has_delayed = true
+  else
+    if priority > 0 then
+      redis.call('ZADD', queue.prioritized, prioritized_score(priority, queue.pc), parent.id)
+    else
+      redis.call('RPUSH', queue.target, parent.id)
+    end
+    redis.call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
+    queue.has_runnable = true
+  end
+  wake(queue)
+end
+
+local function release_parent(parent, layout, now_ms)
+  local queue = queue_of(parent.base)
+  if redis.call('EXISTS', parent.key) == 1 and redis.call('ZREM', queue.waiting_children, parent.id) == 1 then
+    let_parent_run(queue, parent, layout, now_ms)
+  end
+end
+
+local function release_if_free(parent, layout, now_ms)
+  if redis.call('SCARD', parent.key .. ':dependencies') == 0 then
+    release_parent(parent, layout, now_ms)
+  end
+end
+
+local function child_completed(parent, child_key, value, layout, now_ms)
+  if redis.call('SREM', parent.key .. ':dependencies', child_key) == 1 then
+    redis.call('HSET', parent.key .. ':processed', child_key, value)
+    release_if_free(parent, layout, now_ms)
+  end
+end
+
+-- Let the parent's next worker fail it instead of running it; one that waits is handed to a worker for that at once.
+local function defer_failure(parent, child_key, layout, now_ms)
+  local queue = queue_of(parent.base)
+  if redis.call('EXISTS', parent.key) == 0 then
+    return
+  end
+  local is_parked = redis.call('ZREM', queue.waiting_children, parent.id) == 1
+  if not is_parked and redis.call('ZREM', queue.delayed, parent.id) == 1 then
+    redis.call('HSET', parent.key, 'delay', '0')
+    is_parked = true
+  end
+  if is_parked or not redis.call('ZSCORE', queue.failed, parent.id) then
+    redis.call('HSET', parent.key, 'defa', 'child ' .. child_key .. ' failed')
+  end
+  if is_parked then
+    let_parent_run(queue, parent, layout, now_ms)
+  end
+end
+
+local function child_failed(parent, child_key, reason, layout, now_ms)
+  local policy = parent.policy
+  if not policy or redis.call('SREM', parent.key .. ':dependencies', child_key) == 0 then
+    return
+  end
+  if policy == 'fpof' then
+    redis.call('ZADD', parent.key .. ':unsuccessful', text_of(now_ms), child_key)
+    defer_failure(parent, child_key, layout, now_ms)
+  elseif policy == 'cpof' then
+    redis.call('HSET', parent.key .. ':failed', child_key, reason)
+    release_parent(parent, layout, now_ms)
+  else
+    release_if_free(parent, layout, now_ms)
+    if policy == 'idof' then
+      redis.call('HSET', parent.key .. ':failed', child_key, reason)
+    end
+  end
+end
+
+-- hard_base: nil, or the base of a queue whose jobs are removed in bulk (drain, clean): a parent in the same queue that
+-- waited for this child alone then goes too, and one elsewhere runs without an event, as with BullMQ.
+local function detach_child(parent, child_key, layout, hard_base)
+  local dependencies = parent.key .. ':dependencies'
+  if redis.call('SREM', dependencies, child_key) == 0 or redis.call('SCARD', dependencies) > 0 then
+    return
+  end
+  local queue = queue_of(parent.base)
+  if redis.call('ZREM', queue.waiting_children, parent.id) == 0 then
+    return
+  end
+  if hard_base == parent.base then
+    local grandparent = read_parent(parent.key)
+    if grandparent then
+      detach_child(grandparent, parent.key, layout, hard_base)
+    end
+    delete_jobs(parent.base, {parent.id})
+    return
+  end
+  -- Its delay and priority do not count here, as with BullMQ.
+  read_settings(queue, layout)
+  redis.call('RPUSH', queue.target, parent.id)
+  if not hard_base then
+    redis.call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
+  end
+  queue.has_runnable = true
+  wake(queue)
+end
+
+local function detach_children(base, ids, layout)
+  for _, job_id in ipairs(ids) do
+    local parent = read_parent(base .. job_id)
+    if parent then
+      detach_child(parent, base .. job_id, layout)
+    end
+  end
+end
+
+-- finish: kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
+local function child_ended(child_key, finish, layout, now_ms)
+  local parent = read_parent(child_key)
+  if not parent then
+    return
+  end
+  if finish.kind == 'completed' then
+    child_completed(parent, child_key, finish.value, layout, now_ms)
+  else
+    child_failed(parent, child_key, finish.value, layout, now_ms)
+  end
+  if finish.keep_count == 0 then
+    detach_child(parent, child_key, layout)
+  end
+end
+
+-- The parent's own state does not change.
+local function reattach_child(parent, child_key, previous)
+  if redis.call('EXISTS', parent.key) == 0 then
+    return
+  end
+  local was_noted
+  if previous == 'failed' then
+    was_noted = redis.call('ZREM', parent.key .. ':unsuccessful', child_key) == 1
+      or redis.call('HDEL', parent.key .. ':failed', child_key) == 1
+  else
+    was_noted = redis.call('HDEL', parent.key .. ':processed', child_key) == 1
+  end
+  if was_noted then
+    redis.call('SADD', parent.key .. ':dependencies', child_key)
+  end
+end
