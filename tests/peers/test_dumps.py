@@ -73,9 +73,10 @@ ADDS = {
 
 
 @pytest.mark.requirement("Z-17", "Z-18", "Z-19", "Z-20", "Z-21", "Z-22", "Z-40")
+@pytest.mark.wire(2, 4, 8)
 @pytest.mark.parametrize("adds", ADDS.values(), ids=ADDS.keys())
 async def test_adds(peer: Peer, ours: EngineQueue, adds: list[dict[str, Any]]) -> None:
-    """Checklist 2, 4, 8: the same adds leave the same queue behind."""
+    """The same adds leave the same queue behind."""
     data = {"pageId": "p-1", "newPageData": "# ünï 🎉", "userId": None}
     for options in adds:
         await peer.queue.add("page-save", data, timestamp=NOW_MS, **options)
@@ -85,6 +86,7 @@ async def test_adds(peer: Peer, ours: EngineQueue, adds: list[dict[str, Any]]) -
     assert dump(ours) == theirs
 
 
+@pytest.mark.wire(2, 4)
 async def test_bulk_adds(peer: Peer, ours: EngineQueue) -> None:
     options: list[dict[str, Any]] = [{}, {"priority": 3}, {"delay": 5000}, {"lifo": True}, {"jobId": "a"}, {}]
     options = [{"timestamp": NOW_MS, **each} for each in options]
@@ -115,9 +117,10 @@ LIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
 
 
 @pytest.mark.requirement("Z-24", "Z-26", "Z-29")
+@pytest.mark.wire(19, 20, 25, 29, 31, 33)
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES.keys())
 async def test_lives(peer: Peer, ours: EngineQueue, life: tuple[str, dict[str, Any], dict[str, Any], int]) -> None:
-    """Checklist 19, 20, 25, 29, 31, 33: the same job, worked off by their worker and by our engine, leaves the same."""
+    """The same job, worked off by their worker and by our engine, leaves the same."""
     name, data, options, runs = life
     await peer.queue.add(name, data, timestamp=NOW_MS, **options)
     worker = await peer.worker(name="worker-1")

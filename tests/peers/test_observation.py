@@ -53,6 +53,7 @@ def _fields(job: Any) -> dict[str, Any]:
 
 
 @pytest.mark.requirement("Z-24", "Z-40")
+@pytest.mark.wire(95)
 async def test_both_sides_see_the_same_throughout(peer: Peer, ours: EngineQueue) -> None:
     assert sum((await assert_agreement(peer, ours)).values()) == 0
     for number in range(3):

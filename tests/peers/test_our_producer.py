@@ -32,8 +32,8 @@ async def blocked(worker: Handle, ours: EngineQueue) -> None:
 
 
 @pytest.mark.requirement("Z-21")
+@pytest.mark.wire(1)
 async def test_a_blocked_worker_wakes_at_once(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 1."""
     worker = await peer.worker(**NO_POLL)
     await blocked(worker, ours)
     added_ms = clock.now_ms()
@@ -45,8 +45,9 @@ async def test_a_blocked_worker_wakes_at_once(peer: Peer, ours: EngineQueue) -> 
     assert (await ours.inspector.job(job_id)).return_value == {"pageId": "p-1"}  # type: ignore[union-attr]
 
 
+@pytest.mark.wire(5)
 async def test_a_delayed_job_starts_when_it_is_due(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 5, and an earlier one that arrives while a worker waits for a later one."""
+    """An earlier one that arrives while a worker waits for a later one."""
     worker = await peer.worker(**NO_POLL)
     await blocked(worker, ours)
     start_ms = clock.now_ms()
@@ -58,8 +59,8 @@ async def test_a_delayed_job_starts_when_it_is_due(peer: Peer, ours: EngineQueue
         assert due_ms <= run["atMs"] < due_ms + 5000
 
 
+@pytest.mark.wire(3, 6, 7)
 async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 3, 6, 7."""
     adds: list[tuple[str, dict[str, Any]]] = [
         ("low-1", {"priority": 5}),
         ("high", {"priority": 1}),
@@ -80,9 +81,10 @@ async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: Engine
 VALUES = [None, 0, -1.5, "", "text", [], [1, [2]], {}, {"a": {"b": None}}, True, "ünï 🎉 / \\ \u2028", 2**53 - 1]
 
 
+@pytest.mark.wire(13, 17)
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 async def test_data_and_results_round_trip(peer: Peer, ours: EngineQueue, value: Any) -> None:
-    """Checklist 13, 17: our data in their job, and their result in ours."""
+    """Our data in their job, and their result in ours."""
     job_id = await ours.add("echo", value)
     await peer.worker()
     await peer.until_state(job_id, "completed")
@@ -104,8 +106,8 @@ async def test_what_a_worker_tells_on_the_way(peer: Peer, ours: EngineQueue) -> 
     assert await ours.inspector.logs(job_id) == ["two", "three"]
 
 
+@pytest.mark.wire(10)
 async def test_a_thousand_at_once_each_run_once(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 10."""
     options = JobOptions.from_bullmq({})
     ids = await ours.producer.add([NewJob.create("echo", {"n": number}, options) for number in range(1000)])
     worker = await peer.worker(concurrency=50)
@@ -116,6 +118,7 @@ async def test_a_thousand_at_once_each_run_once(peer: Peer, ours: EngineQueue) -
 
 
 @pytest.mark.requirement("Z-19", "Z-20")
+@pytest.mark.wire(58)
 async def test_retention_that_we_ask_for(peer: Peer, ours: EngineQueue) -> None:
     for number in range(4):
         await ours.add("echo", jobId=f"keep-{number}", removeOnComplete={"count": 2})

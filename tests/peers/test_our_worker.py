@@ -54,8 +54,8 @@ async def traced(worker: workers.WorkerProcess, count: int) -> list[str]:
 
 
 @pytest.mark.requirement("Z-17", "Z-21", "Z-22", "Z-24", "Z-25", "Z-29")
+@pytest.mark.wire(15, 16, 17, 31, 33, 96)
 async def test_results_failures_progress_and_logs(peer: Peer, start: Start) -> None:
-    """Checklist 15, 16, 17, 31, 33."""
     worker = start(concurrency=4)
     events = await peer.listener()
     values = [None, 0, False, "", "ünï 🎉", [1, [None]], {"a": {"b": 1.5}}]
@@ -92,8 +92,8 @@ async def test_results_failures_progress_and_logs(peer: Peer, start: Start) -> N
 
 
 @pytest.mark.requirement("Z-18", "Z-26")
+@pytest.mark.wire(20, 30)
 async def test_backoff_and_the_order_of_events(peer: Peer, start: Start) -> None:
-    """Checklist 29, 30."""
     events = await peer.listener()
     options = {"attempts": 3, "backoff": {"type": "exponential", "delay": 150}}
     job_id = await peer.queue.add("fail", {"message": "no"}, **options)
@@ -111,8 +111,8 @@ async def test_backoff_and_the_order_of_events(peer: Peer, start: Start) -> None
     assert delays[1] - delays[0] >= 300
 
 
+@pytest.mark.wire(5, 26, 27)
 async def test_a_blocked_worker_wakes_at_once_and_when_a_job_is_due(peer: Peer, start: Start) -> None:
-    """Checklist 5, 26, 27."""
     events = await peer.listener()
     worker = start(options=NO_POLL)
     first = await peer.queue.add("echo", {})
@@ -130,8 +130,9 @@ async def test_a_blocked_worker_wakes_at_once_and_when_a_job_is_due(peer: Peer, 
 
 
 @pytest.mark.requirement("Z-19", "Z-20")
+@pytest.mark.wire(58, 59, 60)
 async def test_order_custom_ids_and_retention(peer: Peer, start: Start, ours: EngineQueue) -> None:
-    """Checklist 58, 59, 60: the job's own policy goes before the worker's."""
+    """The job's own policy goes before the worker's."""
     jobs: list[tuple[str, dict[str, Any]]] = [
         ("low", {"priority": 5}),
         ("high", {"priority": 1, "removeOnComplete": False}),
@@ -165,8 +166,9 @@ async def test_order_custom_ids_and_retention(peer: Peer, start: Start, ours: En
 
 
 @pytest.mark.requirement("Z-34")
+@pytest.mark.wire(97)
 async def test_workers_by_name(peer: Peer, start: Start) -> None:
-    """Checklist 97: `getWorkers` lists both fleets, and ours are gone when they have ended."""
+    """`getWorkers` lists both fleets, and ours are gone when they have ended."""
     worker = start()
     await peer.worker(name="node-1")
     names = {found["rawname"].rpartition(":w:")[2] for found in await peer.queue.call("getWorkers")}
@@ -176,8 +178,8 @@ async def test_workers_by_name(peer: Peer, start: Start) -> None:
     assert names == {"node-1"}
 
 
+@pytest.mark.wire(44)
 async def test_they_pause_and_resume(peer: Peer, start: Start, ours: EngineQueue) -> None:
-    """Checklist 44."""
     events = await peer.listener()
     worker = start(options=NO_POLL)
     before = await peer.queue.add("sleep", {"ms": 300})
@@ -198,8 +200,8 @@ async def test_they_pause_and_resume(peer: Peer, start: Start, ours: EngineQueue
 
 
 @pytest.mark.requirement("T108")
+@pytest.mark.wire(38)
 async def test_ours_is_killed_and_theirs_goes_on(peer: Peer, start: Start) -> None:
-    """Checklist 38."""
     events = await peer.listener()
     worker = start(options={"lockDuration": 700, "stalledInterval": 150})
     job_id = await peer.queue.add("hang", {"n": 1})
@@ -213,8 +215,8 @@ async def test_ours_is_killed_and_theirs_goes_on(peer: Peer, start: Start) -> No
 
 
 @pytest.mark.requirement("T108")
+@pytest.mark.wire(39)
 async def test_theirs_is_killed_and_ours_goes_on(mortal_peer: Peer, start: Start, ours: EngineQueue) -> None:
-    """Checklist 39."""
     job_id = await mortal_peer.queue.add("gate", {"gate": "never"})
     theirs = await mortal_peer.worker(lockDuration=700, stalledInterval=100)
     await theirs.runs_until(1)
@@ -231,8 +233,8 @@ async def test_theirs_is_killed_and_ours_goes_on(mortal_peer: Peer, start: Start
     assert (job.stalled_count, job.attempts_made) == (1, 1)
 
 
+@pytest.mark.wire(40)
 async def test_a_job_that_stalled_too_often_is_not_run(peer: Peer, start: Start, ours: EngineQueue) -> None:
-    """Checklist 40."""
     events = await peer.listener()
     job_id = await peer.queue.add("echo", {}, attempts=5)
     await ours.worker("gone", lock_ms=20).take(1, "gone:1")
@@ -246,8 +248,9 @@ async def test_a_job_that_stalled_too_often_is_not_run(peer: Peer, start: Start,
     assert (await peer.queue.job(job_id))["attemptsMade"] == 1
 
 
+@pytest.mark.wire(37)
 async def test_a_long_job_is_kept_from_their_checks(peer: Peer, start: Start, ours: EngineQueue) -> None:
-    """Checklist 37: three lock lengths long."""
+    """Three lock lengths long."""
     events = await peer.listener()
     worker = start(options={"lockDuration": 1000, "stalledInterval": 150})
     job_id = await peer.queue.add("sleep", {"ms": 3000})
@@ -260,8 +263,9 @@ async def test_a_long_job_is_kept_from_their_checks(peer: Peer, start: Start, ou
 
 
 @pytest.mark.requirement("Z-24", "T20", "T108")
+@pytest.mark.wire(21)
 async def test_two_fleets_on_one_queue(peer: Peer, start: Start, ours: EngineQueue) -> None:
-    """Checklist 21: two thousand jobs of two producers, two workers; each job is run once, and all are counted."""
+    """Two thousand jobs of two producers, two workers; each job is run once, and all are counted."""
     start(concurrency=20)
     worker = start(concurrency=20)
     theirs = await peer.worker(concurrency=20)

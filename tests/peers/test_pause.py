@@ -30,8 +30,8 @@ def server_now_ms(ours: EngineQueue) -> int:
     return int(seconds) * 1000 + int(microseconds) // 1000
 
 
+@pytest.mark.wire(44, 47)
 async def test_they_pause_and_we_stop(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 44, 47."""
     await ours.add(jobId="before")
     await peer.queue.call("pause")
     assert await ours.inspector.is_paused()
@@ -52,8 +52,8 @@ async def test_they_pause_and_we_stop(peer: Peer, ours: EngineQueue) -> None:
     assert [job.id for job in await ours.take(5)] == ["before", "ours", "theirs", "important"]
 
 
+@pytest.mark.wire(45, 47)
 async def test_we_pause_and_they_stop(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 45."""
     listener = await peer.listener()
     early = await peer.worker(**NO_POLL)
     await ours.add("echo", jobId="before")
@@ -85,8 +85,8 @@ async def test_we_pause_and_they_stop(peer: Peer, ours: EngineQueue) -> None:
     await wait_until_async(told, "QueueEvents to tell paused and resumed")
 
 
+@pytest.mark.wire(48)
 async def test_what_falls_due_while_paused_waits(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 48."""
     await peer.queue.call("pause")
     await peer.queue.add("echo", {}, jobId="due", delay=1, timestamp=1000)
     await peer.queue.add("echo", {}, jobId="due-important", delay=1, timestamp=1000, priority=3)
@@ -99,11 +99,12 @@ async def test_what_falls_due_while_paused_waits(peer: Peer, ours: EngineQueue) 
     assert [run["id"] for run in runs] == ["due", "due-important"]
 
 
+@pytest.mark.wire(46)
 @pytest.mark.parametrize("layout", ["5", "6"])
 async def test_a_resume_of_ours_loses_nothing_whoever_added_where(
     peer: Peer, redis_url: str, queue_name: str, layout: Any
 ) -> None:
-    """Checklist 46: jobs in `wait` and in `paused` at once, as when versions are mixed."""
+    """Jobs in `wait` and in `paused` at once, as when versions are mixed."""
     async with open_queue(redis_url, queue_name, layout) as ours:
         await peer.queue.add("echo", {}, jobId="first")
         await ours.producer.pause()
@@ -118,6 +119,7 @@ async def test_a_resume_of_ours_loses_nothing_whoever_added_where(
         assert {run["id"] for run in runs} == {"first", "second", "third", "fourth"}
 
 
+@pytest.mark.wire(46)
 @pytest.mark.parametrize("layout", ["5", "6"])
 async def test_a_second_pause_of_ours_loses_nothing(peer: Peer, redis_url: str, queue_name: str, layout: Any) -> None:
     async with open_queue(redis_url, queue_name, layout) as ours:
@@ -181,10 +183,11 @@ async def test_their_resume_loses_nothing_that_our_pause_left(peer: Peer, redis_
         assert [job.id for job in await ours.take(10)] == ["before", "theirs"]
 
 
+@pytest.mark.wire(46)
 async def test_three_kinds_of_clients_and_a_resume_of_ours(
     nodes: Callable[[str], NodePeer], redis_url: str, queue_name: str
 ) -> None:
-    """Checklist 46: BullMQ 6 pauses and leaves jobs in `wait`, 5 adds to `paused`; their own resume would lose some."""
+    """BullMQ 6 pauses and leaves jobs in `wait`, 5 adds to `paused`; their own resume would lose some."""
     five, six = (Peer(nodes(version), redis_url, queue_name) for version in ("5", "6"))
     async with open_queue(redis_url, queue_name) as ours:
         await five.start()

@@ -24,6 +24,7 @@ async def queue(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
 
 
 @pytest.mark.requirement("Z-21", "Z-25")
+@pytest.mark.wire(60)
 async def test_results_of_their_workers(peer: Peer, queue: Queue) -> None:
     handle = await queue.add("echo", {"pageId": "p-1"})
     not_kept = await queue.add("echo", [1], {"removeOnComplete": True})

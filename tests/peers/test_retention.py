@@ -50,10 +50,10 @@ def survivors(ours: EngineQueue, key: str) -> tuple[set[str], set[str]]:
 
 
 @pytest.mark.requirement("Z-19", "Z-20")
+@pytest.mark.wire(58, 59)
 @pytest.mark.parametrize("policy", POLICIES, ids=repr)
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
 async def test_the_same_jobs_survive(peer: Peer, ours: EngineQueue, outcome: str, policy: Any) -> None:
-    """Checklist 58, 59."""
     key = ours.keys.completed if outcome == "completed" else ours.keys.failed
     option = "removeOnComplete" if outcome == "completed" else "removeOnFail"
     options = {} if policy is None else {option: policy}

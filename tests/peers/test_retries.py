@@ -22,8 +22,8 @@ def fail(job: TakenJob, problem: Exception) -> Finish:
 
 
 @pytest.mark.requirement("Z-17", "Z-18", "Z-26", "Z-27", "Z-28")
+@pytest.mark.wire(30, 32, 53)
 async def test_failed_by_them_then_by_us_then_completed_by_them(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 29, 30, 32, 53."""
     job_id = await peer.queue.add("failTimes", {"times": 2, "message": "theirs"}, attempts=3, backoff=BACKOFF)
     worker = await peer.worker()
     first = await peer.until_state(job_id, "delayed")
@@ -47,6 +47,7 @@ async def test_failed_by_them_then_by_us_then_completed_by_them(peer: Peer, ours
     assert last["failedReason"] == "ours"
 
 
+@pytest.mark.wire(32)
 async def test_failed_by_us_then_for_good_by_them(peer: Peer, ours: EngineQueue) -> None:
     job_id = await ours.add("fail", {"message": "theirs"}, attempts=2, backoff=BACKOFF)
     await ours.finish(fail(await ours.take_one(), ValueError("ours")))
@@ -63,8 +64,8 @@ async def test_failed_by_us_then_for_good_by_them(peer: Peer, ours: EngineQueue)
     ]  # fmt: skip
 
 
+@pytest.mark.wire(32)
 async def test_the_limit_of_stack_traces_holds_across_fleets(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 32."""
     job_id = await peer.queue.add("fail", {"message": "theirs"}, attempts=3, stackTraceLimit=1)
     await ours.finish(fail(await ours.take_one(), ValueError("ours")))
     assert len((await peer.queue.job(job_id))["stacktrace"]) == 1
@@ -74,8 +75,9 @@ async def test_the_limit_of_stack_traces_holds_across_fleets(peer: Peer, ours: E
     assert "theirs" in end["stacktrace"][0]
 
 
+@pytest.mark.wire(31)
 async def test_without_backoff_a_retry_joins_the_end_of_the_line(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 31: the same order whoever fails the job."""
+    """The same order whoever fails the job."""
     for job_id in ("again", "other"):
         await ours.add("failTimes", {"times": 1, "message": "x"}, jobId=job_id, attempts=2)
     worker = await peer.worker()
@@ -98,8 +100,9 @@ async def test_without_backoff_a_retry_joins_the_end_of_the_line(peer: Peer, our
     assert mine == theirs == [("again", 0), ("other", 0), ("again", 1), ("other", 1)]
 
 
+@pytest.mark.wire(34)
 async def test_a_bare_number_as_backoff_is_honoured(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 34: as BullMQ's schedulers store it."""
+    """As BullMQ's schedulers store it."""
     job_id = await peer.queue.add("fail", {"message": "x"}, attempts=2)
     stored = json.loads(ours.hash(job_id)["opts"])
     ours.raw.hset(ours.keys.job(job_id), "opts", json.dumps({**stored, "backoff": 700}))
@@ -108,8 +111,8 @@ async def test_a_bare_number_as_backoff_is_honoured(peer: Peer, ours: EngineQueu
 
 
 @pytest.mark.requirement("Z-29")
+@pytest.mark.wire(33)
 async def test_unrecoverable_with_us(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 33."""
     events = await peer.listener()
     job_id = await peer.queue.add("image-upload", {"image": None}, attempts=3, backoff=BACKOFF)
     await ours.finish(fail(await ours.take_one(), errors.UnrecoverableError("image: is missing")))
@@ -121,6 +124,7 @@ async def test_unrecoverable_with_us(peer: Peer, ours: EngineQueue) -> None:
 
 
 @pytest.mark.requirement("Z-29")
+@pytest.mark.wire(33)
 async def test_unrecoverable_with_them(peer: Peer, ours: EngineQueue) -> None:
     job_id = await ours.add("unrecoverable", {"message": "bad data"}, attempts=3, backoff=BACKOFF)
     await peer.worker()

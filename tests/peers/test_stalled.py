@@ -24,8 +24,8 @@ async def recover(ours: EngineQueue, *, max_stalled_count: int = 1) -> list[str]
     return await wait_until_async(check, "a check that finds a stalled job", timeout_seconds=20)
 
 
+@pytest.mark.wire(39)
 async def test_they_are_killed_and_we_go_on(mortal_peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 39."""
     job_id = await mortal_peer.queue.add("gate", {"gate": "never"})
     worker = await mortal_peer.worker(lockDuration=600, stalledInterval=100, name="node-1")
     await worker.runs_until(1)
@@ -42,8 +42,8 @@ async def test_they_are_killed_and_we_go_on(mortal_peer: Peer, ours: EngineQueue
     assert told[3] == {"event": "waiting", "jobId": job_id, "prev": "active"}
 
 
+@pytest.mark.wire(23, 38)
 async def test_we_vanish_and_they_go_on(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 38."""
     listener = await peer.listener()
     job_id = await peer.queue.add("echo", {"n": 1})
     (job,) = (await ours.worker("pod-1", lock_ms=200).take(1, "pod-1:1")).jobs
@@ -57,8 +57,8 @@ async def test_we_vanish_and_they_go_on(peer: Peer, ours: EngineQueue) -> None:
     assert (await peer.queue.job(job_id))["returnvalue"] == {"n": 1}
 
 
+@pytest.mark.wire(41)
 async def test_our_verdict_on_a_job_that_stalls_too_often_is_carried_out_by_them(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 41."""
     job_id = await peer.queue.add("echo", {}, attempts=5)
     await ours.worker("pod-1", lock_ms=20).take(1, "pod-1:1")
     assert await recover(ours, max_stalled_count=0) == [job_id]
@@ -70,8 +70,9 @@ async def test_our_verdict_on_a_job_that_stalls_too_often_is_carried_out_by_them
     assert "defa" not in ours.hash(job_id)
 
 
+@pytest.mark.wire(40)
 async def test_their_verdict_on_a_job_that_stalls_too_often_reaches_us(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 40: the job comes with the text to fail it with."""
+    """The job comes with the text to fail it with."""
     listener = await peer.listener()
     job_id = await peer.queue.add("echo", {}, attempts=5)
     await ours.worker("pod-1", lock_ms=20).take(1, "pod-1:1")
@@ -86,8 +87,9 @@ async def test_their_verdict_on_a_job_that_stalls_too_often_reaches_us(peer: Pee
     assert "defa" not in ours.hash(job_id)
 
 
+@pytest.mark.wire(37)
 async def test_a_renewed_lock_is_respected_by_their_checks(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 37: many of their checks, and none that takes our job away."""
+    """Many of their checks, and none that takes our job away."""
     job_id = await peer.queue.add("echo", {})
     active = ours.worker("pod-1", lock_ms=700)
     jobs = (await active.take(1, "pod-1:1")).jobs
@@ -106,8 +108,8 @@ async def test_a_renewed_lock_is_respected_by_their_checks(peer: Peer, ours: Eng
     assert "stalled" not in ours.event_names()
 
 
+@pytest.mark.wire(42)
 async def test_one_check_an_interval_whoever_makes_it(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 42."""
     await peer.worker(stalledInterval=60_000)
     check = await wait_until_async(_check(ours), "their check")
     await peer.queue.add("echo", {})

@@ -17,8 +17,8 @@ from toril.jobs.retention import KEEP_NONE
 
 
 @pytest.mark.requirement("Z-21", "Z-24", "Z-25")
+@pytest.mark.wire(15, 18, 19, 20)
 async def test_one_job_from_add_to_result(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 15, 18, 19, 20."""
     listener = await peer.listener()
     job_id = await peer.queue.add("page-save", {"pageId": "p-1"})
     assert await peer.queue.job(job_id, "getState") == "waiting"
@@ -45,9 +45,9 @@ async def test_one_job_from_add_to_result(peer: Peer, ours: EngineQueue) -> None
 REASONS = ["boom", "zwei\nZeilen: ünï 🎉", '{"looks":"like JSON"}', "null"]
 
 
+@pytest.mark.wire(16)
 @pytest.mark.parametrize("reason", REASONS, ids=repr)
 async def test_a_failure_rejects_with_the_exact_message(peer: Peer, ours: EngineQueue, reason: str) -> None:
-    """Checklist 16."""
     listener = await peer.listener()
     job_id = await peer.queue.add("image-upload", {})
     trace = ["Traceback (most recent call last):\n  …\nValueError: boom"]
@@ -62,9 +62,9 @@ async def test_a_failure_rejects_with_the_exact_message(peer: Peer, ours: Engine
     assert told[3]["failedReason"] == reason
 
 
+@pytest.mark.wire(17)
 @pytest.mark.parametrize("text", ["null", "0", "false", '""', '"text"', "[1,[2]]", '{"a":"ünï 🎉"}', "1.5"])
 async def test_results_parse_back(peer: Peer, ours: EngineQueue, text: str) -> None:
-    """Checklist 17."""
     listener = await peer.listener()
     job_id = await peer.queue.add("n")
     await ours.finish(Finish.completed(await ours.take_one(), text))
@@ -72,9 +72,9 @@ async def test_results_parse_back(peer: Peer, ours: EngineQueue, text: str) -> N
     assert (await peer.queue.job(job_id))["returnvalue"] == json.loads(text)
 
 
+@pytest.mark.wire(60)
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
 async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: EngineQueue, outcome: str) -> None:
-    """Checklist 60."""
     listener = await peer.listener()
     waiting = peer.node.send("addAndWait", handle=peer.queue.number, events=listener.number, args=["n", {}], ttl=20_000)
 
@@ -95,6 +95,7 @@ async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: Engin
     assert not ours.raw.exists(ours.keys.job(job.id))
 
 
+@pytest.mark.wire(7)
 async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: EngineQueue) -> None:
     jobs: list[tuple[str, dict[str, Any]]] = [
         ("low-1", {"priority": 5}),
@@ -112,8 +113,9 @@ async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: Engine
     assert [job.id for job in await ours.take(10)] == order
 
 
+@pytest.mark.wire(5)
 async def test_a_delayed_job_becomes_ours_when_it_is_due(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 5: their marker tells us the moment."""
+    """Their marker tells us the moment."""
     job_id = await peer.queue.add("n", {}, delay=400)
     stored = await peer.queue.job(job_id)
     due_ms = stored["timestamp"] + 400
@@ -127,6 +129,7 @@ async def test_a_delayed_job_becomes_ours_when_it_is_due(peer: Peer, ours: Engin
     assert (await peer.queue.job(job_id))["delay"] == 0
 
 
+@pytest.mark.wire(96)
 async def test_progress_logs_and_data_as_they_read_them(peer: Peer, ours: EngineQueue) -> None:
     listener = await peer.listener()
     job_id = await peer.queue.add("n", {"old": True})
@@ -143,8 +146,9 @@ async def test_progress_logs_and_data_as_they_read_them(peer: Peer, ours: Engine
     assert told[3]["data"] == 50
 
 
+@pytest.mark.wire(8)
 async def test_an_id_that_is_taken(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 8: whoever comes second gets the first one's job."""
+    """Whoever comes second gets the first one's job."""
     assert await peer.queue.add("n", {"by": "them"}, jobId="invoice") == "invoice"
     assert await ours.add("n", {"by": "us"}, jobId="invoice") == "invoice"
     assert (await peer.queue.job("invoice"))["data"] == {"by": "them"}
@@ -155,8 +159,9 @@ async def test_an_id_that_is_taken(peer: Peer, ours: EngineQueue) -> None:
     assert len(await ours.take(10)) == 2
 
 
+@pytest.mark.wire(9)
 async def test_refused_ids_are_theirs_and_ours(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 9: we refuse all that they refuse."""
+    """We refuse all that they refuse."""
     for job_id in ("0", "123", "-5", "0:x", "a:b"):
         with pytest.raises(PeerError):
             await peer.queue.add("n", {}, jobId=job_id)
@@ -166,8 +171,9 @@ async def test_refused_ids_are_theirs_and_ours(peer: Peer, ours: EngineQueue) ->
         assert await peer.queue.add("n", {}, jobId=job_id) == await ours.add("n", {}, jobId=job_id)
 
 
+@pytest.mark.wire(26)
 async def test_what_is_added_while_nothing_runs_waits_for_us(peer: Peer, ours: EngineQueue) -> None:
-    """Checklist 26: their add leaves the token that ends our wait."""
+    """Their add leaves the token that ends our wait."""
     waiting = asyncio.create_task(ours.blocking.wait_marker(ours.keys.marker, 20))
     started_ms = clock.now_ms()
     await peer.queue.add("n")

@@ -31,6 +31,7 @@ def test_no_delay_means_at_once(backoff: Backoff | None) -> None:
     assert retry_delay_ms(backoff, 1, half) == 0
 
 
+@pytest.mark.wire(30)
 @given(st.floats(0, 1), st.integers(0, 100_000), st.floats(0, 1, exclude_max=True))
 def test_jitter_takes_at_most_its_share(jitter: float, delay: int, random: float) -> None:
     found = retry_delay_ms(Backoff("fixed", delay, jitter), 1, lambda: random)
