@@ -115,6 +115,10 @@ const operations = {
   // Listening has begun before the job is added: nothing is left to luck when the job is removed as it ends.
   addAndWait: async ({ handle, events, args, ttl }) =>
     plain(await (await get(handle).object.add(...args)).waitUntilFinished(get(events).object, ttl)),
+  // What a worker does when its function has thrown.
+  failJob: async ({ handle, jobId, message, token }) => {
+    await (await loadJob(handle, jobId)).moveToFailed(new Error(message), token, false);
+  },
   addMany: async ({ handle, name, count, data, options }) => {
     const jobs = Array.from({ length: count }, () => ({ name, data, opts: options }));
     return (await get(handle).object.addBulk(jobs)).map((job) => job.id);

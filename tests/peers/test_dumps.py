@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support.dumps import NOW_MS, dump, dump_and_clear
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
@@ -15,43 +16,6 @@ from toril.engine.active import Finish, TakenJob
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 from toril.worker import outcomes
-
-NOW_MS = 1_790_000_000_000
-"""Both sides create jobs as of this moment, so that scores can be compared."""
-
-
-def dump(queue: EngineQueue) -> dict[str, Any]:
-    """Everything the queue's keys hold, texts parsed where they are JSON. `meta.version` is the peer's own."""
-    raw = queue.raw
-    found: dict[str, Any] = {}
-    for key in sorted(raw.keys(queue.keys.base + "*")):
-        name = key.removeprefix(queue.keys.base)
-        match raw.type(key):
-            case "hash":
-                found[name] = {field: _parsed(field, text) for field, text in raw.hgetall(key).items()}
-            case "list":
-                found[name] = raw.lrange(key, 0, -1)
-            case "zset":
-                found[name] = raw.zrange(key, 0, -1, withscores=True)
-            case "stream":
-                found[name] = [fields for _, fields in raw.xrange(key)]
-            case "set":
-                found[name] = raw.smembers(key)
-            case _:
-                found[name] = raw.get(key)
-    found.get("meta", {}).pop("version", None)
-    return found
-
-
-def dump_and_clear(queue: EngineQueue) -> dict[str, Any]:
-    found = dump(queue)
-    queue.raw.delete(*queue.raw.keys(queue.keys.base + "*"))
-    return found
-
-
-def _parsed(field: str, text: str) -> Any:
-    return json.loads(text) if field in ("data", "opts", "returnvalue", "progress") else text
-
 
 ADDS = {
     "standard": [{}],

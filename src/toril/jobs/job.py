@@ -51,11 +51,17 @@ class NewJob:
         limit = options.size_limit_bytes
         if limit is not None and (size := len(data_json.encode())) > limit:
             raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
-        return cls(name, data_json, options)
+        return cls(name, data_json, options, _links_json(options))
 
     @property
     def opts_json(self) -> str:
         return json.dumps(self.options.wire, ensure_ascii=False, separators=(",", ":"))
+
+
+def _links_json(options: JobOptions) -> str:
+    if options.deduplication is None:
+        return ""
+    return json.dumps({"deduplication": options.deduplication}, ensure_ascii=False, separators=(",", ":"))
 
 
 class JobRecord:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toril import errors
+from toril.jobs import deduplication
 from toril.jobs.backoff import Backoff
 from toril.jobs.retention import KeepPolicy
 
@@ -33,7 +34,10 @@ _WHOLE_NUMBERS = {
     "sizeLimit": (0, 2**40),
     "torilMaxDelay": (0, 2**41),
 }
-_KNOWN = {*_WHOLE_NUMBERS, "delay", "lifo", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp"}
+_KNOWN = {
+    *_WHOLE_NUMBERS, "delay", "lifo", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp",
+    "deduplication",
+}  # fmt: skip
 
 _RESERVED_IDS = frozenset(
     (
@@ -58,6 +62,8 @@ class JobOptions:
     timestamp_ms: float | None = None
     """When the job counts as created, Unix milliseconds; None = when it is added."""
     size_limit_bytes: int | None = None
+    deduplication: Mapping[str, Any] | None = None
+    """BullMQ's option of that name, checked."""
 
     @classmethod
     def from_bullmq(cls, options: Mapping[str, Any] | None, path: str = "opts") -> JobOptions:
@@ -69,6 +75,11 @@ class JobOptions:
             InvalidOptionError: unknown name or a value out of range; `field` is its path.
         """
         given = {name: value for name, value in (options or {}).items() if value is not None}
+        if "debounce" in given:
+            # BullMQ 5's older word.
+            if "deduplication" in given:
+                raise errors.InvalidOptionError(f"{path}.debounce", "give either `deduplication` or `debounce`")
+            given["deduplication"] = deduplication.checked(given.pop("debounce"), f"{path}.debounce")
         wire: dict[str, Any] = {}
         for name, value in given.items():
             wire[SHORT_CODES.get(name, name)] = _checked(name, value, f"{path}.{name}")
@@ -82,6 +93,7 @@ class JobOptions:
             lifo=wire.get("lifo", False),
             timestamp_ms=wire.get("timestamp"),
             size_limit_bytes=wire.get("sizeLimit"),
+            deduplication=wire.get("de"),
         )
 
 
@@ -104,6 +116,8 @@ def _checked(name: str, value: Any, path: str) -> Any:
         return parsed.to_wire() if parsed else None
     if name == "jobId":
         return checked_job_id(value, path)
+    if name == "deduplication":
+        return deduplication.checked(value, path)
     KeepPolicy.parse(value, path)
     if isinstance(value, Mapping):
         return {key: inner for key, inner in value.items() if inner is not None}

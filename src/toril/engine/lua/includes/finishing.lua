@@ -1,4 +1,5 @@
 -- include: retaining
+-- include: deduplicating
 -- include: promoting
 -- include: waking
 -- include: parents
@@ -26,21 +27,13 @@ local function was_done(finish, stored)
   return finish.kind == 'retry' and stored.atm == finish.atm + 1
 end
 
--- Free the deduplication id that this job holds, unless it lives by its own time.
-local function release_deduplication(base, deduplication_id, job_id)
-  local key = base .. 'de:' .. deduplication_id
-  if redis.call('PTTL', key) == -1 and redis.call('GET', key) == job_id then
-    redis.call('DEL', key)
-  end
-end
-
 local function store_end(keys, options, finish, stored, now_ms)
   local job_key = options.base .. finish.id
   local attempts_made = stored.atm + 1
   local is_completed = finish.kind == 'completed'
   local field = is_completed and 'returnvalue' or 'failedReason'
   if stored.deduplication_id then
-    release_deduplication(options.base, stored.deduplication_id, finish.id)
+    end_deduplication(options.base, options.layout, stored.deduplication_id, finish.id, now_ms)
   end
   if stored.parent_key then
     child_ended(job_key, finish, options.layout, now_ms)

@@ -13,10 +13,12 @@ local function queue_of(base)
   }
 end
 
--- Read what the queue's `meta` says, once a call: is_paused, is_maxed, max_events, target (the list of runnable jobs).
+-- Read what the queue's `meta` says, once a call: is_paused, is_maxed, max_events, layout,
+-- target (the list of runnable jobs).
 local function read_settings(queue, layout)
   local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency', 'opts.maxLenEvents')
   local concurrency = tonumber(meta[2] or '')
+  queue.layout = layout
   queue.is_paused = meta[1] and true or false
   queue.is_maxed = concurrency ~= nil and redis.call('LLEN', queue.active) >= concurrency
   queue.max_events = ensure_max_events(queue.meta, meta[3])
