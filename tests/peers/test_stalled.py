@@ -118,6 +118,15 @@ async def test_one_check_an_interval_whoever_makes_it(peer: Peer, ours: EngineQu
     assert ours.raw.get(ours.keys.stalled_check) == check
     assert not ours.raw.exists(ours.keys.stalled)
 
+    ours.raw.delete(ours.keys.stalled_check)
+    await stalled.run_once(ours.connection, ours.keys, interval_ms=60_000)
+    check = ours.raw.get(ours.keys.stalled_check)
+    ours.raw.srem(ours.keys.stalled, "1")
+    checker = await peer.worker(autorun=False)
+    await checker.call("moveStalledJobsToWait")
+    assert ours.raw.get(ours.keys.stalled_check) == check
+    assert not ours.raw.exists(ours.keys.stalled)
+
 
 def _check(ours: EngineQueue) -> Any:
     async def probe() -> str | None:
