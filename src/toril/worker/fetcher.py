@@ -32,7 +32,7 @@ BLOCKED_SECONDS = 1.0
 """A loop that could not go round for so long is told of: locks are not renewed meanwhile."""
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
-"""Pauses between attempts to reach Redis double from the first to the longest: its return is noticed in a second."""
+"""Pauses between attempts to get through double from first to longest: Redis's return is noticed in a second."""
 
 PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
 """Codes of refused finishes that mean something here; see `finish_and_take`."""
@@ -87,6 +87,7 @@ class Fetcher:
         self._next_due_ms: float = 0
         self._waiting: asyncio.Task[float | None] | None = None
         self._wait_failed = False
+        self._call_failed = self._call_failed_again = False
         self._spare_token: float | None = None
         self._needs_recovery = True
         self._take_is_unsure = False
@@ -240,8 +241,11 @@ class Fetcher:
         """Make the call; None when it failed, with the batch pending again."""
         try:
             finishes = [run.outcome for run in batch]
-            return await self._active.finish_and_take(finishes, count, self._new_token())
+            reply = await self._active.finish_and_take(finishes, count, self._new_token())
+            self._call_failed = self._call_failed_again = False
+            return reply
         except errors.RedisError as problem:
+            self._call_failed, self._call_failed_again = True, self._call_failed
             # Whatever the error says: it may come from the middle of the script.
             for run in batch:
                 run.is_unsure = True
@@ -370,7 +374,9 @@ class Fetcher:
         Locks that ran out are taken back, ends are recorded (again), and jobs that a call took whose reply was lost are
         found: in this order, so that nothing is run twice.
         """
-        if self._wait_failed:
+        # Recovery works, and then the same fails again: a key of the wrong type, say.
+        is_in_vain = self._wait_failed or self._call_failed_again
+        if is_in_vain:
             await self._pause()
         try:
             await self._clock.sample()
@@ -385,7 +391,7 @@ class Fetcher:
             self.note_failure(problem)
             await self._pause()
             return
-        if not self._wait_failed:
+        if not is_in_vain:
             self._pause_seconds = FIRST_PAUSE_SECONDS
         self._needs_recovery = False
         self._singly = False

@@ -29,6 +29,7 @@ class Journal:
         self._lines = 0
         self._suppressed = 0
         self._failing_since_ms = 0
+        self._told = ""
         self._told_ms = 0
         self.has_reached_redis = False
 
@@ -88,16 +89,16 @@ class Journal:
 
     def redis_failed(self, problem: errors.RedisError) -> None:
         now_ms = clock.monotonic_ms()
-        if not self._failing_since_ms:
-            self._failing_since_ms = now_ms
-        elif now_ms - self._told_ms < REPEAT_MS:
+        is_new = not self._failing_since_ms and str(problem) != self._told
+        self._failing_since_ms = self._failing_since_ms or now_ms
+        if not is_new and self._told and now_ms - self._told_ms < REPEAT_MS:
             return
-        self._told_ms = now_ms
+        self._told, self._told_ms = str(problem), now_ms
         fields = {"error_type": problem.reason.value, "endpoint": self._endpoint}
         logger.warning("Redis fails: %s", problem, extra={"fields": fields})
 
     def redis_works(self) -> None:
-        if self._failing_since_ms and self.has_reached_redis:
+        if self._failing_since_ms and self.has_reached_redis and self._told_ms >= self._failing_since_ms:
             seconds = (clock.monotonic_ms() - self._failing_since_ms) / 1000
             logger.info("Redis works again after %.1f s", seconds)
         elif not self.has_reached_redis:

@@ -1,8 +1,10 @@
-"""Keys of a queue that have another type than BullMQ's: the queue stands still, loses nothing, and goes on when mended."""
+"""Keys of a queue that have another type than BullMQ's: it stands still, loses nothing, and goes on when mended."""
 
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
@@ -11,21 +13,102 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, Queue, errors
+from toril.engine.maintenance import stalled
 from toril.engine.scripts import Finish
 
 NAMES = (
     "wait", "active", "prioritized", "delayed", "completed", "failed", "events", "marker", "limiter", "meta", "stalled",
 )  # fmt: skip
 
+TOLD = "Redis fails: a key of this queue"
 
-class Wrong:
-    """A key that is of another type for a while; what it held is kept aside."""
 
-    def __init__(self, stored: EngineQueue, name: str) -> None:
-        self._raw = stored.raw
-        self._key, self._aside = stored.keys.base + name, f"aside:{stored.keys.queue}"
+@contextmanager
+def wrong_type(stored: EngineQueue, name: str) -> Iterator[None]:
+    """For the length of the block, a key is of another type; what it held is put back at the end."""
+    key, aside = stored.keys.base + name, f"aside:{stored.keys.queue}"
+    if stored.raw.exists(key):
+        stored.raw.rename(key, aside)
+    if name == "limiter":
+        stored.raw.rpush(key, "x")
+    else:
+        stored.raw.set(key, "x")
+    yield
+    stored.raw.delete(key)
+    if stored.raw.exists(aside):
+        stored.raw.rename(aside, key)
 
-    def break_it(self) -> None:
-        if self._raw.exists(self._key):
-            self._raw.rename(self._key, self._aside)
-        self._raw.geoadd(self._key, (1, 2, "x")) if self._is_no_zset else self._raw.set(self._key, "x")
+
+async def fill(queue: EngineQueue) -> None:
+    """Three jobs in `wait`, two with a priority, two that are due; a rate limit that nobody reaches."""
+    for number in range(3):
+        await queue.add("step", {}, jobId=f"plain-{number}")
+    for number in range(2):
+        await queue.add("step", {}, jobId=f"first-{number}", priority=1)
+        await queue.add("step", {}, jobId=f"later-{number}", delay=1, timestamp=1000, priority=number)
+    queue.raw.hset(queue.keys.meta, mapping={"max": 1000, "duration": 1000})
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("name", NAMES)
+async def test_no_call_loses_a_job_to_it(queue: EngineQueue, name: str) -> None:
+    await fill(queue)
+    with wrong_type(queue, name), suppress(errors.RedisError):
+        await queue.active.take(10, "token:1")
+    assert invariants.StoredQueue(queue.raw, queue.keys.queue).problems() == []
+    taken = await queue.active.adopt("token:", ()) or await queue.take(3)
+    ends = [Finish.completed(taken[0], "1"), Finish.failed(taken[1], "no", "[]"), Finish.retry(taken[2], "", "[]", 10)]
+    with wrong_type(queue, name), pytest.raises(errors.RedisError):
+        await queue.active.finish_and_take(ends, 10, "token:2")
+    assert invariants.StoredQueue(queue.raw, queue.keys.queue).problems() == []
+    queue.raw.delete(*[queue.keys.lock(job.id) for job in taken])
+    for _ in range(2):
+        queue.raw.delete(queue.keys.stalled_check)
+        with wrong_type(queue, name), suppress(errors.RedisError):
+            await stalled.run_once(queue.connection, queue.keys)
+    stored = invariants.assert_sound(queue.raw, queue.keys.queue, is_at_rest=False)
+    assert len(stored.jobs) == 7
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("name", ["wait", "prioritized", "completed", "events"])
+async def test_a_worker_goes_on_when_it_is_mended(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: collections.Counter[str] = collections.Counter()
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> None:
+        ended[job.id] += 1
+
+    await fill(stored)
+    with wrong_type(stored, name):
+        async with worker(tasks, concurrency=2, lock_ms=500, lock_renew_ms=100, stalled_interval_ms=100):
+
+            async def is_told() -> bool:
+                return TOLD in caplog.text
+
+            await wait_until_async(is_told, "a line about the key")
+            # It looks again now and then, and is neither a load nor talkative meanwhile.
+            before = calls_of(stored)
+
+            async def is_tried_again() -> bool:
+                return calls_of(stored) >= before + 5
+
+            await wait_until_async(is_tried_again, "five more attempts")
+            assert caplog.text.count(TOLD) == 1
+    async with worker(
+        tasks, concurrency=2, lock_ms=500, lock_renew_ms=100, stalled_interval_ms=100, max_stalled_count=9
+    ):
+        await wait_until_async(lambda: _all_ended(stored), "all jobs to end", timeout_seconds=20)
+    assert set(ended) == set(invariants.assert_sound(stored.raw, stored.keys.queue).containers["completed"])
+
+
+def calls_of(stored: EngineQueue) -> int:
+    """How many scripts the server has run, those of other tests included."""
+    statistics = stored.raw.info("commandstats")
+    return int(statistics["cmdstat_evalsha"]["calls"])
+
+
+async def _all_ended(stored: EngineQueue) -> bool:
+    return set(stored.places()) == {"completed"} and len(stored.places()["completed"]) == 7

@@ -34,10 +34,11 @@ local meta = redis.call('HMGET', keys.meta, 'paused', 'concurrency', 'max', 'dur
 local is_paused = meta[1] and true or false
 keys.target = waiting_list(keys.wait, keys.paused, keys.meta, options.layout, is_paused)
 
-local finishes, lock_keys, children_keys = {}, {}, {}
+local finishes, lock_keys, children_keys, kinds = {}, {}, {}, {}
 for at = 8, #ARGV - FINISH_FIELDS, FINISH_FIELDS do
   local finish = read_finish(at)
   finishes[#finishes + 1] = finish
+  kinds[finish.kind] = true
   lock_keys[#lock_keys + 1] = base .. finish.id .. ':lock'
   if finish.kind == 'completed' then
     children_keys[#children_keys + 1] = base .. finish.id .. ':dependencies'
@@ -99,12 +100,28 @@ local function note_retention(finish)
   end
 end
 
+-- A key of another type must fail here, before anything is written: a job would be in no list.
+local function check_places()
+  if kinds.completed then
+    redis.call('ZCARD', keys.completed)
+  end
+  if kinds.failed then
+    redis.call('ZCARD', keys.failed)
+  end
+  if kinds.retry or kinds.requeue then
+    redis.call('LLEN', keys.target)
+    redis.call('ZCARD', keys.prioritized)
+    redis.call('ZCARD', keys.delayed)
+  end
+end
+
 local codes, ended_locks, ended_ids = {}, {}, {}
 local any_final = false
 if #finishes > 0 then
   local locks = redis.call('MGET', unpack(lock_keys))
   local any_children = #children_keys > 0 and redis.call('EXISTS', unpack(children_keys)) > 0
   redis.call('XTRIM', keys.events, 'MAXLEN', '~', ensure_max_events(keys.meta, meta[5]))
+  check_places()
   local any_runnable, any_delayed = false, false
   for index, finish in ipairs(finishes) do
     local stored = read_stored(finish.id)

@@ -22,6 +22,9 @@ local meta = redis.call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLen
 local is_paused = meta[1] and true or false
 local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 local max_events = ensure_max_events(meta_key, meta[3])
+-- A key of another type must fail here, before a job is taken out of `active`.
+redis.call('LLEN', target_key)
+redis.call('XLEN', events_key)
 local recovered = {}
 for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
   local job_key = base .. job_id

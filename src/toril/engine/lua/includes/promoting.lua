@@ -10,6 +10,10 @@ local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_k
   if #due == 0 then
     return 0
   end
+  -- A key of another type must fail here, before anything is written.
+  redis.call('LLEN', waiting_key)
+  redis.call('ZCARD', prioritized_key)
+  redis.call('XLEN', events_key)
   local plain = {}
   for _, job_id in ipairs(due) do
     local job_key = base .. job_id

@@ -112,6 +112,9 @@ local function take(keys, options, meta, count, now_ms)
   if concurrency then
     count = math.min(count, concurrency - active)
   end
+  -- A key of another type must fail here: what was taken out of `wait` would be in no list, or active and not told.
+  redis.call('ZCARD', keys.prioritized)
+  redis.call('XLEN', keys.events)
   local reply, used, any_dropped = {0, 0}, 0, false
   for _, job_id in ipairs(move_to_active(keys, count)) do
     local job, is_deferred_failure = start_job(keys, options, job_id, now_ms)
