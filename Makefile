@@ -61,6 +61,10 @@ kube: setup ## operator on a real Kubernetes API server (built from Go modules, 
 .PHONY: test
 test: lint types unit integration peers kube ## everything but the real node
 
+.PHONY: soak
+soak: setup ## long runs of chaos, about half an hour (SOAK_SCALE=0.1 for a tenth)
+	$(PYTEST) -m soak -s --timeout=3600 tests
+
 .PHONY: e2e
 e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
 	@$(PYTHON) tools/setup.py --only node
