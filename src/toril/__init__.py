@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from toril.enqueue_options import Backoff, Keep, exponential, fixed, keep
+    from toril.enqueue_options import Backoff, Deduplication, Keep, exponential, fixed, keep
     from toril.errors import (
         JobFailedError,
         JobNotFoundError,
@@ -17,18 +17,20 @@ if TYPE_CHECKING:
     from toril.handle import JobHandle
     from toril.job_context import Job
     from toril.queue import Queue
+    from toril.queue_limits import RateLimit
     from toril.task import AsyncTask, Draft, Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "toril.enqueue_options": ("Backoff", "Keep", "exponential", "fixed", "keep"),
+    "toril.enqueue_options": ("Backoff", "Deduplication", "Keep", "exponential", "fixed", "keep"),
     "toril.errors": (
         "JobFailedError", "JobNotFoundError", "ResultTimeoutError", "TorilError", "Unrecoverable", "UnrecoverableError",
     ),
     "toril.handle": ("JobHandle",),
     "toril.job_context": ("Job",),
     "toril.queue": ("Queue",),
+    "toril.queue_limits": ("RateLimit",),
     "toril.task": ("AsyncTask", "Draft", "Task"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -36,6 +38,7 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = [
     "AsyncTask",
     "Backoff",
+    "Deduplication",
     "Draft",
     "Job",
     "JobFailedError",
@@ -43,6 +46,7 @@ __all__ = [
     "JobNotFoundError",
     "Keep",
     "Queue",
+    "RateLimit",
     "ResultTimeoutError",
     "Task",
     "TorilError",

@@ -54,6 +54,27 @@ def keep(count: int | None = None, *, age: Duration | None = None) -> Keep:
     return Keep(count, None if age is None else _seconds(age, "age"))
 
 
+@dataclass(frozen=True, slots=True)
+class Deduplication:
+    """One job at a time for an id: while it has a job, others are not added, and the caller gets that job's id.
+
+    Without `ttl` the id is free again when its job has ended, with it when its time is over.
+    """
+
+    id: str
+    """What the jobs have in common."""
+    ttl: Duration | None = None
+    """How long the id stays taken, whatever becomes of its job."""
+    extend: bool = False
+    """Each refused job begins `ttl` anew."""
+    replace: bool = False
+    """A job that is still delayed gives way to the new one. With `delay`: only the last of a burst runs."""
+    keep_last_if_active: bool = False
+    """The last job that came while the id's job was running is added when that has ended. `ttl` does not count then."""
+    reschedule: bool = False
+    """A job that is still delayed takes over the delay of the refused one. BullMQ knows it from 6.7 on."""
+
+
 class EnqueueOptions(TypedDict, total=False):
     """What may be said about one job, about all jobs of a task, or about all jobs of a queue."""
 
@@ -71,6 +92,8 @@ class EnqueueOptions(TypedDict, total=False):
     """Wait between attempts: `exponential()`, `fixed()`, or a fixed length. Default: none."""
     job_id: str
     """Your own id: a job whose id is there already is not added again."""
+    deduplication: str | Deduplication
+    """Add no second job of the same id while the first has not ended, or as `Deduplication()` says."""
     keep_completed: bool | int | Keep
     """True: all (the default), False: none, a number: the newest so many, or `keep()`."""
     keep_failed: bool | int | Keep
@@ -109,6 +132,8 @@ def to_bullmq(options: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         wire["delay"] = delay_ms
     if (backoff := options.get("backoff")) is not None:
         wire |= _backoff(backoff)
+    if (deduplication := options.get("deduplication")) is not None:
+        wire["deduplication"] = _deduplication(deduplication)
     for name, bullmq_name in (("keep_completed", "removeOnComplete"), ("keep_failed", "removeOnFail")):
         if (kept := options.get(name)) is not None:
             wire[bullmq_name] = _retention(kept, name)
@@ -142,6 +167,21 @@ def _backoff(backoff: Any) -> dict[str, Any]:
     return {"backoff": wire, "torilMaxDelay": longest}
 
 
+def _deduplication(given: Any) -> dict[str, Any]:
+    if isinstance(given, str):
+        return {"id": given}
+    if not isinstance(given, Deduplication):
+        raise errors.InvalidOptionError("deduplication", "must be text, or Deduplication(…)")
+    wire: dict[str, Any] = {"id": given.id}
+    if given.ttl is not None:
+        wire["ttl"] = milliseconds(given.ttl, "deduplication.ttl")
+    flags = {"keep_last_if_active": "keepLastIfActive"}
+    for name in ("extend", "replace", "keep_last_if_active", "reschedule"):
+        if getattr(given, name):
+            wire[flags.get(name, name)] = True
+    return wire
+
+
 def _retention(kept: Any, name: str) -> Any:
     if isinstance(kept, bool):
         return not kept
@@ -159,6 +199,11 @@ def _seconds(value: Any, field: str) -> float:
         raise errors.InvalidOptionError(field, "must be seconds (0 or more) or a timedelta")
     seconds: float = value
     return seconds
+
+
+def milliseconds(length: Any, field: str) -> int:
+    """A length of time as BullMQ counts it. Raises InvalidOptionError when it is none."""
+    return _milliseconds(_seconds(length, field))
 
 
 def _milliseconds(seconds: float) -> int:

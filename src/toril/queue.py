@@ -18,11 +18,13 @@ from toril.handle import JobHandle, ResultWaiter
 from toril.job_context import Job
 from toril.jobs.job import JobRecord, JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.queue_limits import LimitMethods
 from toril.task import AsyncTask, BaseTask, Draft, Task, TaskDecorator
 
 if TYPE_CHECKING:
     from toril.engine.connection import AsyncConnection
     from toril.engine.inspector import Inspector
+    from toril.engine.limits import LimitedQueue
     from toril.engine.producer import Producer
     from toril.engine.settings import RedisSettings
     from toril.engine.sync_producer import SyncProducer
@@ -35,7 +37,7 @@ known_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
 """Every `Queue` object of this process; a worker finds its tasks here after importing the processor's module."""
 
 
-class Queue:
+class Queue(LimitMethods):
     """A named line of jobs in Redis, in BullMQ's format. Making one connects to nothing.
 
     ```python
@@ -179,6 +181,10 @@ class Queue:
         """The reader of this queue, on this event loop's connection."""
         return self._client().inspector
 
+    def limits(self) -> LimitedQueue:
+        """What reads and writes this queue's limits, on this event loop's connection."""
+        return self._client().limits
+
     def waiter(self) -> ResultWaiter:
         """What waits for results on this event loop."""
         return self._client().waiter
@@ -273,11 +279,13 @@ class _Client:
     def __init__(self, settings: RedisSettings, keys: QueueKeys) -> None:
         from toril.engine.connection import AsyncConnection
         from toril.engine.inspector import Inspector
+        from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
 
         self.connection: AsyncConnection = AsyncConnection(settings)
         self.producer: Producer = Producer(self.connection, keys)
         self.inspector: Inspector = Inspector(self.connection, keys)
+        self.limits: LimitedQueue = LimitedQueue(self.connection, keys)
         self.waiter = ResultWaiter(settings, self.connection, keys)
 
     async def close(self) -> None:

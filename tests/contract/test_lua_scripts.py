@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Call[Any]] = {
     "recover_stalled": scripts.recover_stalled(KEYS, max_stalled_count=1, interval_ms=1),
     "pause": scripts.pause(KEYS),
     "resume": scripts.resume(KEYS),
+    "set_limits": scripts.set_limits(KEYS, {"concurrency": 1}),
     "read_signals": scripts.read_signals([KEYS]),
     "read_job": scripts.read_job(KEYS, "1"),
     "read_jobs": scripts.read_jobs(KEYS, KEYS.wait, is_list=True, first=0, last=-1),

@@ -9,6 +9,8 @@ import pytest
 from support.dumps import NOW_MS, dump_and_clear, without_moments
 from support.engine import EngineQueue
 from support.node_peer import Peer
+from support.waiting import wait_until_async
+from toril import Queue
 from toril.engine.active import Finish, TakenJob
 from toril.worker import outcomes
 
@@ -139,3 +141,84 @@ def dump(queue: EngineQueue) -> dict[str, Any]:
     expiring = [key for key in queue.raw.keys(queue.keys.base + "de:*") if queue.raw.pttl(key) > HOUR_MS / 2]
     found = without_moments(dump_and_clear(queue))
     return {**found, "expiring": expiring}
+
+
+@pytest.mark.wire(65)
+async def test_who_comes_second_is_told_of_the_first(peer: Peer, ours: EngineQueue) -> None:
+    """Either side refuses for the other's job, and either side's finish frees the id."""
+    listener = await peer.listener()
+    first = await peer.queue.add("echo", {}, deduplication=SIMPLE)
+    assert await ours.add("echo", deduplication=SIMPLE) == first
+    assert await peer.queue.call("getDeduplicationJobId", "d") == first
+    told = (await listener.events_until("deduplicated"))[-1]
+    assert (told["jobId"], told["deduplicationId"], told["deduplicatedJobId"]) == (first, "d", "2")
+    await ours.finish(Finish.completed(await ours.take_one(), "1"))
+    second = await ours.add("echo", deduplication=SIMPLE)
+    assert second == await peer.queue.add("echo", {}, deduplication=SIMPLE) == "3"
+    await (await peer.worker()).runs_until(1)
+    await peer.until_state(second, "completed")
+    assert await ours.add("echo", deduplication=SIMPLE) == "5"
+
+
+@pytest.mark.wire(66)
+async def test_a_time_outlives_the_job_and_ends(peer: Peer, ours: EngineQueue) -> None:
+    first = await ours.add("echo", deduplication=THROTTLE)
+    await (await peer.worker()).runs_until(1)
+    await peer.until_state(first, "completed")
+    assert await peer.queue.add("echo", {}, deduplication=THROTTLE) == first
+    ours.raw.pexpire(ours.keys.deduplication("d"), 1)
+
+    async def is_free() -> bool:
+        return await peer.queue.call("getDeduplicationJobId", "d") is None
+
+    await wait_until_async(is_free, "the id to be free", interval_seconds=0.002)
+    assert await ours.add("echo", deduplication=THROTTLE) == "3"
+
+
+@pytest.mark.wire(69, 70)
+async def test_they_park_and_we_carry_on(peer: Peer, ours: EngineQueue) -> None:
+    await peer.queue.add("echo", {"n": 1}, deduplication=LAST)
+    job = await ours.take_one()
+    await peer.queue.add("echo", {"n": 2}, deduplication=LAST)
+    await peer.queue.add("echo", {"n": 3}, deduplication=LAST, priority=4, attempts=2)
+    (following,) = await ours.finish(Finish.completed(job, "1"), take=1)
+    assert (following.id, following.data, following.opts["attempts"]) == ("3", {"n": 3}, 2)
+    assert (following.priority, following.text("deid")) == (4, "d")
+    assert await peer.queue.call("getDeduplicationJobId", "d") == "3"
+
+
+@pytest.mark.wire(69, 70)
+async def test_we_park_and_they_carry_on(peer: Peer, ours: EngineQueue) -> None:
+    await ours.add("gate", {"gate": ours.keys.queue}, deduplication=LAST)
+    worker = await peer.worker()
+    await worker.runs_until(1)
+    await ours.add("echo", {"n": 2}, deduplication=LAST)
+    await ours.add("echo", {"n": 3}, deduplication=LAST, jobId="third")
+    await peer.release(ours.keys.queue)
+    runs = await worker.runs_until(2)
+    assert [run["id"] for run in runs] == ["1", "third"]
+    assert (await peer.until_state("third", "completed"))["returnvalue"] == {"n": 3}
+    assert await ours.add("echo", deduplication=LAST) == "5"
+
+
+@pytest.mark.wire(68, 70)
+async def test_each_replaces_what_the_other_has_delayed(peer: Peer, ours: EngineQueue) -> None:
+    await peer.queue.add("echo", {"n": 1}, deduplication=DEBOUNCE, delay=60_000)
+    assert await ours.add("echo", {"n": 2}, deduplication=DEBOUNCE, delay=60_000) == "2"
+    assert await peer.queue.add("echo", {"n": 3}, deduplication=DEBOUNCE, delay=60_000) == "3"
+    assert ours.places() == {"delayed": ["3"]}
+    names = ours.event_names()
+    replaced = ["removed", "debounced", "deduplicated"] if peer.version == "5" else ["removed", "deduplicated"]
+    assert names == ["added", "delayed", *replaced, "added", "delayed", *replaced, "added", "delayed"]
+
+
+async def test_the_key_is_freed_by_hand(peer: Peer, redis_url: str, queue_name: str) -> None:
+    async with Queue(queue_name, url=redis_url) as queue:
+        await queue.add("echo", {}, {"deduplication": SIMPLE})
+        assert await queue.get_deduplication_job_id("d") == "1"
+        assert await peer.queue.call("removeDeduplicationKey", "d") == 1
+        assert await queue.get_deduplication_job_id("d") is None
+        await peer.queue.add("echo", {}, deduplication=SIMPLE)
+        assert await queue.remove_deduplication_key("d")
+        assert not await queue.remove_deduplication_key("d")
+        assert await peer.queue.call("getDeduplicationJobId", "d") is None

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from toril import Queue, enqueue_options, errors, exponential, fixed, keep
+from toril import Deduplication, Queue, enqueue_options, errors, exponential, fixed, keep
 
 NOW_MS = 1_000_000
 
@@ -28,6 +28,9 @@ NOW_MS = 1_000_000
         ({"backoff": exponential(5, jitter=0.2, max=600)},
          {"backoff": {"type": "exponential", "delay": 5000, "jitter": 0.2}, "torilMaxDelay": 600_000}),
         ({"keep_completed": True, "keep_failed": False}, {"removeOnComplete": False, "removeOnFail": True}),
+        ({"deduplication": "u-42"}, {"deduplication": {"id": "u-42"}}),
+        ({"deduplication": Deduplication("u-42", ttl=timedelta(minutes=1), extend=True, keep_last_if_active=True)},
+         {"deduplication": {"id": "u-42", "ttl": 60_000, "extend": True, "keepLastIfActive": True}}),
         ({"keep_completed": 10}, {"removeOnComplete": 10}),
         ({"keep_completed": keep(count=10, age=timedelta(days=1))}, {"removeOnComplete": {"count": 10, "age": 86_400}}),
     ],
@@ -45,6 +48,9 @@ def test_translation(options: dict[str, Any], wire: dict[str, Any]) -> None:
         ({"delay": True}, "delay: must be seconds"),
         ({"run_at": datetime(2026, 1, 1)}, "run_at: must be a datetime with a time zone"),
         ({"run_at": datetime.now(UTC), "delay": 1}, "run_at: give either"),
+        ({"deduplication": 7}, "deduplication: must be text"),
+        ({"deduplication": ""}, "deduplication.id: must be text"),
+        ({"deduplication": Deduplication("a", ttl=-1)}, "deduplication.ttl: must be seconds"),
         ({"keep_completed": -1}, "keep_completed: must be True, False"),
         ({"priority": 2**21}, "priority"),
         ({"attempts": 1.5}, "attempts"),

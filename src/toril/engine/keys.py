@@ -69,6 +69,10 @@ class QueueKeys:
     def logs(self, job_id: str) -> str:
         return f"{self.base}{job_id}:logs"
 
+    def deduplication(self, deduplication_id: str) -> str:
+        """Holds the id of the job that has this deduplication id."""
+        return f"{self.base}de:{deduplication_id}"
+
     def client_name(self, suffix: str = "") -> str:
         """The connection name by which BullMQ's `getWorkers()` finds workers.
 

@@ -41,6 +41,16 @@ def test_names_with_short_codes_are_stored_by_them() -> None:
         ({"lifo": 1}, "opts.lifo"),
         ({"removeOnComplete": "no"}, "opts.removeOnComplete"),
         ({"priorty": 1}, "opts.priorty"),
+        ({"deduplication": "d"}, "opts.deduplication"),
+        ({"deduplication": {}}, "opts.deduplication.id"),
+        ({"deduplication": {"id": 5}}, "opts.deduplication.id"),
+        ({"deduplication": {"id": "d", "ttl": "soon"}}, "opts.deduplication.ttl"),
+        ({"deduplication": {"id": "d", "ttl": 1.5}}, "opts.deduplication.ttl"),
+        ({"deduplication": {"id": "d", "ttl": float("inf")}}, "opts.deduplication.ttl"),
+        ({"deduplication": {"id": "d", "replace": 1}}, "opts.deduplication.replace"),
+        ({"deduplication": {"id": "d", "tll": 1}}, "opts.deduplication.tll"),
+        ({"debounce": {"ttl": 1}}, "opts.debounce.id"),
+        ({"debounce": {"id": "d"}, "deduplication": {"id": "d"}}, "opts.debounce"),
     ],
 )
 @pytest.mark.requirement("X-02")
@@ -48,6 +58,12 @@ def test_wrong_values_are_refused_by_their_field(options: dict[str, Any], field:
     with pytest.raises(errors.InvalidOptionError) as refusal:
         JobOptions.from_bullmq(options)
     assert refusal.value.field == field
+
+
+def test_deduplication_is_stored_by_its_short_code_without_what_is_not_given() -> None:
+    given = {"deduplication": {"id": "d", "ttl": 5000.0, "extend": None, "replace": True}}
+    assert JobOptions.from_bullmq(given).wire["de"] == {"id": "d", "ttl": 5000, "replace": True}
+    assert JobOptions.from_bullmq({"debounce": {"id": "d"}}).wire["de"] == {"id": "d"}
 
 
 @pytest.mark.parametrize("job_id", ["007", "1e3", "12a", "w-42", "a b", "repeat-x", "ünï", "x:y:z"])

@@ -116,6 +116,7 @@ local function check_places()
 end
 
 local codes, ended_locks, ended_ids = {}, {}, {}
+local concurrency = limit_of(meta[2])
 local any_final = false
 if #finishes > 0 then
   local locks = redis.call('MGET', unpack(lock_keys))
@@ -151,7 +152,6 @@ if #finishes > 0 then
   flush_retention('failed')
   delete_keys(ended_locks)
   call_in_batches('SREM', keys.stalled, ended_ids)
-  local concurrency = tonumber(meta[2] or '')
   if any_runnable and not is_paused and not (concurrency and redis.call('LLEN', keys.active) >= concurrency) then
     wake_now(keys.marker)
   end
@@ -163,6 +163,9 @@ end
 local taken, is_blocked = {0, 0}, false
 if take_count > 0 then
   taken, is_blocked = take(keys, options, meta, take_count, now_ms)
+end
+if concurrency and not is_paused and #ended_ids > 0 and #taken == 2 then
+  wake_for_freed(keys, concurrency)
 end
 -- Told when a job's end leaves nothing to do, as far as BullMQ looks.
 if any_final and #taken == 2 and not is_blocked and taken[2] == 0

@@ -12,6 +12,7 @@
 -- include: placing
 -- include: batches
 -- include: waking
+-- include: limiting
 local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local base, layout = ARGV[1], ARGV[2]
@@ -48,7 +49,8 @@ for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
 end
 redis.call('DEL', stalled_key)
 call_in_batches('SADD', stalled_key, redis.call('LRANGE', active_key, 0, -1))
-local is_maxed = meta[2] and redis.call('LLEN', active_key) >= tonumber(meta[2])
+local concurrency = limit_of(meta[2])
+local is_maxed = concurrency and redis.call('LLEN', active_key) >= concurrency
 if #recovered > 0 and not is_paused and not is_maxed then
   wake_now(marker_key)
 end

@@ -8,7 +8,7 @@ from toril.engine.scripts.adding import add_jobs
 from toril.engine.scripts.changing import add_log, update_data, update_progress
 from toril.engine.scripts.reading import read_job, read_jobs, read_signals
 from toril.engine.scripts.shared import Layout
-from toril.engine.scripts.steering import pause, resume
+from toril.engine.scripts.steering import pause, resume, set_limits
 from toril.engine.scripts.working import (
     Finish,
     FinishReply,
@@ -42,6 +42,7 @@ __all__ = [
     "read_signals",
     "recover_stalled",
     "resume",
+    "set_limits",
     "take_jobs",
     "update_data",
     "update_progress",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from toril.engine.connection import Call
+from collections.abc import Mapping
+
+from toril.engine.connection import Call, Part
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts.shared import Layout
 
@@ -18,3 +20,11 @@ def resume(keys: QueueKeys) -> Call[bool]:
         keys.wait, keys.paused, keys.meta, keys.marker, keys.events, keys.prioritized, keys.delayed,
     ]  # fmt: skip
     return Call("resume", names, [], bool)
+
+
+def set_limits(keys: QueueKeys, limits: Mapping[str, int | None], *, layout: Layout = "6") -> Call[bool]:
+    """Set fields of `meta` that limit the queue (`concurrency`, `max`, `duration`); None removes one."""
+    args: list[Part] = [keys.base, layout]
+    for field, value in limits.items():
+        args += [field, "" if value is None else value]
+    return Call("set_limits", [keys.meta], args, bool)

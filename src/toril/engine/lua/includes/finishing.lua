@@ -77,6 +77,8 @@ local function store_retry(keys, options, finish, stored, now_ms)
     return
   end
   redis.call('HSET', job_key, 'failedReason', finish.value, 'stacktrace', finish.stacktrace, 'atm', attempts_made)
+  -- As in BullMQ, jobs that are due go first.
+  promote_due(now_ms, options.base, keys.delayed, keys.target, keys.prioritized, keys.pc, keys.events)
   local is_lifo = string.find(stored.opts, '"lifo":true', 1, true)
   make_runnable(keys, finish, stored, is_lifo and 'RPUSH' or 'LPUSH')
 end

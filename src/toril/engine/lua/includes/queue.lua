@@ -1,5 +1,6 @@
 -- include: placing
 -- include: waking
+-- include: limiting
 -- The keys of a queue, and the settings that decide where a runnable job goes.
 
 -- Key names by the queue's base (`bull:email:`).
@@ -17,7 +18,7 @@ end
 -- target (the list of runnable jobs).
 local function read_settings(queue, layout)
   local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency', 'opts.maxLenEvents')
-  local concurrency = tonumber(meta[2] or '')
+  local concurrency = limit_of(meta[2])
   queue.layout = layout
   queue.is_paused = meta[1] and true or false
   queue.is_maxed = concurrency ~= nil and redis.call('LLEN', queue.active) >= concurrency

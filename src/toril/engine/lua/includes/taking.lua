@@ -1,6 +1,7 @@
 -- include: promoting
 -- include: waking
 -- include: time
+-- include: limiting
 -- Moving jobs to `active`.
 
 -- Pop up to `count` ids in the order in which they run and push them to `active`.
@@ -56,31 +57,6 @@ local function start_job(keys, options, job_id, now_ms)
   return {job_id, fields}, is_deferred_failure
 end
 
--- How many jobs the rate limit still allows: count, or (0, milliseconds to wait).
-local function allowed_by_limit(keys, max, count)
-  local used = tonumber(redis.call('GET', keys.limiter) or 0) or 0
-  if used >= max then
-    local left_ms = redis.call('PTTL', keys.limiter)
-    if left_ms > 0 then
-      return 0, left_ms
-    end
-    if left_ms == 0 then
-      redis.call('DEL', keys.limiter)
-    end
-    return math.min(count, max), 0
-  end
-  return math.min(count, max - used), 0
-end
-
--- Count started jobs against the rate limit; the first of a window starts its time.
-local function use_limit(keys, used, duration_ms)
-  if used > 0 and duration_ms then
-    if redis.call('INCRBY', keys.limiter, used) == used then
-      redis.call('PEXPIRE', keys.limiter, math.floor(math.abs(duration_ms)))
-    end
-  end
-end
-
 -- Take up to `count` jobs. Promotes due ones first, also when nothing may be taken.
 --   keys: table of key names     options: base, layout, token, lock_ms, worker_name, limit_max, limit_duration
 --   meta: HMGET paused concurrency max duration
@@ -89,7 +65,7 @@ end
 local function take(keys, options, meta, count, now_ms)
   local is_paused = meta[1] and true or false
   local active = redis.call('LLEN', keys.active)
-  local concurrency = tonumber(meta[2] or '')
+  local concurrency = limit_of(meta[2])
   local is_maxed = concurrency ~= nil and active >= concurrency
   local target_key = waiting_list(keys.wait, keys.paused, keys.meta, options.layout, is_paused)
   local promoted = promote_due(
@@ -98,7 +74,7 @@ local function take(keys, options, meta, count, now_ms)
     wake_now(keys.marker)
   end
   -- BullMQ's rule: the queue's own maximum wins, but the worker's duration does.
-  local max = tonumber(meta[3] or '') or options.limit_max
+  local max = limit_of(meta[3]) or options.limit_max
   if max then
     local wait_ms
     count, wait_ms = allowed_by_limit(keys, max, count)
@@ -133,7 +109,7 @@ local function take(keys, options, meta, count, now_ms)
   end
   if #reply > 2 then
     if max then
-      use_limit(keys, used, options.limit_duration or tonumber(meta[4] or ''))
+      use_limit(keys, used, options.limit_duration or limit_of(meta[4]))
     end
   else
     local head = redis.call('ZRANGE', keys.delayed, 0, 0, 'WITHSCORES')

@@ -1,0 +1,43 @@
+-- include: numbers
+-- include: waking
+-- Limits of the queue (fields of `meta`) and of workers. What is no number counts as not set.
+local LONGEST_DURATION_MS = 2 ^ 41
+
+-- A limit as a whole number, or nil: not set, or nothing that can be counted with.
+local function limit_of(stored)
+  local number = tonumber(stored or '')
+  return number and number == number and math.ceil(number) or nil
+end
+
+-- How many jobs the rate limit still allows: count, or (0, milliseconds to wait).
+local function allowed_by_limit(keys, max, count)
+  max = math.max(1, max)
+  local used = tonumber(redis.call('GET', keys.limiter) or '0')
+  if used and used < max and used == math.floor(used) then
+    return math.min(count, max - used), 0
+  end
+  local left_ms = redis.call('PTTL', keys.limiter)
+  if used and left_ms > 0 then
+    return 0, left_ms
+  end
+  -- Its time is over, nothing would ever end it, or it cannot be counted with.
+  redis.call('DEL', keys.limiter)
+  return math.min(count, max), 0
+end
+
+-- Count started jobs against the rate limit; the first of a window starts its time.
+local function use_limit(keys, used, duration_ms)
+  if used > 0 and duration_ms then
+    if redis.call('INCRBY', keys.limiter, used) == used then
+      redis.call('PEXPIRE', keys.limiter, text_of(math.min(math.abs(duration_ms), LONGEST_DURATION_MS)))
+    end
+  end
+end
+
+-- Jobs have left `active` and nobody takes their places in this call: wake a worker that the queue's limit kept idle.
+local function wake_for_freed(keys, concurrency)
+  if redis.call('LLEN', keys.active) < concurrency
+      and (redis.call('LLEN', keys.wait) > 0 or redis.call('ZCARD', keys.prioritized) > 0) then
+    wake_now(keys.marker)
+  end
+end
