@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from toril import errors
 from toril.jobs import codec
 from toril.jobs.options import LONG_NAMES, JobOptions
+from toril.jobs.parents import ParentLink
 
 
 class JobState(StrEnum):
@@ -51,17 +52,33 @@ class NewJob:
         limit = options.size_limit_bytes
         if limit is not None and (size := len(data_json.encode())) > limit:
             raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
-        return cls(name, data_json, options, _links_json(options))
+        return cls(name, data_json, options, links_to_json(options))
+
+    def under(self, parent: ParentLink) -> NewJob:
+        """The same job as a child of `parent`. Raises InvalidOptionError: its deduplication does not allow that."""
+        options = self.options.under(parent)
+        return replace(self, options=options, links_json=links_to_json(options))
 
     @property
     def opts_json(self) -> str:
-        return json.dumps(self.options.wire, ensure_ascii=False, separators=(",", ":"))
+        return _compact(self.options.wire)
 
 
-def _links_json(options: JobOptions) -> str:
-    if options.deduplication is None:
-        return ""
-    return json.dumps({"deduplication": options.deduplication}, ensure_ascii=False, separators=(",", ":"))
+def links_to_json(options: JobOptions, *, waits_for_children: bool = False) -> str:
+    """What `NewJob.links_json` holds for these options."""
+    links: dict[str, Any] = {}
+    if options.parent is not None:
+        links["parentKey"] = options.parent.key
+        links["parent"] = _compact(options.parent.to_field(options.wire))
+    if options.deduplication is not None:
+        links["deduplication"] = options.deduplication
+    if waits_for_children:
+        links["waitsForChildren"] = True
+    return _compact(links) if links else ""
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 class JobRecord:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from collections.abc import Mapping
@@ -11,15 +12,13 @@ from typing import Any
 from toril import errors
 from toril.jobs import deduplication
 from toril.jobs.backoff import Backoff
+from toril.jobs.parents import FAILURE_POLICIES, ParentLink
 from toril.jobs.retention import KeepPolicy
 
 MAX_PRIORITY = 2**21 - 1
 SHORT_CODES = {
     "deduplication": "de",
-    "failParentOnFailure": "fpof",
-    "continueParentOnFailure": "cpof",
-    "ignoreDependencyOnFailure": "idof",
-    "removeDependencyOnFailure": "rdof",
+    **FAILURE_POLICIES,
     "keepLogs": "kl",
 }
 """Public option name → the name under which BullMQ stores it. `telemetry` becomes `tm` and `omc`."""
@@ -34,8 +33,9 @@ _WHOLE_NUMBERS = {
     "sizeLimit": (0, 2**40),
     "torilMaxDelay": (0, 2**41),
 }
+_FLAGS = {"lifo", *FAILURE_POLICIES}
 _KNOWN = {
-    *_WHOLE_NUMBERS, "delay", "lifo", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp",
+    *_WHOLE_NUMBERS, *_FLAGS, "delay", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp", "parent",
     "deduplication",
 }  # fmt: skip
 
@@ -64,6 +64,7 @@ class JobOptions:
     size_limit_bytes: int | None = None
     deduplication: Mapping[str, Any] | None = None
     """BullMQ's option of that name, checked."""
+    parent: ParentLink | None = None
 
     @classmethod
     def from_bullmq(cls, options: Mapping[str, Any] | None, path: str = "opts") -> JobOptions:
@@ -85,6 +86,11 @@ class JobOptions:
             wire[SHORT_CODES.get(name, name)] = _checked(name, value, f"{path}.{name}")
         wire.setdefault("attempts", 0)
         delay = wire.get("delay", 0)
+        chosen = [name for name, code in FAILURE_POLICIES.items() if wire.get(code)]
+        if len(chosen) > 1:
+            raise errors.InvalidOptionError(f"{path}.{chosen[1]}", f"may not be true together with {chosen[0]}")
+        if "parent" in wire and "de" in wire:
+            raise errors.InvalidOptionError(f"{path}.deduplication", "may not be given together with parent")
         return cls(
             wire=wire,
             job_id=wire.get("jobId", ""),
@@ -94,7 +100,26 @@ class JobOptions:
             timestamp_ms=wire.get("timestamp"),
             size_limit_bytes=wire.get("sizeLimit"),
             deduplication=wire.get("de"),
+            parent=ParentLink.parse(wire["parent"], f"{path}.parent") if "parent" in wire else None,
         )
+
+    def under(self, parent: ParentLink, *, in_flow: bool = False) -> JobOptions:
+        """The same options for a child of `parent`.
+
+        Args:
+            in_flow: it is added together with its parent; BullMQ allows more then.
+
+        Raises:
+            InvalidOptionError: it has a deduplication that a child may not have.
+        """
+        if self.deduplication and (not in_flow or self.deduplication.get("keepLastIfActive")):
+            option = "deduplication.keepLastIfActive" if in_flow else "deduplication"
+            raise errors.InvalidOptionError(option, "is not possible for a job with a parent")
+        return dataclasses.replace(self, wire={**self.wire, "parent": parent.to_option()}, parent=parent)
+
+    def with_id(self, job_id: str) -> JobOptions:
+        """The same options for a job with this id, which was made for it and is not one of its options."""
+        return dataclasses.replace(self, job_id=job_id)
 
 
 def _checked(name: str, value: Any, path: str) -> Any:
@@ -107,7 +132,7 @@ def _checked(name: str, value: Any, path: str) -> Any:
         if not _is_number(value) or not math.isfinite(value) or value < 0:
             raise errors.InvalidOptionError(path, "must be a number of milliseconds, 0 or more")
         return int(value) if float(value).is_integer() else value
-    if name == "lifo":
+    if name in _FLAGS:
         if not isinstance(value, bool):
             raise errors.InvalidOptionError(path, "must be true or false")
         return value
@@ -118,6 +143,8 @@ def _checked(name: str, value: Any, path: str) -> Any:
         return checked_job_id(value, path)
     if name == "deduplication":
         return deduplication.checked(value, path)
+    if name == "parent":
+        return ParentLink.parse(value, path).to_option()
     KeepPolicy.parse(value, path)
     if isinstance(value, Mapping):
         return {key: inner for key, inner in value.items() if inner is not None}

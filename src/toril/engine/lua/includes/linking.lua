@@ -1,18 +1,55 @@
 -- include: storing
 -- include: deduplicating
+-- include: parents
 -- Adding jobs that are tied to others.
 
--- Add a job with links: {parentKey, parent (JSON text), waitsForChildren, deduplication}. Returns the id that the caller is told.
-local function add_linked(queue, job, links)
+-- A job with this id is there already. Its new parent, if any, waits for it too, or has its value when it has completed.
+-- Returns the id, or -7 when it belongs to another parent that lives.
+local function add_duplicate(queue, job, parent, later)
+  local job_key = queue.base .. job.id
+  if parent then
+    local held_by = redis.call('HGET', job_key, 'parentKey')
+    if held_by and held_by ~= parent.key and redis.call('EXISTS', held_by) == 1 then
+      return -7
+    end
+    if redis.call('ZSCORE', queue.completed, job.id) then
+      redis.call('HSET', parent.key .. ':processed', job_key, redis.call('HGET', job_key, 'returnvalue') or 'null')
+      if not later then
+        release_if_free(parent, queue.layout, tonumber(job.timestamp))
+      end
+    else
+      redis.call('SADD', parent.key .. ':dependencies', job_key)
+    end
+    redis.call('HSET', job_key, 'parentKey', job.parent_key, 'parent', job.parent)
+  end
+  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
+  return job.id
+end
+
+-- Add a job with links: {parentKey, parent (JSON text), waitsForChildren, deduplication}.
+--   later: a table that gets the parent, for `release_if_free` when its other children are there too; nil = at once
+-- Returns the id that the caller is told, or -5: there is no such parent, -7: the job belongs to another one.
+local function add_linked(queue, job, links, later)
   job.parent_key, job.parent, job.waits_for_children = links.parentKey, links.parent, links.waitsForChildren
+  local parent = parent_of(links.parentKey, links.parent)
+  if parent then
+    if redis.call('EXISTS', parent.key) == 0 then
+      return -5
+    end
+    if later then
+      later[#later + 1] = parent
+    end
+  end
   if job.has_own_id and redis.call('EXISTS', queue.base .. job.id) == 1 then
-    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
-    return job.id
+    return add_duplicate(queue, job, parent, later)
   end
   local winner = links.deduplication and deduplicate(queue, job, links.deduplication)
   if winner then
     return winner
   end
   store_job(queue, job)
+  if parent then
+    redis.call('SADD', parent.key .. ':dependencies', queue.base .. job.id)
+  end
   return job.id
 end
