@@ -121,6 +121,26 @@ class JobStateError(TorilError):
     """The job is not in the state that the operation needs."""
 
 
+class ParentNotFoundError(JobNotFoundError):
+    """The job that was to be the parent is not there; the child was not added.
+
+    Attributes:
+        parent_key: the parent's key in Redis.
+    """
+
+    def __init__(self, job_id: str, parent_key: str) -> None:
+        super().__init__(f"job {job_id or '(new)'} was not added: there is no parent job {parent_key}")
+        self.parent_key = parent_key
+
+
+class ParentConflictError(JobStateError):
+    """The job is there already, as a child of another job that lives; a job has one parent. It was not changed."""
+
+    def __init__(self, job_id: str, parent_key: str) -> None:
+        super().__init__(f"job {job_id} belongs to another parent than {parent_key}")
+        self.parent_key = parent_key
+
+
 class JobFailedError(TorilError):
     """The awaited job failed for good. `str()` is its `failed_reason`; `stacktrace` is the remote one, oldest first."""
 

@@ -19,6 +19,7 @@ KEYS = QueueKeys("q")
 JOB = TakenJob.taken((b"1", [b"name", b"n", b"ats", b"1"]), "t:1")
 EXAMPLES: dict[str, Call[Any]] = {
     "add_jobs": scripts.add_jobs(KEYS, [NewJob.create("n", {}, JobOptions())], now_ms=1),
+    "add_flow": scripts.add_flow([(KEYS, NewJob.create("n", {}, JobOptions()))], now_ms=1),
     "take_jobs": scripts.take_jobs(KEYS, Taker(), 1, "t:1"),
     "finish_and_take": scripts.finish_and_take(KEYS, Taker(), [Finish.completed(JOB, "1")], 1, "t:2"),
     "extend_locks": scripts.extend_locks(KEYS, [JOB], 1),
@@ -30,6 +31,7 @@ EXAMPLES: dict[str, Call[Any]] = {
     "read_signals": scripts.read_signals([KEYS]),
     "read_job": scripts.read_job(KEYS, "1"),
     "read_jobs": scripts.read_jobs(KEYS, KEYS.wait, is_list=True, first=0, last=-1),
+    "read_children": scripts.read_children(KEYS, "1"),
     "update_progress": scripts.update_progress(KEYS, "1", "1"),
     "add_log": scripts.add_log(KEYS, "1", "row", None),
     "update_data": scripts.update_data(KEYS, "1", "1"),

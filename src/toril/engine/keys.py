@@ -73,6 +73,25 @@ class QueueKeys:
         """Holds the id of the job that has this deduplication id."""
         return f"{self.base}de:{deduplication_id}"
 
+    @property
+    def qualified_name(self) -> str:
+        """Prefix and queue, as links between parents and children name it: `bull:email`."""
+        return self.base[:-1]
+
+    def of_job_key(self, job_key: str) -> tuple[QueueKeys, str]:
+        """The queue and the id in the key of a job, for one that is tied to a job of this queue.
+
+        Ids may hold colons, and so may prefixes: one that begins as ours is taken to be the same.
+
+        Raises:
+            InvalidOptionError: it is no job's key.
+        """
+        prefix, rest = self.prefix, job_key.removeprefix(f"{self.prefix}:")
+        if rest == job_key:
+            prefix, _, rest = job_key.partition(":")
+        queue, _, job_id = rest.partition(":")
+        return QueueKeys(queue, prefix), job_id
+
     def client_name(self, suffix: str = "") -> str:
         """The connection name by which BullMQ's `getWorkers()` finds workers.
 

@@ -4,9 +4,9 @@ Name, keys and arguments of a function equal the header of `lua/<name>.lua`; a t
 milliseconds and lengths milliseconds. A module a subject; everything is used as `scripts.<name>`.
 """
 
-from toril.engine.scripts.adding import add_jobs
+from toril.engine.scripts.adding import add_flow, add_jobs
 from toril.engine.scripts.changing import add_log, update_data, update_progress
-from toril.engine.scripts.reading import read_job, read_jobs, read_signals
+from toril.engine.scripts.reading import read_children, read_job, read_jobs, read_signals
 from toril.engine.scripts.shared import Layout
 from toril.engine.scripts.steering import pause, resume, set_limits
 from toril.engine.scripts.working import (
@@ -31,12 +31,14 @@ __all__ = [
     "Taken",
     "TakenJob",
     "Taker",
+    "add_flow",
     "add_jobs",
     "add_log",
     "adopt_jobs",
     "extend_locks",
     "finish_and_take",
     "pause",
+    "read_children",
     "read_job",
     "read_jobs",
     "read_signals",

@@ -8,6 +8,9 @@ from typing import Any
 from toril import errors
 from toril.engine.connection import Call
 from toril.engine.keys import QueueKeys
+from toril.engine.scripts.shared import texts
+from toril.jobs import codec
+from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState
 from toril.jobs.signals import QueueSignals
 
@@ -50,6 +53,27 @@ def read_jobs(keys: QueueKeys, key: str, *, is_list: bool, first: int, last: int
         return [JobRecord.from_reply(job_id, fields) for job_id, fields in reply]
 
     return Call("read_jobs", [key, keys.base], ["list" if is_list else "zset", first, last], parse)
+
+
+def read_children(keys: QueueKeys, job_id: str) -> Call[Children]:
+    """Read what became of a job's children."""
+    job = keys.job(job_id)
+
+    def parse(reply: Any) -> Children:
+        values, ignored = _pairs(reply[0]), _pairs(reply[1])
+        return Children(
+            values={name: codec.decode(value, "return value") for name, value in values.items()},
+            ignored={name: reason.decode(errors="replace") for name, reason in ignored.items()},
+            failed=texts(reply[2]),
+            pending=texts(reply[3]),
+        )
+
+    names = [f"{job}:{part}" for part in ("processed", "failed", "unsuccessful", "dependencies")]
+    return Call("read_children", names, [], parse)
+
+
+def _pairs(flat: Sequence[bytes]) -> dict[str, bytes]:
+    return dict(zip(texts(flat[::2]), flat[1::2], strict=True))
 
 
 def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.RedisError:

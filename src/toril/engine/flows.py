@@ -1,0 +1,103 @@
+"""Flows: adds trees of jobs, and reads what became of a job's children. A job runs when its children have completed."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from toril import clock, errors
+from toril.engine import scripts
+from toril.engine.connection import AsyncConnection, Call
+from toril.engine.keys import QueueKeys
+from toril.jobs.children import Children
+from toril.jobs.job import JobRecord, JobState, NewJob, links_to_json
+from toril.jobs.parents import ParentLink
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A job of a flow that is to be added, with the jobs it waits for."""
+
+    keys: QueueKeys
+    job: NewJob
+    children: Sequence[Node] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobTree:
+    """A job that is stored, with its children; those that are gone are left out."""
+
+    queue: str
+    job: JobRecord
+    state: JobState
+    children: list[JobTree] = field(default_factory=list)
+
+
+def adding(roots: Sequence[Node], *, layout: scripts.Layout = "6") -> Call[list[str]]:
+    """The call that adds whole trees, or nothing; it answers the ids of the roots.
+
+    Jobs without an id get a UUID. A job that is there already is not added again; its parent waits for it, or has its
+    value if it has completed.
+
+    Raises:
+        InvalidOptionError: a deduplication that a job with children, or with a parent, may not have.
+    """
+    call = scripts.add_flow(lay_out(roots), now_ms=clock.now_ms(), layout=layout)
+    return replace(call, parse=lambda reply: call.parse(reply)[: len(roots)])
+
+
+def lay_out(roots: Sequence[Node]) -> list[tuple[QueueKeys, NewJob]]:
+    """All jobs of the trees with ids and links, level by level, as BullMQ adds them."""
+    laid: list[tuple[QueueKeys, NewJob]] = []
+    level: list[tuple[Node, ParentLink | None]] = [(root, None) for root in roots]
+    while level:
+        below: list[tuple[Node, ParentLink | None]] = []
+        for node, parent in level:
+            options = node.job.options
+            if parent is not None:
+                options = options.under(parent, in_flow=True)
+            if not options.job_id:
+                options = options.with_id(str(uuid.uuid4()))
+            if node.children and options.deduplication:
+                raise errors.InvalidOptionError("deduplication", "is not possible for a job with children")
+            links = links_to_json(options, waits_for_children=bool(node.children))
+            laid.append((node.keys, replace(node.job, options=options, links_json=links)))
+            link = ParentLink(options.job_id, node.keys.qualified_name)
+            below += [(child, link) for child in node.children]
+        level = below
+    return laid
+
+
+async def read_children(connection: AsyncConnection, keys: QueueKeys, job_id: str) -> Children:
+    """What became of the job's children."""
+    return await connection.run(scripts.read_children(keys, job_id))
+
+
+async def read_tree(
+    connection: AsyncConnection, keys: QueueKeys, job_id: str, *, depth: int, max_children: int
+) -> JobTree | None:
+    """Read a job with its children, theirs, and so on; None when there is no such job.
+
+    Args:
+        depth: levels in all; 1 = the job alone.
+        max_children: of each kind (completed, pending, failed, ignored) and job at most so many.
+    """
+    state, job = await connection.run(scripts.read_job(keys, job_id))
+    if job is None:
+        return None
+    tree = JobTree(keys.queue, job, state)
+    if depth > 1:
+        children = await read_children(connection, keys, job_id)
+        names = [
+            name
+            for group in (children.values, children.pending, children.failed, children.ignored)
+            for name in list(group)[:max_children]
+        ]
+        reads = []
+        for name in names:
+            child_keys, child_id = keys.of_job_key(name)
+            reads.append(read_tree(connection, child_keys, child_id, depth=depth - 1, max_children=max_children))
+        tree.children.extend(child for child in await asyncio.gather(*reads) if child is not None)
+    return tree
