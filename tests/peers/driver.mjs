@@ -83,6 +83,8 @@ async function open({ kind, queue, options }) {
       entry.object.on(event, (fields) => entry.events.push({ event, ...(typeof fields === "string" ? {} : fields) }));
     }
     entry.object.on("error", (problem) => entry.events.push({ event: "error", message: problem.message }));
+  } else if (kind === "FlowProducer") {
+    entry.object = new bullmq.FlowProducer(options);
   } else {
     entry.object = new bullmq.Queue(queue, options);
   }
@@ -91,9 +93,10 @@ async function open({ kind, queue, options }) {
   return handle;
 }
 
-// Jobs become plain objects; whatever else passes as JSON.
+// Jobs become plain objects, also those in the nodes of a flow; whatever else passes as JSON.
 function plain(value) {
   if (value instanceof bullmq.Job) return value.toJSON();
+  if (value?.job instanceof bullmq.Job) return { job: plain(value.job), children: plain(value.children ?? []) };
   if (Array.isArray(value)) return value.map(plain);
   return value === undefined ? null : value;
 }

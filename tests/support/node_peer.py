@@ -175,6 +175,10 @@ class Peer:
         """A QueueEvents that starts at the stream's beginning."""
         return await self._open("QueueEvents", lastEventId="0-0")
 
+    async def flows(self) -> Handle:
+        """A FlowProducer."""
+        return await self._open("FlowProducer")
+
     async def settle(self) -> None:
         """Let a request that was sent before have sent all it had to send: later calls share its connection."""
         for _ in range(2):

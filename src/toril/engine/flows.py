@@ -42,7 +42,7 @@ def adding(roots: Sequence[Node], *, layout: scripts.Layout = "6") -> Call[list[
     value if it has completed.
 
     Raises:
-        InvalidOptionError: a deduplication that a job with children, or with a parent, may not have.
+        InvalidOptionError: a job with a parent or children has a deduplication.
     """
     call = scripts.add_flow(lay_out(roots), now_ms=clock.now_ms(), layout=layout)
     return replace(call, parse=lambda reply: call.parse(reply)[: len(roots)])
@@ -57,7 +57,7 @@ def lay_out(roots: Sequence[Node]) -> list[tuple[QueueKeys, NewJob]]:
         for node, parent in level:
             options = node.job.options
             if parent is not None:
-                options = options.under(parent, in_flow=True)
+                options = options.under(parent)
             if not options.job_id:
                 options = options.with_id(str(uuid.uuid4()))
             if node.children and options.deduplication:

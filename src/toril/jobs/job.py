@@ -55,7 +55,7 @@ class NewJob:
         return cls(name, data_json, options, links_to_json(options))
 
     def under(self, parent: ParentLink) -> NewJob:
-        """The same job as a child of `parent`. Raises InvalidOptionError: its deduplication does not allow that."""
+        """The same job as a child of `parent`. Raises InvalidOptionError: it has a deduplication."""
         options = self.options.under(parent)
         return replace(self, options=options, links_json=links_to_json(options))
 

@@ -103,18 +103,10 @@ class JobOptions:
             parent=ParentLink.parse(wire["parent"], f"{path}.parent") if "parent" in wire else None,
         )
 
-    def under(self, parent: ParentLink, *, in_flow: bool = False) -> JobOptions:
-        """The same options for a child of `parent`.
-
-        Args:
-            in_flow: it is added together with its parent; BullMQ allows more then.
-
-        Raises:
-            InvalidOptionError: it has a deduplication that a child may not have.
-        """
-        if self.deduplication and (not in_flow or self.deduplication.get("keepLastIfActive")):
-            option = "deduplication.keepLastIfActive" if in_flow else "deduplication"
-            raise errors.InvalidOptionError(option, "is not possible for a job with a parent")
+    def under(self, parent: ParentLink) -> JobOptions:
+        """The same options for a child of `parent`. Raises InvalidOptionError: a child may have no deduplication."""
+        if self.deduplication is not None:
+            raise errors.InvalidOptionError("deduplication", "is not possible for a job with a parent")
         return dataclasses.replace(self, wire={**self.wire, "parent": parent.to_option()}, parent=parent)
 
     def with_id(self, job_id: str) -> JobOptions:
