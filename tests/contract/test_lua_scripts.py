@@ -14,6 +14,8 @@ from toril.engine.keys import QueueKeys
 from toril.engine.scripts import Finish, TakenJob, Taker
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.schedule import Schedule
+from toril.jobs.scheduler import JobTemplate, NextJob
 
 KEYS = QueueKeys("q")
 JOB = TakenJob.taken((b"1", [b"name", b"n", b"ats", b"1"]), "t:1")
@@ -34,6 +36,13 @@ EXAMPLES: dict[str, Call[Any]] = {
     "read_children": scripts.read_children(KEYS, "1"),
     "update_progress": scripts.update_progress(KEYS, "1", "1"),
     "add_log": scripts.add_log(KEYS, "1", "row", None),
+    "read_schedulers": scripts.read_schedulers(KEYS, "due", 0, 10),
+    "upsert_scheduler": scripts.upsert_scheduler(
+        KEYS, scripts.Upsert("s", Schedule(every_ms=1), JobTemplate(), None, 1, keeps_slot=False)
+    ),
+    "advance_schedulers": scripts.advance_schedulers(KEYS, [NextJob("s", 1, 2, "n", "{}", {"attempts": 0})]),
+    "promote_due": scripts.promote_due(KEYS),
+    "remove_scheduler": scripts.remove_scheduler(KEYS, "s"),
     "update_data": scripts.update_data(KEYS, "1", "1"),
 }
 

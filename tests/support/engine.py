@@ -13,6 +13,7 @@ from toril.engine.connection import AsyncConnection, BlockingConnection
 from toril.engine.inspector import Inspector
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
+from toril.engine.schedulers import JobSchedulers
 from toril.engine.scripts import Layout, TakenJob
 from toril.engine.settings import RedisSettings
 from toril.jobs.job import NewJob
@@ -29,6 +30,7 @@ class EngineQueue:
         self.blocking = BlockingConnection(self.settings)
         self.producer = Producer(self.connection, self.keys, layout=layout)
         self.inspector = Inspector(self.connection, self.keys)
+        self.schedulers = JobSchedulers(self.connection, self.keys, layout=layout)
         self.active = self.worker("worker-1", layout=layout)
         self.raw: Any = redis.Redis(
             host=self.settings.host, port=self.settings.port, db=self.settings.db, decode_responses=True

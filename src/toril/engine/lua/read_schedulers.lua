@@ -1,0 +1,41 @@
+-- Read job schedulers and the jobs of their current slots, in one moment. Time is Redis's.
+--
+-- KEYS[1] meta (hash); the other keys follow from the base
+-- ARGV[1] base of the queue's keys, with colon
+-- ARGV[2] which: `ids` (those named), `rank` (by the time of their slots) or `due` (slots that have come, oldest first)
+-- ARGV[3...] ids; or first and last rank (-1 = to the end); or how many to pass over and how many to read at most
+-- Returns: {now (ms), time of the first slot that has not come yet (ms, '' = none),
+--           {id, slot (ms), {field, value...}, {ats, opts, name, data} of the slot's job or {}}...}
+--           A named scheduler that is not there is left out.
+-- Cost: O(log n + read). Reads only.
+-- include: time
+-- include: queue
+local queue = queue_of(ARGV[1])
+local now_ms = server_now_ms()
+local found = {}
+if ARGV[2] == 'ids' then
+  for index = 3, #ARGV do
+    local slot = redis.call('ZSCORE', queue.schedulers, ARGV[index])
+    if slot then
+      found[#found + 1] = ARGV[index]
+      found[#found + 1] = slot
+    end
+  end
+elseif ARGV[2] == 'rank' then
+  found = redis.call('ZRANGE', queue.schedulers, ARGV[3], ARGV[4], 'WITHSCORES')
+else
+  found = redis.call('ZRANGEBYSCORE', queue.schedulers, '-inf', text_of(now_ms), 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[4])
+end
+local coming = redis.call('ZRANGEBYSCORE', queue.schedulers, '(' .. text_of(now_ms), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local reply = {now_ms, coming[2] or ''}
+for index = 1, #found, 2 do
+  local scheduler_key = queue.schedulers .. ':' .. found[index]
+  local slot = text_of(number_of(found[index + 1]))
+  local fields = redis.pcall('HGETALL', scheduler_key)
+  local job = redis.pcall('HMGET', scheduler_key .. ':' .. slot, 'ats', 'opts', 'name', 'data')
+  if job.err or not (job[2] or job[3]) then
+    job = {}
+  end
+  reply[#reply + 1] = {found[index], slot, fields.err and {} or fields, job}
+end
+return reply

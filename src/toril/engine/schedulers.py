@@ -1,0 +1,205 @@
+"""Job schedulers of a queue: BullMQ's records, kept going by whoever is there.
+
+A scheduler has one current slot. Its job is there from the moment when the slot before came, as a delayed job; making
+it and moving the slot on is one compare-and-set in Redis, so a worker, a foreign worker and the operator may all do so
+at once, and each slot gets one job.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from toril import errors
+from toril.engine import scripts
+from toril.engine.connection import AsyncConnection
+from toril.engine.keys import QueueKeys
+from toril.engine.scripts import SchedulersRead, Upsert
+from toril.jobs import scheduler
+from toril.jobs.schedule import Schedule
+from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
+
+PAGE = 200
+"""Schedulers read, and jobs made, by one call."""
+MAX_SLOTS_A_TURN = 100
+"""Missed slots of one scheduler that one turn makes up for; the next turn goes on."""
+MAX_TAKEN_SLOTS = 32
+"""Slots that have a job already and are passed over by an upsert, as in BullMQ."""
+
+
+@dataclass(frozen=True, slots=True)
+class Upserted:
+    """What an upsert made."""
+
+    job_id: str
+    slot_ms: int
+    """When the job is due, Unix milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What one turn made."""
+
+    job_ids: list[str] = field(default_factory=list)
+    """Jobs made, oldest slot first for each scheduler."""
+    next_slot_ms: int | None = None
+    """When the next turn has something to do, Unix milliseconds of Redis's clock; None = no slot is armed."""
+    now_ms: int = 0
+    """Redis's clock at the turn's end."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Schedulers that cannot be carried on, and why."""
+
+
+class JobSchedulers:
+    """The job schedulers of one queue, over one connection. Redis's clock counts, not this machine's."""
+
+    def __init__(self, connection: AsyncConnection, keys: QueueKeys, *, layout: scripts.Layout = "6") -> None:
+        self.connection = connection
+        self.keys = keys
+        self.layout: scripts.Layout = layout
+
+    async def upsert(self, scheduler_id: str, schedule: Schedule, template: JobTemplate) -> Upserted | None:
+        """Make a scheduler, or change the one of this id, and arm its next job.
+
+        A job that was armed and not taken is replaced. With the same interval as before it keeps its slot; a pattern's
+        next slot, and that of a new interval, is counted from now.
+
+        Returns:
+            The armed job; None when the schedule has no slot any more: then nothing was changed.
+
+        Raises:
+            InvalidOptionError: the id is empty, or the schedule ended before now.
+            JobStateError: the next 32 slots have jobs already.
+            RedisUnavailableError, UnknownOutcomeError: as of the connection. To repeat an upsert is safe.
+        """
+        scheduler.checked_scheduler_id(scheduler_id)
+        taken_ms: int | None = None
+        for _ in range(2 * MAX_TAKEN_SLOTS):
+            seen = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
+            if schedule.end_ms is not None and schedule.end_ms < seen.now_ms:
+                raise errors.InvalidOptionError("endDate", "must be later than now")
+            upsert = _upsert(scheduler_id, schedule, template, seen, taken_ms)
+            if upsert is None:
+                return None
+            code, slot_ms = await self.connection.run(scripts.upsert_scheduler(self.keys, upsert, layout=self.layout))
+            if code == scripts.MADE:
+                return Upserted(f"repeat:{scheduler_id}:{slot_ms}", slot_ms)
+            if code == scripts.THERE_ALREADY:
+                taken_ms = slot_ms
+        raise errors.JobStateError(f"scheduler {scheduler_id}: its next slots have jobs already; remove those first")
+
+    async def remove(self, scheduler_id: str) -> bool:
+        """Remove a scheduler and its delayed job; a job in line or running goes on. Returns whether it was there."""
+        return await self.connection.run(scripts.remove_scheduler(self.keys, scheduler_id))
+
+    async def get(self, scheduler_id: str) -> SchedulerRecord | None:
+        """Read one scheduler; None when there is none."""
+        read = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
+        return read.records[0] if read.records else None
+
+    async def list(self, start: int = 0, end: int = -1) -> list[SchedulerRecord]:
+        """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
+        return (await self.connection.run(scripts.read_schedulers(self.keys, "rank", start, end))).records
+
+    async def count(self) -> int:
+        """How many schedulers there are. Redis: ZCARD on `repeat`."""
+        return int(await self.connection.command("ZCARD", self.keys.repeat))
+
+    async def advance(self, taken: Mapping[str, str]) -> Advanced:
+        """Make the next jobs of schedulers whose jobs were taken, when those are of the current slots.
+
+        Args:
+            taken: scheduler id → id of its job that was taken.
+        """
+        read = await self.connection.run(scripts.read_schedulers(self.keys, "ids", *taken))
+        turn = _Turn(read, catch_up_ms=0, also_waiting=False)
+        await self._make([record for record in read.records if taken.get(record.id) == record.job_id], turn)
+        return turn.result(None)
+
+    async def advance_due(self, *, also_waiting: bool = False, catch_up_ms: int = 0) -> Advanced:
+        """Make the next jobs of all schedulers whose current slot has come. Any number of processes may do so at once.
+
+        Args:
+            also_waiting: also when the current slot's job still waits for a worker. Workers leave this out: they repair
+                what a worker left undone, and a busy queue gets no second job of a scheduler before the first is taken.
+                Where each slot is to get its job whether or not there is a worker, somebody asks for it: the operator.
+            catch_up_ms: slots missed by no more than this are made one by one, older ones are passed over. 0: one job
+                for all that were missed, as BullMQ does.
+        """
+        position, turn = 0, None
+        while True:
+            read = await self.connection.run(scripts.read_schedulers(self.keys, "due", position, PAGE))
+            turn = turn or _Turn(read, catch_up_ms=catch_up_ms, also_waiting=also_waiting)
+            position += await self._make(read.records, turn)
+            if len(read.records) < PAGE:
+                break
+        last = await self.connection.run(scripts.read_schedulers(self.keys, "due", 0, 0))
+        return turn.result(last)
+
+    async def _make(self, records: Sequence[SchedulerRecord], turn: _Turn) -> int:
+        """Make next jobs, and those after while there are any. Returns how many of the records stay as they are."""
+        pending = list(records)
+        unchanged = 0
+        for round_number in range(MAX_SLOTS_A_TURN):
+            following = [(record, job) for record in pending if (job := turn.next_job(record)) is not None]
+            if round_number == 0:
+                unchanged = len(pending) - len(following)
+            if not following:
+                break
+            jobs = [job for _, job in following]
+            codes = await self.connection.run(scripts.advance_schedulers(self.keys, jobs, layout=self.layout))
+            pending = turn.note(following, codes)
+        return unchanged
+
+
+class _Turn:
+    """One turn of advancing: what was seen, and what was made."""
+
+    def __init__(self, read: SchedulersRead, *, catch_up_ms: int, also_waiting: bool) -> None:
+        self._now_ms = read.now_ms
+        self._catch_up_ms = catch_up_ms
+        self._also_waiting = also_waiting
+        self._job_ids: list[str] = []
+        self._problems: dict[str, str] = {}
+
+    def next_job(self, record: SchedulerRecord) -> NextJob | None:
+        if not self._also_waiting and record.job is not None and not record.job.has_started:
+            return None
+        try:
+            return scheduler.next_job(record, self._now_ms, catch_up_ms=self._catch_up_ms)
+        except errors.InvalidInputError as problem:
+            self._problems[record.id] = str(problem)
+            return None
+
+    def note(self, following: Sequence[tuple[SchedulerRecord, NextJob]], codes: Sequence[int]) -> list[SchedulerRecord]:
+        """Note what was made; returns the schedulers whose new slots have come already."""
+        again = []
+        for (record, job), code in zip(following, codes, strict=True):
+            if code != scripts.MADE:
+                continue
+            made = replace(record, slot_ms=job.slot_ms, job=CurrentJob(False, job.opts, job.name, job.data_json))
+            self._job_ids.append(made.job_id)
+            if job.slot_ms <= self._now_ms:
+                again.append(made)
+        return again
+
+    def result(self, last: SchedulersRead | None) -> Advanced:
+        now_ms = last.now_ms if last else self._now_ms
+        return Advanced(self._job_ids, last.next_slot_ms if last else None, now_ms, self._problems)
+
+
+def _upsert(
+    scheduler_id: str, schedule: Schedule, template: JobTemplate, seen: SchedulersRead, taken_ms: int | None
+) -> Upsert | None:
+    """What to store, as of what was seen; `taken_ms` is a slot that turned out to have a job already."""
+    record = seen.records[0] if seen.records else None
+    keeps = bool(record and schedule.every_ms and record.repeat.get("every") == schedule.every_ms)
+    if taken_ms is not None:
+        slot_ms = schedule.next_slot_ms(taken_ms, taken_ms, offset_ms=schedule.offset_ms)
+    elif keeps and record:
+        slot_ms = schedule.next_slot_ms(record.slot_ms, seen.now_ms, offset_ms=schedule.offset_ms)
+    else:
+        slot_ms = schedule.first_slot_ms(seen.now_ms)
+    if slot_ms is None:
+        return None
+    return Upsert(scheduler_id, schedule, template, record.slot_ms if record else None, slot_ms, keeps)

@@ -1,0 +1,249 @@
+"""Job schedulers as they are stored, and the jobs that they make. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from toril import errors
+from toril.jobs import codec
+from toril.jobs.options import LONG_NAMES, JobOptions
+from toril.jobs.schedule import Schedule
+
+MAX_ID_LENGTH = 256
+_SET_BY_SCHEDULER = ("jobId", "delay", "timestamp", "repeat", "repeatJobKey", "prevMillis")
+
+
+def checked_scheduler_id(value: object, path: str = "scheduler") -> str:
+    """Return a scheduler's id, which may hold colons. Raises InvalidOptionError: empty, too long, not printable."""
+    if not isinstance(value, str) or not value or len(value) > MAX_ID_LENGTH or not value.isprintable():
+        raise errors.InvalidOptionError(path, f"an id is text of 1 to {MAX_ID_LENGTH} printable characters")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class JobTemplate:
+    """What every job of a scheduler is like."""
+
+    name: str = ""
+    """The jobs' name; empty = the scheduler's id."""
+    data_json: str = "{}"
+    opts: Mapping[str, Any] | None = None
+    """BullMQ's options as they are stored, short codes included."""
+    priority: int = 0
+    lifo: bool = False
+
+    @classmethod
+    def create(
+        cls, name: str = "", data: Any = None, opts: Mapping[str, Any] | None = None, path: str = "opts"
+    ) -> JobTemplate:
+        """Check what a caller gives: any JSON as data (None = `{}`), BullMQ's job options.
+
+        Raises:
+            InvalidOptionError: an option is unknown, wrong, or set by the scheduler itself (`delay`, `jobId`).
+            InvalidPayloadError: data is not JSON.
+        """
+        for option in opts or {}:
+            if option in _SET_BY_SCHEDULER:
+                raise errors.InvalidOptionError(f"{path}.{option}", "is set by the scheduler: leave it out")
+        if not isinstance(name, str):
+            raise errors.InvalidOptionError("name", "must be text")
+        options = JobOptions.from_bullmq(opts, path)
+        wire = dict(options.wire)
+        if not wire["attempts"]:
+            # BullMQ writes no default into a template.
+            del wire["attempts"]
+        data_json = "{}" if data is None else codec.encode(data)
+        limit = options.size_limit_bytes
+        if limit is not None and (size := len(data_json.encode())) > limit:
+            raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
+        return cls(name, data_json, wire, options.priority, options.lifo)
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentJob:
+    """The job of a scheduler's current slot, as far as it is still there."""
+
+    has_started: bool
+    """Whether a worker has ever taken it."""
+    opts: Mapping[str, Any]
+    name: str
+    data_json: str
+
+
+@dataclass(frozen=True, slots=True)
+class SchedulerRecord:
+    """One job scheduler as stored."""
+
+    id: str
+    slot_ms: int
+    """The current slot: armed, or of the job made last. Unix milliseconds."""
+    fields: Mapping[str, str]
+    """The scheduler's hash."""
+    job: CurrentJob | None = None
+
+    @property
+    def job_id(self) -> str:
+        """Id of the current slot's job."""
+        return f"repeat:{self.id}:{self.slot_ms}"
+
+    @property
+    def name(self) -> str:
+        return self.fields.get("name", "")
+
+    @property
+    def iteration_count(self) -> int | None:
+        """How many jobs were made; None = a repeatable job of BullMQ 5's older kind."""
+        return _number(self.fields.get("ic"))
+
+    @property
+    def data_json(self) -> str | None:
+        """The template's data; None = `{}`, or not stored (older kind)."""
+        return self.fields.get("data")
+
+    @property
+    def data(self) -> Any:
+        """The template's data. Raises InvalidPayloadError when it is not JSON."""
+        return codec.decode(self.data_json or "")
+
+    @property
+    def opts(self) -> dict[str, Any]:
+        """The template's options under their public names. Raises InvalidPayloadError when they are not JSON."""
+        stored = codec.decode(self.fields.get("opts", ""), "opts")
+        return (
+            {LONG_NAMES.get(str(key), str(key)): value for key, value in stored.items()}
+            if isinstance(stored, dict)
+            else {}
+        )
+
+    @property
+    def repeat(self) -> dict[str, Any]:
+        """BullMQ's repeat options, of those that are stored."""
+        numbers = {
+            name: number
+            for name in ("every", "limit", "startDate", "endDate", "offset")
+            if (number := _number(self.fields.get(name))) is not None
+        }
+        return {**{name: self.fields[name] for name in ("pattern", "tz") if self.fields.get(name)}, **numbers}
+
+    @property
+    def schedule(self) -> Schedule:
+        """The stored schedule. Raises InvalidOptionError when it makes no sense here."""
+        return _schedule(self.repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class NextJob:
+    """The next job of a scheduler: made if `slot_ms` still follows the slot that it was computed from."""
+
+    scheduler_id: str
+    after_ms: int
+    """The slot that must still be the current one."""
+    slot_ms: int
+    name: str
+    data_json: str
+    """Used when the scheduler has no data stored and is of the older kind."""
+    opts: Mapping[str, Any]
+    """Without what depends on the moment of storing: `jobId`, `delay`, `timestamp`."""
+
+    @property
+    def priority(self) -> int:
+        priority = self.opts.get("priority")
+        return int(priority) if isinstance(priority, int | float) and priority > 0 else 0
+
+    @property
+    def lifo(self) -> bool:
+        return self.opts.get("lifo") is True
+
+
+def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> NextJob | None:
+    """The job after the current one; None when the series has ended, or when what it needs is gone.
+
+    Options come from the current job, or from the template when that job is gone; name and data from the scheduler.
+
+    Args:
+        catch_up_ms: slots missed by no more than this are made one by one. 0 = BullMQ's rule: one job for all of them.
+
+    Raises:
+        InvalidOptionError: the stored schedule makes no sense here.
+    """
+    job, made = record.job, record.iteration_count
+    if job is None and made is None:
+        # An older repeatable whose job is gone: its data went with it.
+        return None
+    opts = dict(job.opts) if job else dict(codec.decode(record.fields.get("opts", ""), "opts"))
+    told = opts.get("repeat")
+    repeat: dict[str, Any] = dict(told) if isinstance(told, dict) else record.repeat
+    if not isinstance(told, dict):
+        # Given, or where the first run happened to be: the record does not say.
+        repeat.pop("offset", None)
+    count = _number(repeat.get("count")) or (made if job is None else 1) or 1
+    if (every := record.repeat.get("every")) and "pattern" not in repeat:
+        repeat["every"] = every
+    schedule = _schedule(repeat)
+    if schedule.is_over(now_ms, count):
+        return None
+    offset_ms = _number(record.fields.get("offset")) or schedule.offset_ms
+    reference_ms = max(record.slot_ms, now_ms - catch_up_ms) if catch_up_ms else now_ms
+    slot_ms = schedule.next_slot_ms(record.slot_ms, reference_ms, offset_ms=offset_ms)
+    if slot_ms is None:
+        return None
+    for name in _SET_BY_SCHEDULER:
+        opts.pop(name, None)
+    opts.setdefault("attempts", 0)
+    if isinstance(opts.get("backoff"), int | float):
+        opts["backoff"] = {"type": "fixed", "delay": opts["backoff"]}
+    if schedule.pattern:
+        opts["prevMillis"] = slot_ms
+    return NextJob(
+        scheduler_id=record.id,
+        after_ms=record.slot_ms,
+        slot_ms=slot_ms,
+        name=record.name or (job.name if job else record.id),
+        data_json=job.data_json if job else "{}",
+        opts={**opts, "repeat": _next_repeat(repeat, schedule, count + 1), "repeatJobKey": record.id},
+    )
+
+
+def first_opts(schedule: Schedule, template: JobTemplate, scheduler_id: str) -> dict[str, Any]:
+    """Options of a scheduler's first job, without what depends on slot and moment."""
+    repeat = {**schedule.to_bullmq(), "count": 1}
+    return {**(template.opts or {}), "repeat": repeat, "repeatJobKey": scheduler_id}
+
+
+def opts_json(opts: Mapping[str, Any]) -> str:
+    return json.dumps(opts, ensure_ascii=False, separators=(",", ":"))
+
+
+def _next_repeat(repeat: Mapping[str, Any], schedule: Schedule, count: int) -> dict[str, Any]:
+    left_out = ("immediately", "offset", "startDate", "endDate")
+    kept = {name: value for name, value in repeat.items() if name not in left_out and value is not None}
+    checked = schedule.to_bullmq()
+    return {**kept, **{name: checked[name] for name in left_out[1:] if name in checked}, "count": count}
+
+
+def _schedule(repeat: Mapping[str, Any]) -> Schedule:
+    """A stored schedule: unknown names are another version's business, and rules of adding do not count."""
+    names = ("pattern", "every", "offset", "tz", "startDate", "endDate", "limit")
+    known = {name: repeat[name] for name in names if repeat.get(name) not in (None, "", 0)}
+    if known.get("pattern"):
+        known.pop("every", None)
+        known.pop("offset", None)
+    elif _number(known.get("offset")) and (_number(known.get("every")) or 0) <= (_number(known["offset"]) or 0):
+        known.pop("offset")
+    return Schedule.from_bullmq(known)
+
+
+def _number(value: Any) -> int | None:
+    try:
+        return int(float(value))
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def fields_of(flat: Sequence[bytes]) -> dict[str, str]:
+    """A flat `HGETALL` reply as text."""
+    texts = [part.decode(errors="replace") for part in flat]
+    return dict(zip(texts[::2], texts[1::2], strict=True))
