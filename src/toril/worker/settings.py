@@ -16,6 +16,8 @@ from toril.engine.settings import RedisSettings
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
+MAX_METRICS_MINUTES = 100_000
+"""Ten weeks; each is an entry of a list in Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,8 @@ class WorkerSettings:
     max_rate_limit_wait_ms: int = 30_000
     """A rate-limited worker looks at least so often, since looking also promotes delayed jobs."""
     limiter: Limiter | None = None
+    metrics_minutes: int = 0
+    """How many minutes of BullMQ's metrics (jobs per minute, in Redis) are kept; 0 = none are written."""
     keep_completed: KeepPolicy | None = None
     """Retention of jobs that do not say themselves; None = all are kept."""
     keep_failed: KeepPolicy | None = None
@@ -166,8 +170,12 @@ def _worker_options(options: Mapping[str, Any]) -> dict[str, Any]:
             found["idle_poll_seconds"] = _seconds(value, path)
         elif name == "limiter":
             found["limiter"] = _limiter(value, path)
+        elif name == "metrics":
+            found["metrics_minutes"] = _metrics(value, path)
         else:
-            known = ", ".join(sorted([*_NUMBERS, "drainDelay", "limiter", "removeOnComplete", "removeOnFail"]))
+            known = ", ".join(
+                sorted([*_NUMBERS, "drainDelay", "limiter", "metrics", "removeOnComplete", "removeOnFail"])
+            )
             raise errors.SettingsError(f"{path} is unknown; known are {known}")
     lock_ms = found.get("lock_ms", 30_000)
     if found.setdefault("lock_renew_ms", lock_ms // 2) >= lock_ms:
@@ -200,3 +208,9 @@ def _limiter(value: Any, path: str) -> Limiter:
         max=_in_range(value["max"], f"{path}.max", 1, 2**31),
         duration_ms=_in_range(value["duration"], f"{path}.duration", 1, 2**31),
     )
+
+
+def _metrics(value: Any, path: str) -> int:
+    if not isinstance(value, dict) or set(value) != {"maxDataPoints"}:
+        raise errors.SettingsError(f"{path} must be {{maxDataPoints}}: minutes")
+    return _in_range(value["maxDataPoints"], f"{path}.maxDataPoints", 1, MAX_METRICS_MINUTES)

@@ -7,7 +7,8 @@
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)
 -- ARGV[3] how many to take (0 = none)   ARGV[4] token   ARGV[5] length of the lock (ms)   ARGV[6] worker's name or ''
 -- ARGV[7] worker's limit: jobs, or ''   ARGV[8] worker's limit: duration (ms), or ''
--- ARGV[9...] for each job to end: id, token, attempts started, attempts made before, kind (completed, failed, retry or
+-- ARGV[9] minutes of metrics to keep (0 = none are written)
+-- ARGV[10...] for each job to end: id, token, attempts started, attempts made before, kind (completed, failed, retry or
 --            requeue), value (JSON return value or reason), stacktrace (JSON array), delay (ms, of a retry),
 --            keep: count, age (ms), limit ('' = no limit), attempts allowed
 -- Returns: {{code...}, taken as `take_jobs` returns it}
@@ -18,6 +19,7 @@
 -- Cost: O(ended × length of active + taken + removed by retention).
 -- include: finishing
 -- include: taking
+-- include: measuring
 local keys = {
   wait = KEYS[1], paused = KEYS[2], active = KEYS[3], prioritized = KEYS[4], pc = KEYS[5], delayed = KEYS[6],
   marker = KEYS[7], meta = KEYS[8], limiter = KEYS[9], events = KEYS[10], stalled = KEYS[11], completed = KEYS[12],
@@ -35,7 +37,7 @@ local is_paused = meta[1] and true or false
 keys.target = waiting_list(keys.wait, keys.paused, keys.meta, options.layout, is_paused)
 
 local finishes, lock_keys, children_keys, kinds = {}, {}, {}, {}
-for at = 8, #ARGV - FINISH_FIELDS, FINISH_FIELDS do
+for at = 9, #ARGV - FINISH_FIELDS, FINISH_FIELDS do
   local finish = read_finish(at)
   finishes[#finishes + 1] = finish
   kinds[finish.kind] = true
@@ -118,6 +120,7 @@ end
 local codes, ended_locks, ended_ids = {}, {}, {}
 local concurrency = limit_of(meta[2])
 local any_final = false
+local ended = {completed = 0, failed = 0}
 if #finishes > 0 then
   local locks = redis.call('MGET', unpack(lock_keys))
   local any_children = #children_keys > 0 and redis.call('EXISTS', unpack(children_keys)) > 0
@@ -143,6 +146,7 @@ if #finishes > 0 then
         any_runnable = true
       else
         any_final = true
+        ended[finish.kind] = ended[finish.kind] + 1
         note_retention(finish)
         store_end(keys, options, finish, stored, now_ms)
       end
@@ -150,6 +154,9 @@ if #finishes > 0 then
   end
   flush_retention('completed')
   flush_retention('failed')
+  if ARGV[9] ~= '0' then
+    measure(base, ended, tonumber(ARGV[9]), now_ms)
+  end
   delete_keys(ended_locks)
   call_in_batches('SREM', keys.stalled, ended_ids)
   if any_runnable and not is_paused and not (concurrency and redis.call('LLEN', keys.active) >= concurrency) then
