@@ -11,8 +11,8 @@ from typing import Any
 
 from toril import errors
 from toril.engine.keys import validate_queue_name
-from toril.engine.scripts import Limiter
-from toril.engine.settings import RedisSettings
+from toril.engine.scripts import Layout, Limiter
+from toril.engine.settings import RedisSettings, paused_layout_from
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
@@ -52,6 +52,8 @@ class WorkerSettings:
     max_rate_limit_wait_ms: int = 30_000
     """A rate-limited worker looks at least so often, since looking also promotes delayed jobs."""
     limiter: Limiter | None = None
+    layout: Layout = "6"
+    """Where jobs of a paused queue wait: `5` where BullMQ 5 and 6 both pause it, else `6`."""
     metrics_minutes: int = 0
     """How many minutes of BullMQ's metrics (jobs per minute, in Redis) are kept; 0 = none are written."""
     keep_completed: KeepPolicy | None = None
@@ -76,6 +78,7 @@ class WorkerSettings:
             concurrency=_whole(environ, "TORIL_CONCURRENCY", 1, 1, MAX_CONCURRENCY),
             drain_seconds=_whole(environ, "TORIL_DRAIN_SECONDS", 600, 0, 2**31),
             http_port=_whole(environ, "TORIL_HTTP_PORT", 8080, 0, 65535),
+            layout=paused_layout_from(environ),
             **{
                 **_retention(job_options, "TORIL_DEFAULT_JOB_OPTIONS"),
                 **_worker_options(_json_object(environ, "TORIL_WORKER_OPTIONS")),

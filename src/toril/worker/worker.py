@@ -51,6 +51,7 @@ class Worker:
         taker = Taker(
             worker_name=settings.name,
             lock_ms=settings.lock_ms,
+            layout=settings.layout,
             limiter=settings.limiter,
             metrics_minutes=settings.metrics_minutes,
         )

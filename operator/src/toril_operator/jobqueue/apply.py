@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
 from toril.engine.maintenance import stalled
 from toril.engine.producer import Producer
@@ -127,14 +126,19 @@ class Applier:
         try:
             connection = await self._pollers.connection(key)
             if plan.pause is not None:
-                await _pause(connection, keys, plan.pause)
+                producer = Producer(connection, keys, layout=spec.paused_layout.value)
+                await (producer.pause() if plan.pause else producer.resume())
                 logger.info("%s: queue %s", key, "paused" if plan.pause else "resumed")
                 self._pollers.wake(key)
             if is_due:
                 self._recovered_ms[key] = clock.monotonic_ms()
                 most = spec.worker.options.get("maxStalledCount")
                 await stalled.run_once(
-                    connection, keys, interval_ms=interval_ms, max_stalled_count=1 if most is None else int(most)
+                    connection,
+                    keys,
+                    interval_ms=interval_ms,
+                    max_stalled_count=1 if most is None else int(most),
+                    layout=spec.paused_layout.value,
                 )
         except errors.RedisError as problem:
             logger.warning("%s: the queue could not be written: %s", key, problem.reason)
@@ -148,8 +152,3 @@ class Applier:
             return False
         last_ms = self._recovered_ms.get(key)
         return last_ms is None or now_ms - last_ms >= interval_ms
-
-
-async def _pause(connection: AsyncConnection, keys: QueueKeys, is_paused: bool) -> None:
-    producer = Producer(connection, keys)
-    await (producer.pause() if is_paused else producer.resume())

@@ -2,6 +2,7 @@
 -- include: waking
 -- include: time
 -- include: limiting
+-- include: pausing
 -- Moving jobs to `active`.
 
 -- Pop up to `count` ids in the order in which they run and push them to `active`.
@@ -68,6 +69,10 @@ local function take(keys, options, meta, count, now_ms)
   local concurrency = limit_of(meta[2])
   local is_maxed = concurrency ~= nil and active >= concurrency
   local target_key = waiting_list(keys.wait, keys.paused, keys.meta, options.layout, is_paused)
+  if target_key == keys.paused then
+    -- A BullMQ 6 peer has paused it and left jobs in `wait`.
+    gather_paused(keys.wait, keys.paused)
+  end
   local promoted = promote_due(
     now_ms, options.base, keys.delayed, target_key, keys.prioritized, keys.pc, keys.events)
   if promoted > 0 and not is_paused and not is_maxed then
