@@ -77,7 +77,7 @@ class Queue(LimitMethods):
         self._settings: RedisSettings | None = None
         if paused_layout not in (None, "5", "6"):
             raise errors.InvalidOptionError("paused_layout", "must be 5 or 6, as text")
-        self._paused_layout = paused_layout
+        self._paused_layout: Layout | None = paused_layout
         self.default_job_options: Mapping[str, Any] = {
             **_environment_defaults(name),
             **enqueue_options.to_bullmq(defaults, clock.now_ms()),
