@@ -141,6 +141,10 @@ class ParentConflictError(JobStateError):
         self.parent_key = parent_key
 
 
+class JobLockedError(JobStateError):
+    """A worker runs the job, so it cannot be removed now. Try again when the job has ended."""
+
+
 class JobFailedError(TorilError):
     """The awaited job failed for good. `str()` is its `failed_reason`; `stacktrace` is the remote one, oldest first."""
 

@@ -12,7 +12,7 @@ from toril.engine import lua_loader, scripts
 from toril.engine.connection import Call
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts import Finish, TakenJob, Taker
-from toril.jobs.job import NewJob
+from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, NextJob
@@ -32,8 +32,19 @@ EXAMPLES: dict[str, Call[Any]] = {
     "set_limits": scripts.set_limits(KEYS, {"concurrency": 1}),
     "read_signals": scripts.read_signals([KEYS]),
     "read_job": scripts.read_job(KEYS, "1"),
-    "read_jobs": scripts.read_jobs(KEYS, KEYS.wait, is_list=True, first=0, last=-1),
     "read_children": scripts.read_children(KEYS, "1"),
+    "read_jobs": scripts.read_jobs(KEYS, JobState.WAITING, first=0, last=-1),
+    "count_priorities": scripts.count_priorities(KEYS, [0, 1]),
+    "promote_job": scripts.promote_job(KEYS, "1"),
+    "retry_job": scripts.retry_job(KEYS, "1", "failed"),
+    "requeue_jobs": scripts.requeue_jobs(KEYS, "failed", count=1),
+    "change_delay": scripts.change_delay(KEYS, "1", 1),
+    "change_priority": scripts.change_priority(KEYS, "1", 1),
+    "remove_job": scripts.remove_job(KEYS, "1", with_children=True, count=1),
+    "remove_children": scripts.remove_children(KEYS, "1", count=1),
+    "leave_parent": scripts.leave_parent(KEYS, "1"),
+    "sweep_jobs": scripts.sweep_jobs(KEYS, "wait", skip=0, count=1),
+    "obliterate": scripts.obliterate(KEYS, force=False, count=1),
     "update_progress": scripts.update_progress(KEYS, "1", "1"),
     "add_log": scripts.add_log(KEYS, "1", "row", None),
     "read_schedulers": scripts.read_schedulers(KEYS, "due", 0, 10),

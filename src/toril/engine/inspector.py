@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from toril import errors
-from toril.engine import scripts
+from toril.engine import getters, scripts, steps
 from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
 from toril.jobs.job import JobRecord, JobState
@@ -29,17 +29,8 @@ class Inspector:
         return found
 
     async def counts(self) -> dict[str, int]:
-        """Jobs by state, under BullMQ's names. `waiting` holds also what BullMQ 5 parks while a queue is paused."""
-        found = await self.signals()
-        return {
-            "waiting": found.waiting,
-            "active": found.active,
-            "delayed": found.delayed,
-            "prioritized": found.prioritized,
-            "waiting-children": found.waiting_children,
-            "completed": found.completed,
-            "failed": found.failed,
-        }
+        """Jobs by state: see `getters.counts`."""
+        return await steps.walk(self.connection, getters.counts(self.keys))
 
     async def is_paused(self) -> bool:
         return bool(await self.connection.command("HEXISTS", self.keys.meta, "paused"))
@@ -58,38 +49,18 @@ class Inspector:
         """Both, as of one moment."""
         return await self.connection.run(scripts.read_job(self.keys, job_id))
 
-    async def jobs(self, state: JobState, first: int = 0, last: int = -1) -> list[JobRecord]:
-        """Jobs of one state: those that run next first, finished ones oldest first.
-
-        Args:
-            first, last: ranks, both included; −1 = to the end.
-        """
-        keys = {
-            JobState.WAITING: keys_of_waiting(self.keys),
-            JobState.ACTIVE: (self.keys.active,),
-            JobState.DELAYED: (self.keys.delayed,),
-            JobState.PRIORITIZED: (self.keys.prioritized,),
-            JobState.WAITING_CHILDREN: (self.keys.waiting_children,),
-            JobState.COMPLETED: (self.keys.completed,),
-            JobState.FAILED: (self.keys.failed,),
-        }.get(state, ())
-        found: list[JobRecord] = []
-        for key in keys:
-            is_list = key in (self.keys.wait, self.keys.paused, self.keys.active)
-            call = scripts.read_jobs(self.keys, key, is_list=is_list, first=first, last=last)
-            page = await self.connection.run(call)
-            found += page
-        return found
+    async def jobs(
+        self, state: JobState, first: int = 0, last: int = -1, *, newest_first: bool = False
+    ) -> list[JobRecord]:
+        """Jobs of one state: see `getters.jobs`."""
+        return await steps.walk(
+            self.connection, getters.jobs(self.keys, [state], first, last, newest_first=newest_first)
+        )
 
     async def logs(self, job_id: str) -> list[str]:
         """The job's log rows, oldest first."""
         rows = await self.connection.command("LRANGE", self.keys.logs(job_id), 0, -1)
         return [row.decode(errors="replace") for row in rows]
-
-
-def keys_of_waiting(keys: QueueKeys) -> tuple[str, str]:
-    """Waiting jobs are in both lists as long as a BullMQ 5 peer may pause the queue."""
-    return keys.wait, keys.paused
 
 
 async def read_signals(

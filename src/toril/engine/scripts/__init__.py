@@ -5,8 +5,19 @@ milliseconds and lengths milliseconds. A module a subject; everything is used as
 """
 
 from toril.engine.scripts.adding import add_flow, add_jobs
-from toril.engine.scripts.changing import add_log, update_data, update_progress
-from toril.engine.scripts.reading import read_children, read_job, read_jobs, read_signals
+from toril.engine.scripts.changing import (
+    add_log,
+    change_delay,
+    change_priority,
+    leave_parent,
+    promote_job,
+    remove_children,
+    remove_job,
+    retry_job,
+    update_data,
+    update_progress,
+)
+from toril.engine.scripts.reading import count_priorities, read_children, read_job, read_jobs, read_signals
 from toril.engine.scripts.scheduling import (
     CHANGED,
     MADE,
@@ -20,7 +31,7 @@ from toril.engine.scripts.scheduling import (
     upsert_scheduler,
 )
 from toril.engine.scripts.shared import Layout
-from toril.engine.scripts.steering import pause, resume, set_limits
+from toril.engine.scripts.steering import obliterate, pause, requeue_jobs, resume, set_limits, sweep_jobs
 from toril.engine.scripts.working import (
     Finish,
     FinishReply,
@@ -53,19 +64,30 @@ __all__ = [
     "add_log",
     "adopt_jobs",
     "advance_schedulers",
+    "change_delay",
+    "change_priority",
+    "count_priorities",
     "extend_locks",
     "finish_and_take",
+    "leave_parent",
+    "obliterate",
     "pause",
     "promote_due",
+    "promote_job",
     "read_children",
     "read_job",
     "read_jobs",
     "read_schedulers",
     "read_signals",
     "recover_stalled",
+    "remove_children",
+    "remove_job",
     "remove_scheduler",
+    "requeue_jobs",
     "resume",
+    "retry_job",
     "set_limits",
+    "sweep_jobs",
     "take_jobs",
     "update_data",
     "update_progress",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril import errors
-from toril.engine.connection import Call
+from toril.engine.connection import Call, Part
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts.shared import texts
 from toril.jobs import codec
@@ -46,13 +46,24 @@ def read_job(keys: QueueKeys, job_id: str) -> Call[tuple[JobState, JobRecord | N
     return Call("read_job", names, [job_id], parse)
 
 
-def read_jobs(keys: QueueKeys, key: str, *, is_list: bool, first: int, last: int) -> Call[list[JobRecord]]:
-    """Read the jobs of rank `first` to `last` (−1 = to the end) of one list or sorted set, next or oldest first."""
+def read_jobs(
+    keys: QueueKeys, state: JobState, *, first: int, last: int, newest_first: bool = False
+) -> Call[tuple[int, list[JobRecord]]]:
+    """Read the jobs of rank `first` to `last` (−1 = to the end) of one state; rank 0 is what runs next or is oldest.
 
-    def parse(reply: Any) -> list[JobRecord]:
-        return [JobRecord.from_reply(job_id, fields) for job_id, fields in reply]
+    Answers how many ids there were, and the jobs that exist.
+    """
 
-    return Call("read_jobs", [key, keys.base], ["list" if is_list else "zset", first, last], parse)
+    def parse(reply: Any) -> tuple[int, list[JobRecord]]:
+        return reply[0], [JobRecord.from_reply(job_id, fields) for job_id, fields in reply[1:]]
+
+    args: list[Part] = [keys.base, state.value, first, last, "last" if newest_first else "first"]
+    return Call("read_jobs", [keys.meta], args, parse)
+
+
+def count_priorities(keys: QueueKeys, priorities: Sequence[int]) -> Call[list[int]]:
+    """Count the waiting jobs of each priority (0 = none), in order."""
+    return Call("count_priorities", [keys.wait, keys.paused, keys.prioritized], priorities, list)
 
 
 def read_children(keys: QueueKeys, job_id: str) -> Call[Children]:

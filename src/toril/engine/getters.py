@@ -1,0 +1,174 @@
+"""What can be asked about a queue and its jobs beyond the `Inspector`, as steps for either kind of connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from toril import errors
+from toril.engine import scripts
+from toril.engine.keys import QueueKeys
+from toril.engine.steps import Steps
+from toril.jobs.job import JobRecord, JobState
+
+JOBS_PER_CALL = 500
+
+
+@dataclass(frozen=True, slots=True)
+class JobLogs:
+    """A page of a job's log."""
+
+    rows: list[str]
+    count: int
+    """Rows in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueMetrics:
+    """Finished jobs by minute, as workers with metrics switched on count them."""
+
+    count: int
+    """All jobs counted so far."""
+    per_minute: list[int]
+    """The page asked for, newest minute first."""
+    points: int
+    """Minutes kept in all."""
+    previous_ms: int | None
+    """When the latest minute was closed, Unix milliseconds; None = no job has been counted."""
+    previous_count: int
+    """`count` at that moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectedClient:
+    """A connection of a worker, or of a reader of events, as Redis lists it."""
+
+    name: str
+    """The worker's name; empty when it has none, and for readers of events."""
+    address: str
+    connected_seconds: int
+    idle_seconds: int
+    fields: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Everything that `CLIENT LIST` tells."""
+
+
+def jobs(
+    keys: QueueKeys, states: Sequence[JobState], first: int = 0, last: int = -1, *, newest_first: bool = False
+) -> Steps[list[JobRecord]]:
+    """Read a page of each of the states, one after the other; a job that moved meanwhile comes once.
+
+    Args:
+        first, last: ranks within each state, both included; −1 = to the end. Rank 0 is what runs next, or what is
+            oldest (`newest_first`: what came last).
+    """
+    found: dict[str, JobRecord] = {}
+    for state in states:
+        start = first
+        while last < 0 or start <= last:
+            end = start + JOBS_PER_CALL - 1 if last < 0 else min(last, start + JOBS_PER_CALL - 1)
+            ids, page = yield scripts.read_jobs(keys, state, first=start, last=end, newest_first=newest_first)
+            for job in page:
+                found.setdefault(job.id, job)
+            start = end + 1
+            if ids < JOBS_PER_CALL:
+                break
+    return list(found.values())
+
+
+def counts(keys: QueueKeys) -> Steps[dict[str, int]]:
+    """Count jobs by state, under BullMQ's names. `waiting` holds also what BullMQ 5 parks while a queue is paused.
+
+    Raises:
+        WrongKeyTypeError: one of the queue's keys is not BullMQ's.
+    """
+    (found,) = yield scripts.read_signals([keys])
+    if isinstance(found, errors.RedisError):
+        raise found
+    return {
+        "waiting": found.waiting,
+        "active": found.active,
+        "delayed": found.delayed,
+        "prioritized": found.prioritized,
+        "waiting-children": found.waiting_children,
+        "completed": found.completed,
+        "failed": found.failed,
+    }
+
+
+def counts_by_priority(keys: QueueKeys, priorities: Sequence[int]) -> Steps[dict[int, int]]:
+    """Count the waiting jobs of each priority; 0 = those without."""
+    counts = yield scripts.count_priorities(keys, priorities)
+    return dict(zip(priorities, counts, strict=True))
+
+
+def logs(keys: QueueKeys, job_id: str, first: int = 0, last: int = -1, *, newest_first: bool = False) -> Steps[JobLogs]:
+    """Read rows `first` to `last` (both included; −1 = to the end) of a job's log. Redis: LLEN and LRANGE."""
+    key = keys.logs(job_id)
+    count: int = yield ("LLEN", key)
+    if newest_first:
+        rows = yield ("LRANGE", key, 0 if last < 0 else -last - 1, -first - 1)
+        rows.reverse()
+    else:
+        rows = yield ("LRANGE", key, first, last)
+    return JobLogs([row.decode(errors="replace") for row in rows], count)
+
+
+def metrics(
+    keys: QueueKeys, kind: Literal["completed", "failed"], first: int = 0, last: int = -1
+) -> Steps[QueueMetrics]:
+    """Read how many jobs ended in each minute; minute 0 is the newest. Redis: HMGET, LRANGE, LLEN."""
+    key = f"{keys.base}metrics:{kind}"
+    count, previous_ms, previous_count = yield ("HMGET", key, "count", "prevTS", "prevCount")
+    data = yield ("LRANGE", key + ":data", first, last)
+    points: int = yield ("LLEN", key + ":data")
+    return QueueMetrics(
+        count=int(count or 0),
+        per_minute=[int(float(point)) for point in data],
+        points=points,
+        previous_ms=int(previous_ms) if previous_ms else None,
+        previous_count=int(previous_count or 0),
+    )
+
+
+def is_paused(keys: QueueKeys) -> Steps[bool]:
+    """Whether workers take no jobs of the queue."""
+    return bool((yield ("HEXISTS", keys.meta, "paused")))
+
+
+def workers(keys: QueueKeys) -> Steps[list[ConnectedClient]]:
+    """Find the workers of the queue that are connected to this server, whoever made them. Redis: CLIENT LIST."""
+    named = keys.client_name(":w:")
+    listed = yield ("CLIENT", "LIST")
+    return [
+        _client(fields, fields["name"].removeprefix(named) if fields["name"].startswith(named) else "")
+        for fields in _parse_clients(listed)
+        if fields["name"] == keys.client_name() or fields["name"].startswith(named)
+    ]
+
+
+def event_readers(keys: QueueKeys) -> Steps[list[ConnectedClient]]:
+    """Find those who read the queue's events, on this server. Redis: CLIENT LIST."""
+    listed = yield ("CLIENT", "LIST")
+    return [_client(fields, "") for fields in _parse_clients(listed) if fields["name"] == keys.client_name(":qe")]
+
+
+def _parse_clients(listed: bytes) -> list[dict[str, str]]:
+    parsed: list[dict[str, str]] = []
+    for line in filter(None, listed.decode(errors="replace").splitlines()):
+        fields = {"name": ""}
+        for part in line.split(" "):
+            name, _, value = part.partition("=")
+            fields[name] = value
+        parsed.append(fields)
+    return parsed
+
+
+def _client(fields: Mapping[str, str], name: str) -> ConnectedClient:
+    return ConnectedClient(
+        name=name,
+        address=fields.get("addr", ""),
+        connected_seconds=int(fields.get("age", 0)),
+        idle_seconds=int(fields.get("idle", 0)),
+        fields=fields,
+    )

@@ -1,0 +1,38 @@
+-- include: parents
+-- include: deduplicating
+-- Removing jobs by hand, with what ties them to others.
+
+-- What decides about a job's removal; `is_foreign` when something else is in its place.
+local function read_ties(queue, job_id)
+  local job = {id = job_id, key = queue.base .. job_id}
+  local fields = redis.pcall('HMGET', job.key, 'parentKey', 'parent', 'deid', 'rjk')
+  if fields.err then
+    job.is_foreign = true
+    return job
+  end
+  job.parent = parent_of(fields[1], fields[2])
+  job.deduplication_id, job.scheduler_id = fields[3], fields[4]
+  return job
+end
+
+-- Whether the job is the iteration that its scheduler has ready: it goes with the scheduler alone.
+local function is_armed(queue, job)
+  local slot = job.scheduler_id and redis.call('ZSCORE', queue.schedulers, job.scheduler_id)
+  return slot and job.id == 'repeat:' .. job.scheduler_id .. ':' .. slot or false
+end
+
+-- Delete a job that has been taken out of its place. `hard_base`: see `detach_child`. Returns whether there was anything.
+local function discard(queue, job, layout, hard_base)
+  if job.is_foreign then
+    return false
+  end
+  if job.parent then
+    detach_child(job.parent, job.key, layout, hard_base)
+  end
+  if job.deduplication_id then
+    forget_deduplication(queue, job.id, job.deduplication_id)
+  end
+  local keys = {}
+  add_job_keys(keys, job.key)
+  return redis.call('DEL', unpack(keys)) > 0
+end

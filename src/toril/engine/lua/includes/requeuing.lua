@@ -1,0 +1,22 @@
+-- include: queue
+-- Jobs that were somewhere else and wait again.
+
+-- Put a job where it runs from: `push` is the side of the list, for a job without priority.
+local function requeue(queue, job_id, priority, push)
+  if priority > 0 then
+    redis.call('ZADD', queue.prioritized, prioritized_score(priority, queue.pc), job_id)
+  else
+    redis.call(push, queue.target, job_id)
+  end
+  queue.has_runnable = true
+end
+
+local function tell_waiting(queue, job_id, previous_state)
+  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    'event', 'waiting', 'jobId', job_id, 'prev', previous_state)
+end
+
+-- Forget how a finished job ended.
+local function reopen(job_key, state, ...)
+  redis.call('HDEL', job_key, 'finishedOn', 'processedOn', state == 'failed' and 'failedReason' or 'returnvalue', ...)
+end

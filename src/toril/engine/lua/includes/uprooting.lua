@@ -1,0 +1,101 @@
+-- include: discarding
+-- Removing one job with its children, which may be in other queues.
+
+-- Take a job out of wherever it is; the answer is BullMQ's word for that.
+local function take_out(queue, job_id)
+  for _, place in ipairs({'completed', 'waiting-children', 'delayed', 'failed', 'prioritized'}) do
+    if redis.call('ZREM', queue.base .. place, job_id) == 1 then
+      return place
+    end
+  end
+  for _, place in ipairs({'wait', 'paused', 'active'}) do
+    if redis.call('LREM', queue.base .. place, 1, job_id) == 1 then
+      return place
+    end
+  end
+  return 'unknown'
+end
+
+-- Base and id of a job's key. Ids may hold colons, so the parent's queue, which most children share, is tried first.
+local function split_key(job_key, likely_base)
+  if string.sub(job_key, 1, #likely_base) == likely_base then
+    return likely_base, string.sub(job_key, #likely_base + 1)
+  end
+  return string.match(job_key, '^(.*:)([^:]*)$')
+end
+
+local function pending_children(job_key)
+  return redis.call('SMEMBERS', job_key .. ':dependencies')
+end
+
+-- Whether somebody works the job, or one of the jobs that it waits for.
+local function is_locked(base, job_id, with_children)
+  if redis.call('EXISTS', base .. job_id .. ':lock') == 1 then
+    return true
+  end
+  for _, child_key in ipairs(with_children and pending_children(base .. job_id) or {}) do
+    if is_locked(split_key(child_key, base)) then
+      return true
+    end
+  end
+  return false
+end
+
+local uproot
+
+-- Remove the children of a job; with `options.only_pending` those that have not ended and that nobody works.
+-- Returns false when the budget ended first.
+local function uproot_children(base, job_id, options)
+  local job_key = base .. job_id
+  local sources = {{pending_children, 'SREM', ':dependencies'}}
+  if not options.only_pending then
+    table.insert(sources, 1, {function() return redis.call('HKEYS', job_key .. ':processed') end, 'HDEL', ':processed'})
+    table.insert(sources, 2, {function() return redis.call('HKEYS', job_key .. ':failed') end, 'HDEL', ':failed'})
+    table.insert(sources, 3, {
+      function() return redis.call('ZRANGE', job_key .. ':unsuccessful', 0, -1) end, 'ZREM', ':unsuccessful'})
+  end
+  for _, source in ipairs(sources) do
+    for _, child_key in ipairs(source[1](job_key)) do
+      local child_base, child_id = split_key(child_key, base)
+      local is_kept = options.only_pending and (is_locked(child_base, child_id)
+        or redis.call('ZSCORE', child_base .. 'failed', child_id))
+      if not is_kept then
+        if not uproot(child_base, child_id, {key = job_key, base = base, id = job_id}, options) then
+          return false
+        end
+        redis.call(source[2], job_key .. source[3], child_key)
+      end
+    end
+  end
+  return true
+end
+
+-- Remove a job, its children first. `parent`: whose child it is removed as; nil = its own.
+-- options: layout, with_children, only_pending, budget (how many more jobs this call may remove).
+-- Returns false when the budget ended first; what was removed stays removed, and the same call goes on with the rest.
+uproot = function(base, job_id, parent, options)
+  local queue = queue_of(base)
+  local job = read_ties(queue, job_id)
+  if job.is_foreign then
+    return true
+  end
+  job.parent = parent or job.parent
+  if job.parent then
+    detach_child(job.parent, job.key, options.layout)
+    job.parent = nil
+  end
+  if options.with_children and not uproot_children(base, job_id, options) then
+    return false
+  end
+  if options.budget <= 0 then
+    return false
+  end
+  options.budget = options.budget - 1
+  local place = take_out(queue, job_id)
+  if discard(queue, job, options.layout) then
+    read_settings(queue, options.layout)
+    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+      'event', 'removed', 'jobId', job_id, 'prev', place)
+  end
+  return true
+end
