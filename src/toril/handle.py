@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from toril import clock, errors
+from toril.engine import administration, getters
+from toril.enqueue_options import Duration, milliseconds
 from toril.jobs import codec
 from toril.jobs.job import JobRecord, JobState
+from toril.queue_control import checked_priority, finished_state
 
 if TYPE_CHECKING:
     from toril.engine.connection import AsyncConnection, BlockingConnection
     from toril.engine.events import QueueEvent
+    from toril.engine.getters import JobLogs
     from toril.engine.keys import QueueKeys
     from toril.engine.settings import RedisSettings
+    from toril.engine.steps import Steps
     from toril.queue import Queue
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 RECHECK_SECONDS = 10.0
 """How often a waiting caller looks at the job itself, in case an event was trimmed away or Redis was restarted."""
@@ -65,6 +71,78 @@ class JobHandle(Generic[R]):
         found = await self.queue.inspector().job(self.id)
         return _there(found, self.id, self.queue.name)
 
+    # ---- changing it
+
+    async def promote(self) -> None:
+        """Let the job run now, though it is delayed. Raises JobNotFoundError, JobStateError."""
+        await self.queue.walk(administration.promote(self.queue.keys, self.id))
+
+    async def retry(self, state: Literal["completed", "failed"] = "failed", *, reset_attempts: bool = False) -> None:
+        """Let the job run again after its end.
+
+        Args:
+            state: how it must have ended.
+            reset_attempts: count attempts from the start again; else a job that has used up its attempts gets one more.
+
+        Raises:
+            JobNotFoundError: there is no such job.
+            JobStateError: it is not in that state.
+        """
+        await self.queue.walk(_retry(self, state, reset_attempts))
+
+    async def remove(self, *, with_children: bool = True) -> None:
+        """Remove the job, its children too unless said otherwise; nothing happens when it is gone already.
+
+        Raises:
+            JobLockedError: a worker runs it, or a child that it waits for; nothing was removed.
+            JobStateError: it is the next run of a job scheduler.
+        """
+        await self.queue.walk(administration.remove(self.queue.keys, self.id, with_children=with_children))
+
+    async def change_delay(self, delay: Duration) -> None:
+        """Let the delayed job run so long from now. Raises JobNotFoundError, JobStateError."""
+        delay_ms = milliseconds(delay, "delay")
+        await self.queue.walk(administration.change_delay(self.queue.keys, self.id, delay_ms))
+
+    async def change_priority(self, priority: int = 0, *, lifo: bool = False) -> None:
+        """Change the job's priority; if it waits, it takes its new place at once.
+
+        Args:
+            priority: 1 (soonest) to 2097151, or 0 for none, which is before all.
+            lifo: before the jobs of the same priority, else behind them.
+        """
+        await self.queue.walk(
+            administration.change_priority(self.queue.keys, self.id, checked_priority(priority), lifo=lifo)
+        )
+
+    async def progress(self, value: Any) -> None:
+        """Set how far the job is and tell it, from outside. Raises InvalidPayloadError, JobNotFoundError."""
+        await self.queue.walk(administration.update_progress(self.queue.keys, self.id, codec.encode(value, "progress")))
+
+    async def update_data(self, data: Any) -> None:
+        """Replace the job's data: what its next attempt gets. Raises InvalidPayloadError, JobNotFoundError."""
+        await self.queue.walk(administration.update_data(self.queue.keys, self.id, codec.encode(data)))
+
+    async def log(self, row: str, *, keep: int | None = None) -> int:
+        """Append a row to the job's log and return how many there are; `keep`: only the newest so many stay."""
+        return await self.queue.walk(administration.add_log(self.queue.keys, self.id, row, keep))
+
+    async def logs(self, *, first: int = 0, last: int = -1, newest_first: bool = False) -> JobLogs:
+        """Rows of the job's log, and how many there are in all. Ranks are both included; −1 = to the end."""
+        return await self.queue.walk(getters.logs(self.queue.keys, self.id, first, last, newest_first=newest_first))
+
+    async def clear_logs(self, *, keep: int = 0) -> None:
+        """Remove the job's log rows but for the newest `keep`."""
+        await self.queue.walk(administration.clear_logs(self.queue.keys, self.id, keep))
+
+    async def leave_parent(self) -> bool:
+        """Be nobody's child any more; return whether the parent was waiting. Raises JobNotFoundError, JobStateError."""
+        return await self.queue.walk(administration.leave_parent(self.queue.keys, self.id))
+
+    async def remove_unprocessed_children(self) -> None:
+        """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
+        await self.queue.walk(administration.remove_unprocessed_children(self.queue.keys, self.id))
+
     @property
     def sync(self) -> SyncJobHandle[R]:
         """The same for code without an event loop."""
@@ -107,6 +185,61 @@ class SyncJobHandle(Generic[R]):
         """Everything stored about the job now. Raises JobNotFoundError when it is gone."""
         _, job = self._handle.queue.sync.state_and_job(self._handle.id)
         return _there(job, self._handle.id, self._handle.queue.name)
+
+    def promote(self) -> None:
+        """As `JobHandle.promote`."""
+        self._walk(administration.promote(self._keys, self._handle.id))
+
+    def retry(self, state: Literal["completed", "failed"] = "failed", *, reset_attempts: bool = False) -> None:
+        """As `JobHandle.retry`."""
+        self._walk(_retry(self._handle, state, reset_attempts))
+
+    def remove(self, *, with_children: bool = True) -> None:
+        """As `JobHandle.remove`."""
+        self._walk(administration.remove(self._keys, self._handle.id, with_children=with_children))
+
+    def change_delay(self, delay: Duration) -> None:
+        """As `JobHandle.change_delay`."""
+        self._walk(administration.change_delay(self._keys, self._handle.id, milliseconds(delay, "delay")))
+
+    def change_priority(self, priority: int = 0, *, lifo: bool = False) -> None:
+        """As `JobHandle.change_priority`."""
+        self._walk(administration.change_priority(self._keys, self._handle.id, checked_priority(priority), lifo=lifo))
+
+    def progress(self, value: Any) -> None:
+        """As `JobHandle.progress`."""
+        self._walk(administration.update_progress(self._keys, self._handle.id, codec.encode(value, "progress")))
+
+    def update_data(self, data: Any) -> None:
+        """As `JobHandle.update_data`."""
+        self._walk(administration.update_data(self._keys, self._handle.id, codec.encode(data)))
+
+    def log(self, row: str, *, keep: int | None = None) -> int:
+        """As `JobHandle.log`."""
+        return self._walk(administration.add_log(self._keys, self._handle.id, row, keep))
+
+    def logs(self, *, first: int = 0, last: int = -1, newest_first: bool = False) -> JobLogs:
+        """As `JobHandle.logs`."""
+        return self._walk(getters.logs(self._keys, self._handle.id, first, last, newest_first=newest_first))
+
+    def clear_logs(self, *, keep: int = 0) -> None:
+        """As `JobHandle.clear_logs`."""
+        self._walk(administration.clear_logs(self._keys, self._handle.id, keep))
+
+    def leave_parent(self) -> bool:
+        """As `JobHandle.leave_parent`."""
+        return self._walk(administration.leave_parent(self._keys, self._handle.id))
+
+    def remove_unprocessed_children(self) -> None:
+        """As `JobHandle.remove_unprocessed_children`."""
+        self._walk(administration.remove_unprocessed_children(self._keys, self._handle.id))
+
+    @property
+    def _keys(self) -> QueueKeys:
+        return self._handle.queue.keys
+
+    def _walk(self, work: Steps[T]) -> T:
+        return self._handle.queue.sync.walk(work)
 
 
 class ResultWaiter:
@@ -188,12 +321,12 @@ class ResultWaiter:
             await blocking.close()
 
     def _pass_on(self, event: QueueEvent) -> None:
-        if event.job_id not in self._waiting or event.event not in ("completed", "failed", "removed"):
+        if event.job_id not in self._waiting or event.name not in ("completed", "failed", "removed"):
             return
         for future in self._waiting[event.job_id]:
             if not future.done():
                 # A removed job is looked for anew: that says what there is to say.
-                future.set_result(None if event.event == "removed" else event)
+                future.set_result(None if event.name == "removed" else event)
 
     def _forget(self, job_id: str, future: asyncio.Future[QueueEvent | None]) -> None:
         future.cancel()
@@ -213,11 +346,11 @@ class ResultWaiter:
     # ---- outcomes
 
     async def _outcome_of(self, event: QueueEvent, job_id: str) -> Any:
-        if event.event == "completed":
-            return codec.decode(event.fields.get("returnvalue") or "null", "return value")
+        if event.name == "completed":
+            return codec.decode(event.texts.get("returnvalue") or "null", "return value")
         job = await self._inspector.job(job_id)
         trace = job.stacktrace if job is not None else ()
-        raise errors.JobFailedError(job_id, event.fields.get("failedReason", ""), trace)
+        raise errors.JobFailedError(job_id, event.texts.get("failedReason", ""), trace)
 
     async def _end_of_gone(self, job_id: str, since_ms: int) -> Any:
         """A job that is not kept leaves only its event."""
@@ -228,6 +361,16 @@ class ResultWaiter:
             _there(None, job_id, self._keys.queue)
             raise AssertionError("unreachable")
         return await self._outcome_of(event, job_id)
+
+
+def _retry(handle: JobHandle[Any], state: object, reset_attempts: bool) -> Steps[None]:
+    return administration.retry(
+        handle.queue.keys,
+        handle.id,
+        finished_state(state),
+        reset_attempts_made=reset_attempts,
+        reset_attempts_started=reset_attempts,
+    )
 
 
 def _outcome(state: JobState, job: JobRecord) -> Any:

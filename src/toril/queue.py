@@ -12,17 +12,20 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from toril import clock, enqueue_options, errors
+from toril.engine import steps
 from toril.engine.keys import QueueKeys
 from toril.enqueue_options import EnqueueOptions, TaskOptions
 from toril.handle import JobHandle, ResultWaiter
 from toril.job_context import Job
 from toril.jobs.job import JobRecord, JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.queue_control import QueueControl, SyncQueueControl
 from toril.queue_limits import LimitMethods
 from toril.task import AsyncTask, BaseTask, Draft, Task, TaskDecorator
 
 if TYPE_CHECKING:
     from toril.engine.connection import AsyncConnection
+    from toril.engine.events import QueueEvents
     from toril.engine.inspector import Inspector
     from toril.engine.limits import LimitedQueue
     from toril.engine.producer import Producer
@@ -38,7 +41,7 @@ known_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
 """Every `Queue` object of this process; a worker finds its tasks here after importing the processor's module."""
 
 
-class Queue(LimitMethods):
+class Queue(QueueControl, LimitMethods):
     """A named line of jobs in Redis, in BullMQ's format. Making one connects to nothing.
 
     ```python
@@ -189,6 +192,23 @@ class Queue(LimitMethods):
         """Undo `pause`. Returns whether the queue was paused."""
         return await self._client().producer.resume()
 
+    def events(self, after: str = "$") -> QueueEvents:
+        """What happens in this queue, from all producers and workers, as it comes.
+
+        ```python
+        async with queue.events() as events:
+            async for event in events:
+                print(event.name, event.job_id, event.fields)
+        ```
+
+        Args:
+            after: id of the event to go on after; `$` = only new ones, `0` = all that are still there (some 10 000).
+        """
+        return self._client().events(after)
+
+    async def walk(self, work: steps.Steps[R]) -> R:
+        return await steps.walk(self._client().connection, work)
+
     def inspector(self) -> Inspector:
         """The reader of this queue, on this event loop's connection."""
         return self._client().inspector
@@ -250,11 +270,12 @@ class Queue(LimitMethods):
         return f"Queue({self.name!r})"
 
 
-class SyncQueue:
+class SyncQueue(SyncQueueControl):
     """A queue for code without an event loop, over one plain blocking connection that threads share in turn."""
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self.keys = queue.keys
         self._producer: SyncProducer | None = None
         self._opening = threading.Lock()
 
@@ -270,6 +291,9 @@ class SyncQueue:
     def add_new(self, jobs: Sequence[NewJob]) -> list[str]:
         """As `Queue.add_new`."""
         return self._open().add(jobs)
+
+    def walk(self, work: steps.Steps[R]) -> R:
+        return steps.walk_sync(self._open().connection, work)
 
     def state_and_job(self, job_id: str) -> tuple[JobState, JobRecord | None]:
         """Where a job is and what is stored about it, as of one moment."""
@@ -310,8 +334,20 @@ class _Client:
         self.inspector: Inspector = Inspector(self.connection, keys)
         self.limits: LimitedQueue = LimitedQueue(self.connection, keys, layout=layout)
         self.waiter = ResultWaiter(settings, self.connection, keys)
+        self._settings = settings
+        self._keys = keys
+        self._events: weakref.WeakSet[QueueEvents] = weakref.WeakSet()
+
+    def events(self, after: str) -> QueueEvents:
+        from toril.engine.events import QueueEvents
+
+        opened = QueueEvents(self._settings, self.connection, self._keys, after)
+        self._events.add(opened)
+        return opened
 
     async def close(self) -> None:
+        for opened in list(self._events):
+            await opened.close()
         await self.waiter.close()
         await self.connection.close()
 

@@ -123,11 +123,11 @@ async def test_events_are_read_as_they_come_and_can_be_resumed(queue: EngineQueu
                 return
 
     await asyncio.wait_for(read("0", 1), 5)
-    assert (seen[0].event, seen[0].job_id, dict(seen[0].fields)) == ("added", "1", {"name": "save"})
+    assert (seen[0].name, seen[0].job_id, dict(seen[0].fields)) == ("added", "1", {"name": "save"})
     reading = asyncio.create_task(read(seen[0].id, 3))
     await queue.take(1)
     await asyncio.wait_for(reading, 5)
-    assert [event.event for event in seen] == ["added", "waiting", "active"]
+    assert [event.name for event in seen] == ["added", "waiting", "active"]
 
 
 async def test_keep_logs_of_zero_keeps_all_as_bullmq_does(queue: EngineQueue) -> None:

@@ -82,7 +82,7 @@ class QueueDemo:
             try:
                 async for event in events.read_events(blocking, self.run.keys, position):
                     position = event.id
-                    if event.job_id is not None and event.event in ("completed", "failed"):
+                    if event.job_id is not None and event.name in ("completed", "failed"):
                         self.ends[event.job_id] += 1
             except errors.RedisError:
                 await asyncio.sleep(_POLL_SECONDS)
