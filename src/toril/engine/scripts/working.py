@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -20,9 +22,9 @@ class TakenJob(JobRecord):
     token: str
 
     @classmethod
-    def taken(cls, reply: Sequence[Any], token: str) -> TakenJob:
-        """Build from `{id, {field, value…}}` of a take."""
-        job = cls.from_reply(reply[0], reply[1])
+    def taken(cls, job_id: bytes, flat: Sequence[bytes], token: str) -> TakenJob:
+        """Build from a job's id and its hash as it is now."""
+        job = cls.from_reply(job_id, flat)
         assert isinstance(job, TakenJob)
         job.token = token
         return job
@@ -46,8 +48,6 @@ class Taker:
     lock_ms: int = 30_000
     layout: Layout = "6"
     limiter: Limiter | None = None
-    metrics_minutes: int = 0
-    """How many minutes of BullMQ's metrics to keep; 0 = none are written."""
 
     def args(self, keys: QueueKeys, count: int, token: str) -> list[Part]:
         limits: tuple[Part, Part] = ("", "")
@@ -105,22 +105,27 @@ class Finish:
         """Back to the front of the line; the attempt does not count."""
         return cls(job, "requeue")
 
-    def args(self) -> list[Part]:
-        keep = self.keep
-        return [
-            self.job.id,
-            self.job.token,
-            self.job.attempts_started,
-            self.job.attempts_made,
-            self.kind,
-            self.value,
-            self.stacktrace,
-            self.delay_ms,
-            "" if keep.count is None else keep.count,
-            "" if keep.age_seconds is None else int(keep.age_seconds * 1000),
-            "" if keep.limit is None else keep.limit,
-            self.attempts,
-        ]
+    def args(self) -> tuple[Part, ...]:
+        job, kind = self.job, self.kind
+        details = _keep_json(self.keep) if kind == "completed" else self._details_json()
+        return (job.id, job.token, job.attempts_started, job.attempts_made + 1, kind, self.value, details)
+
+    def _details_json(self) -> str:
+        details = {"stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts}
+        return json.dumps({**details, **_keep_details(self.keep)}, ensure_ascii=False, separators=(",", ":"))
+
+
+def _keep_details(keep: KeepPolicy) -> dict[str, int]:
+    age_ms = None if keep.age_seconds is None else int(keep.age_seconds * 1000)
+    found = {"keep_count": keep.count, "keep_age_ms": age_ms, "keep_limit": keep.limit}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+@functools.lru_cache(256)
+def _keep_json(keep: KeepPolicy) -> str:
+    """The details of a completed job: nothing but what is kept. Empty for everything, which costs nothing."""
+    details = _keep_details(keep)
+    return json.dumps(details, separators=(",", ":")) if details else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,31 +136,24 @@ class FinishReply:
     taken: Taken
 
 
-def _taking_keys(keys: QueueKeys) -> list[str]:
-    return [
-        keys.wait, keys.paused, keys.active, keys.prioritized, keys.pc, keys.delayed, keys.marker, keys.meta,
-        keys.limiter, keys.events,
-    ]  # fmt: skip
-
-
 def take_jobs(keys: QueueKeys, taker: Taker, count: int, token: str) -> Call[Taken]:
     """Take up to `count` jobs and lock them with `token`. Not to be repeated: see `adopt_jobs`."""
-    return Call("take_jobs", _taking_keys(keys), taker.args(keys, count, token), lambda reply: _taken(reply, token))
+    args = taker.args(keys, count, token)
+    return Call("take_jobs", [keys.meta], args, lambda reply: _taken(reply, token, taker.worker_name))
 
 
 def finish_and_take(
     keys: QueueKeys, taker: Taker, finishes: Sequence[Finish], count: int, token: str
 ) -> Call[FinishReply]:
     """End jobs and take up to `count` new ones (0 = none) in one call."""
-    args = [*taker.args(keys, count, token), taker.metrics_minutes]
+    args = taker.args(keys, count, token)
     for finish in finishes:
         args += finish.args()
-    names = [*_taking_keys(keys), keys.stalled, keys.completed, keys.failed]
 
     def parse(reply: Any) -> FinishReply:
-        return FinishReply(reply[0], _taken(reply[1], token))
+        return FinishReply(reply[0], _taken(reply[1], token, taker.worker_name))
 
-    return Call("finish_and_take", names, args, parse)
+    return Call("finish_and_take", [keys.meta], args, parse)
 
 
 def extend_locks(keys: QueueKeys, jobs: Sequence[TakenJob], lock_ms: int) -> Call[set[str]]:
@@ -170,7 +168,7 @@ def adopt_jobs(keys: QueueKeys, token_prefix: str) -> Call[list[TakenJob]]:
     """Find the active jobs that tokens with this prefix lock."""
 
     def parse(reply: Any) -> list[TakenJob]:
-        return [TakenJob.taken(entry, entry[2].decode()) for entry in reply]
+        return [TakenJob.taken(job_id, flat, token.decode()) for job_id, flat, token in reply]
 
     return Call("adopt_jobs", [keys.active], [keys.base, token_prefix], parse)
 
@@ -186,5 +184,10 @@ def recover_stalled(
     return Call("recover_stalled", names, [keys.base, layout, max_stalled_count, interval_ms], texts)
 
 
-def _taken(reply: Any, token: str) -> Taken:
-    return Taken([TakenJob.taken(entry, token) for entry in reply[2:]], reply[0], reply[1])
+def _taken(reply: Any, token: str, worker_name: str) -> Taken:
+    """Read what `take_jobs` returns; the fields that taking wrote are put in here."""
+    written = [b"processedOn", reply[2]]
+    if worker_name:
+        written += [b"pb", worker_name.encode()]
+    jobs = [TakenJob.taken(job_id, [*flat, *written, b"ats", started], token) for job_id, started, flat in reply[3:]]
+    return Taken(jobs, reply[0], reply[1])

@@ -1,89 +1,271 @@
+-- include: calls
+-- include: queue
+-- include: batches
+-- include: removing
+-- include: promoting
+-- What becomes of active jobs. `queue` is as `queue_of` and `read_settings` make it. A finish is
+--   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key}
+-- with details {stacktrace (JSON array), delay_ms (of a retry), keep_count, keep_age_ms, keep_limit (nil = no limit),
+-- attempts (allowed)}, all of which may be missing.
+
+local FINISH_FIELDS = 7
+local NO_DETAILS = {}
+
+-- What few ends need is made when one does: to make these functions would cost every call as much as some jobs.
+local rare
+local function rarely()
+  if not rare then
 -- include: retaining
 -- include: deduplicating
--- include: promoting
--- include: waking
 -- include: parents
--- What becomes of an active job. Each function ends one job whose lock has been checked.
+    rare = {retain = retain, end_deduplication = end_deduplication, child_ended = child_ended}
+  end
+  return rare
+end
 
--- One job's end as the caller wants it; `at` is the index before its arguments.
-local FINISH_FIELDS = 12
-local function read_finish(at)
-  return {
-    id = ARGV[at + 1], token = ARGV[at + 2], ats = ARGV[at + 3], atm = tonumber(ARGV[at + 4]),
-    kind = ARGV[at + 5], value = ARGV[at + 6], stacktrace = ARGV[at + 7], delay_ms = tonumber(ARGV[at + 8]),
-    keep_count = tonumber(ARGV[at + 9]), keep_age_ms = tonumber(ARGV[at + 10]), keep_limit = tonumber(ARGV[at + 11]),
-    attempts = tonumber(ARGV[at + 12]),
-  }
+-- Read the finishes behind argument `at`. Jobs in a row with the same details share the table.
+local function read_finishes(at)
+  local args, finishes, details_json, details = ARGV, {}, '', NO_DETAILS
+  local base = args[1]
+  for first = at + 1, #args, FINISH_FIELDS do
+    local text = args[first + 6]
+    if text ~= details_json then
+      details_json, details = text, text == '' and NO_DETAILS or cjson.decode(text)
+    end
+    local id = args[first]
+    finishes[#finishes + 1] = {
+      id = id, token = args[first + 1], ats = args[first + 2], made = args[first + 3], kind = args[first + 4],
+      value = args[first + 5], details = details, key = base .. id,
+    }
+  end
+  return finishes
 end
 
 -- Whether a finish whose lock is gone is a repetition: nobody has started the job since, and its end is stored.
-local function was_done(finish, stored)
-  if stored.ats ~= finish.ats then
+local function was_done(finish, ats)
+  if ats ~= finish.ats then
     return false
   end
   if finish.kind == 'completed' or finish.kind == 'failed' then
-    return stored.finished_on and true or false
+    return call('HEXISTS', finish.key, 'finishedOn') == 1
   end
-  return finish.kind == 'retry' and stored.atm == finish.atm + 1
+  local older, made = unpack(call('HMGET', finish.key, 'attemptsMade', 'atm'))
+  return finish.kind == 'retry' and number_of(older or made) == tonumber(finish.made)
 end
 
-local function store_end(keys, options, finish, stored, now_ms)
-  local job_key = options.base .. finish.id
-  local attempts_made = stored.atm + 1
-  local is_completed = finish.kind == 'completed'
-  local field = is_completed and 'returnvalue' or 'failedReason'
-  if stored.deduplication_id then
-    end_deduplication(options.base, options.layout, stored.deduplication_id, finish.id, now_ms)
+-- The code of a finish that may not be carried out, or 0. `ats` is the stored one, false when there is none.
+local function refusal(finish, ats, lock, any_children)
+  if not ats and call('EXISTS', finish.key) == 0 then
+    return -1
   end
-  if stored.parent_key then
-    child_ended(job_key, finish, options.layout, now_ms)
-  end
-  if finish.keep_count == 0 then
-    delete_jobs(options.base, {finish.id})
-  else
-    local now, atm = text_of(now_ms), text_of(attempts_made)
-    if is_completed then
-      redis.call('HSET', job_key, 'atm', atm, field, finish.value, 'finishedOn', now)
-    else
-      redis.call('HSET', job_key, 'atm', atm, field, finish.value, 'finishedOn', now, 'stacktrace', finish.stacktrace)
-      redis.call('HDEL', job_key, 'defa')
+  if lock ~= finish.token then
+    if lock then
+      return -6
     end
-    redis.call('ZADD', is_completed and keys.completed or keys.failed, now, finish.id)
+    return was_done(finish, ats) and 1 or -2
   end
-  redis.call('XADD', keys.events, '*', 'event', finish.kind, 'jobId', finish.id, field, finish.value, 'prev', 'active')
-  if not is_completed and attempts_made >= finish.attempts then
-    redis.call('XADD', keys.events, '*', 'event', 'retries-exhausted', 'jobId', finish.id,
-      'attemptsMade', text_of(attempts_made))
+  if any_children and finish.kind == 'completed' then
+    if call('SCARD', finish.key .. ':dependencies') > 0 then
+      return -4
+    end
+    if call('ZCARD', finish.key .. ':unsuccessful') > 0 then
+      return -9
+    end
+  end
+  return 0
+end
+
+-- Look at all jobs, and note what they are tied to. Writes nothing. Returns a code each, and the names of the locks.
+local function check_finishes(finishes)
+  local codes, lock_keys, children_keys = {}, {}, {}
+  for index = 1, #finishes do
+    local finish = finishes[index]
+    lock_keys[index] = finish.key .. ':lock'
+    if finish.kind == 'completed' then
+      local last = #children_keys
+      children_keys[last + 1], children_keys[last + 2] = finish.key .. ':dependencies', finish.key .. ':unsuccessful'
+    end
+  end
+  local locks = call('MGET', unpack(lock_keys))
+  local any_children = #children_keys > 0 and call('EXISTS', unpack(children_keys)) > 0
+  for index = 1, #finishes do
+    local finish = finishes[index]
+    local stored = call('HMGET', finish.key, 'ats', 'deid', 'parentKey')
+    finish.deduplication_id, finish.parent_key = stored[2], stored[3]
+    codes[index] = refusal(finish, stored[1], locks[index], any_children)
+  end
+  return codes, lock_keys
+end
+
+-- A key of another type must fail here, before anything is written: a job would be in no list.
+local function check_places(queue, finishes)
+  local kinds = {}
+  for index = 1, #finishes do
+    kinds[finishes[index].kind] = true
+  end
+  if kinds.completed then
+    call('ZCARD', queue.completed)
+  end
+  if kinds.failed then
+    call('ZCARD', queue.failed)
+  end
+  if kinds.retry or kinds.requeue then
+    call('LLEN', queue.target)
+    call('ZCARD', queue.prioritized)
+    call('ZCARD', queue.delayed)
   end
 end
 
--- Back to a runnable place. `push` is the side of `wait`; `score` that in `prioritized`.
-local function make_runnable(keys, finish, stored, push, score)
-  if stored.priority > 0 then
-    redis.call('ZADD', keys.prioritized, score or prioritized_score(stored.priority, keys.pc), finish.id)
-  else
-    redis.call(push, keys.target, finish.id)
+-- Whether the oldest active jobs are just these: then they are gone in one go.
+local function remove_oldest(queue, finishes, codes)
+  local count, wanted = #finishes, {}
+  for index = 1, count do
+    if codes[index] ~= 0 then
+      return false
+    end
+    wanted[finishes[index].id] = true
   end
-  redis.call('XADD', keys.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
+  local oldest = call('LRANGE', queue.active, -count, -1)
+  for index = 1, count do
+    local job_id = oldest[index]
+    if not job_id or not wanted[job_id] then
+      return false
+    end
+    wanted[job_id] = nil
+  end
+  call('LTRIM', queue.active, 0, -count - 1)
+  return true
 end
 
-local function store_retry(keys, options, finish, stored, now_ms)
-  local job_key = options.base .. finish.id
-  local attempts_made = text_of(stored.atm + 1)
-  if finish.delay_ms > 0 then
-    redis.call('HSET', job_key, 'failedReason', finish.value, 'stacktrace', finish.stacktrace,
-      'atm', attempts_made, 'delay', text_of(finish.delay_ms))
-    place_delayed(keys.delayed, keys.events, finish.id, now_ms + finish.delay_ms)
+-- Take the jobs that may end out of `active`; one that is not there gets its code.
+local function remove_from_active(queue, finishes, codes)
+  if #finishes > 1 and remove_oldest(queue, finishes, codes) then
     return
   end
-  redis.call('HSET', job_key, 'failedReason', finish.value, 'stacktrace', finish.stacktrace, 'atm', attempts_made)
-  -- As in BullMQ, jobs that are due go first.
-  promote_due(now_ms, options.base, keys.delayed, keys.target, keys.prioritized, keys.pc, keys.events)
-  local is_lifo = string.find(stored.opts, '"lifo":true', 1, true)
-  make_runnable(keys, finish, stored, is_lifo and 'RPUSH' or 'LPUSH')
+  for index = 1, #finishes do
+    if codes[index] == 0 and call('LREM', queue.active, -1, finishes[index].id) == 0 then
+      codes[index] = -3
+    end
+  end
 end
 
--- Back to the front of the line, the attempt not charged.
-local function store_requeue(keys, finish, stored)
-  make_runnable(keys, finish, stored, 'RPUSH', text_of(stored.priority * 4294967296))
+-- Store a run of ends of one kind with the same details, as if one after the other.
+local function store_ends(queue, ends, now_ms)
+  local now, kind, details = text_of(now_ms), ends[1].kind, ends[1].details
+  local is_completed, keeps = kind == 'completed', details.keep_count ~= 0
+  local field = is_completed and 'returnvalue' or 'failedReason'
+  local members, ids = {}, {}
+  for index = 1, #ends do
+    local finish = ends[index]
+    ids[index] = finish.id
+    members[index * 2 - 1], members[index * 2] = now, finish.id
+    if finish.deduplication_id then
+      rarely().end_deduplication(queue.base, queue.layout, finish.deduplication_id, finish.id, now_ms)
+    end
+    if finish.parent_key then
+      finish.keep_count = details.keep_count
+      rarely().child_ended(finish.key, finish, queue.layout, now_ms)
+    end
+    if keeps and is_completed then
+      call('HSET', finish.key, 'atm', finish.made, field, finish.value, 'finishedOn', now)
+    elseif keeps then
+      call('HSET', finish.key, 'atm', finish.made, field, finish.value, 'finishedOn', now,
+        'stacktrace', details.stacktrace or '[]')
+      call('HDEL', finish.key, 'defa')
+    end
+    call('XADD', queue.events, '*', 'event', kind, 'jobId', finish.id, field, finish.value, 'prev', 'active')
+    if not is_completed and tonumber(finish.made) >= (details.attempts or 0) then
+      call('XADD', queue.events, '*', 'event', 'retries-exhausted', 'jobId', finish.id, 'attemptsMade', finish.made)
+    end
+  end
+  if not keeps then
+    delete_jobs(queue.base, ids)
+    return
+  end
+  local target = is_completed and queue.completed or queue.failed
+  call_in_batches('ZADD', target, members)
+  if details.keep_count or details.keep_age_ms then
+    rarely().retain(queue.base, target, now_ms, details.keep_count, details.keep_age_ms, details.keep_limit,
+      not is_completed and queue.layout)
+  end
+end
+
+-- Back to a runnable place: for another attempt, or (a requeue) to the front of the line.
+local function make_runnable(queue, finish)
+  local stored = call('HMGET', finish.key, 'priority', 'opts')
+  local priority, is_requeue = number_of(stored[1]), finish.kind == 'requeue'
+  if priority > 0 then
+    local score = is_requeue and text_of(priority * 4294967296) or prioritized_score(priority, queue.pc)
+    call('ZADD', queue.prioritized, score, finish.id)
+  else
+    local is_lifo = string.find(stored[2] or '', '"lifo":true', 1, true)
+    call((is_requeue or is_lifo) and 'RPUSH' or 'LPUSH', queue.target, finish.id)
+  end
+  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
+  queue.has_runnable = true
+end
+
+local function store_retry(queue, finish, now_ms)
+  local delay_ms = finish.details.delay_ms or 0
+  call('HSET', finish.key, 'failedReason', finish.value, 'stacktrace', finish.details.stacktrace or '[]',
+    'atm', finish.made)
+  if delay_ms > 0 then
+    call('HSET', finish.key, 'delay', text_of(delay_ms))
+    place_delayed(queue.delayed, queue.events, finish.id, now_ms + delay_ms)
+    queue.has_delayed = true
+  else
+    -- As in BullMQ, jobs that are due go first.
+    promote_due(now_ms, queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
+    make_runnable(queue, finish)
+  end
+end
+
+-- Store what becomes of the jobs whose code is 0, in order. Returns whether any has ended for good.
+local function store_all(queue, finishes, codes, now_ms)
+  local run, any_final = {}, false
+  local function store_run()
+    if #run > 0 then
+      store_ends(queue, run, now_ms)
+      run, any_final = {}, true
+    end
+  end
+  for index = 1, #finishes do
+    local finish = finishes[index]
+    if codes[index] == 0 then
+      if #run > 0 and (run[1].kind ~= finish.kind or run[1].details ~= finish.details) then
+        store_run()
+      end
+      if finish.kind == 'completed' or finish.kind == 'failed' then
+        run[#run + 1] = finish
+      elseif finish.kind == 'retry' then
+        store_retry(queue, finish, now_ms)
+      else
+        make_runnable(queue, finish)
+      end
+    end
+  end
+  store_run()
+  return any_final
+end
+
+-- End jobs. Returns a code each, and whether any has ended for good.
+local function end_jobs(queue, finishes, now_ms)
+  local codes, lock_keys = check_finishes(finishes)
+  -- The first write: Redis lets a script that has written go on when it is out of memory.
+  call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
+  queue.is_trimmed = true
+  check_places(queue, finishes)
+  remove_from_active(queue, finishes, codes)
+  local ended_locks, ended_ids = {}, {}
+  for index = 1, #finishes do
+    if codes[index] == 0 then
+      ended_locks[#ended_locks + 1], ended_ids[#ended_ids + 1] = lock_keys[index], finishes[index].id
+    end
+  end
+  local any_final = store_all(queue, finishes, codes, now_ms)
+  delete_keys(ended_locks)
+  call_in_batches('SREM', queue.stalled, ended_ids)
+  queue.is_maxed = queue.concurrency ~= nil and call('LLEN', queue.active) >= queue.concurrency
+  wake(queue)
+  return codes, any_final
 end

@@ -3,26 +3,38 @@
 -- include: limiting
 -- The keys of a queue, and the settings that decide where a runnable job goes.
 
--- Key names by the queue's base (`bull:email:`).
+-- The part of a key's name that follows the base, by our word for the key.
+local KEY_NAMES = {
+  wait = 'wait', paused = 'paused', active = 'active', prioritized = 'prioritized', pc = 'pc', delayed = 'delayed',
+  marker = 'marker', meta = 'meta', id = 'id', events = 'events', limiter = 'limiter', stalled = 'stalled',
+  completed = 'completed', failed = 'failed', waiting_children = 'waiting-children', schedulers = 'repeat',
+}
+local QUEUE = {
+  __index = function(queue, word)
+    local name = KEY_NAMES[word]
+    if name then
+      local key = queue.base .. name
+      queue[word] = key
+      return key
+    end
+  end,
+}
+
+-- Key names by the queue's base (`bull:email:`), each made when it is used: most scripts need few of them.
 local function queue_of(base)
-  return {
-    base = base, wait = base .. 'wait', paused = base .. 'paused', active = base .. 'active',
-    prioritized = base .. 'prioritized', pc = base .. 'pc', delayed = base .. 'delayed', marker = base .. 'marker',
-    meta = base .. 'meta', id = base .. 'id', events = base .. 'events', limiter = base .. 'limiter',
-    stalled = base .. 'stalled', completed = base .. 'completed', failed = base .. 'failed',
-    waiting_children = base .. 'waiting-children', schedulers = base .. 'repeat',
-  }
+  return setmetatable({base = base}, QUEUE)
 end
 
--- Read what the queue's `meta` says, once a call: is_paused, is_maxed, max_events, layout,
--- target (the list of runnable jobs).
+-- Read what the queue's `meta` says, once a call: is_paused, concurrency, is_maxed, max_events, layout, max and duration
+-- (of the rate limit; nil = none), target (the list of runnable jobs).
 local function read_settings(queue, layout)
-  local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency', 'opts.maxLenEvents')
-  local concurrency = limit_of(meta[2])
+  local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency', 'opts.maxLenEvents', 'max', 'duration')
   queue.layout = layout
   queue.is_paused = meta[1] and true or false
-  queue.is_maxed = concurrency ~= nil and redis.call('LLEN', queue.active) >= concurrency
+  queue.concurrency = limit_of(meta[2])
+  queue.is_maxed = queue.concurrency ~= nil and redis.call('LLEN', queue.active) >= queue.concurrency
   queue.max_events = ensure_max_events(queue.meta, meta[3])
+  queue.max, queue.duration = limit_of(meta[4]), limit_of(meta[5])
   queue.target = waiting_list(queue.wait, queue.paused, queue.meta, layout, queue.is_paused)
 end
 
