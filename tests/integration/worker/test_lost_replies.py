@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from support import invariants, soak
 from support.engine import EngineQueue, open_queue
 from support.proxy import Proxy, open_proxy
 from support.redis_server import RedisServer, free_port
@@ -15,7 +16,7 @@ from support.worker_inside import StartWorker
 from toril import Queue
 from toril.engine import lua_loader
 
-ROUNDS = 20
+FAR = 1_000_000
 KIND = b"\r\n$9\r\ncompleted\r\n"
 """An argument of a finish; the key's name is longer."""
 
@@ -24,6 +25,9 @@ KIND = b"\r\n$9\r\ncompleted\r\n"
 async def proxy(redis_server: RedisServer) -> AsyncIterator[Proxy]:
     async with open_proxy(redis_server.port) as opened:
         yield opened
+
+
+lengths = pytest.mark.parametrize("rounds", soak.lengths(20, 1000))
 
 
 def through(proxy: Proxy, redis_url: str) -> str:
@@ -39,8 +43,9 @@ def is_take(request: bytes) -> bool:
 
 
 @pytest.mark.requirement("T09")
+@lengths
 async def test_a_finish_whose_reply_is_lost_is_recorded_once(
-    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str, rounds: int
 ) -> None:
     runs: list[int] = []
 
@@ -51,17 +56,17 @@ async def test_a_finish_whose_reply_is_lost_is_recorded_once(
 
     async with worker(tasks, url=through(proxy, redis_url), concurrency=2):
         await (await step.enqueue(-1)).result(10)
-        for number in range(ROUNDS):
+        for number in range(rounds):
             proxy.lose_reply(is_finish)
-            handles = [await step.enqueue(number), await step.enqueue(number + 1000)]
-            assert [await handle.result(10) for handle in handles] == [number, number + 1000]
+            handles = [await step.enqueue(number), await step.enqueue(number + FAR)]
+            assert [await handle.result(10) for handle in handles] == [number, number + FAR]
 
         async def is_quiet() -> bool:
             return "active" not in stored.places()
 
         await wait_until_async(is_quiet, "the last finish")
-    assert proxy.cuts == ROUNDS
-    assert sorted(runs) == sorted([-1, *range(ROUNDS), *range(1000, 1000 + ROUNDS)])
+    assert proxy.cuts == rounds
+    assert sorted(runs) == sorted([-1, *range(rounds), *range(FAR, FAR + rounds)])
     assert stored.event_names().count("completed") == len(runs)
     assert {stored.hash(job_id)["atm"] for job_id in stored.places()["completed"]} == {"1"}
 
@@ -85,9 +90,10 @@ async def test_a_finish_of_a_job_that_is_not_kept(
     assert runs == [0, 1, 2]
 
 
-@pytest.mark.requirement("T10")
+@pytest.mark.requirement("T07", "T09")
+@lengths
 async def test_jobs_taken_by_a_call_whose_reply_is_lost_are_run(
-    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str, rounds: int
 ) -> None:
     runs: list[int] = []
 
@@ -98,13 +104,44 @@ async def test_jobs_taken_by_a_call_whose_reply_is_lost_are_run(
 
     async with worker(tasks, url=through(proxy, redis_url), concurrency=3, stalled_interval_ms=60_000):
         await (await step.enqueue(-1)).result(10)
-        for number in range(ROUNDS):
+        for number in range(rounds):
             proxy.lose_reply(is_take)
-            handles = await tasks.add_bulk([step.draft(number), step.draft(number + 1000)])
-            assert [await handle.result(10) for handle in handles] == [number, number + 1000]
-    assert proxy.cuts == ROUNDS
-    assert sorted(runs) == sorted([-1, *range(ROUNDS), *range(1000, 1000 + ROUNDS)])
+            handles = await tasks.add_bulk([step.draft(number), step.draft(number + FAR)])
+            assert [await handle.result(10) for handle in handles] == [number, number + FAR]
+    assert proxy.cuts == rounds
+    assert sorted(runs) == sorted([-1, *range(rounds), *range(FAR, FAR + rounds)])
     assert {stored.hash(job_id)["ats"] for job_id in stored.places()["completed"]} == {"1"}
+
+
+def is_add(request: bytes) -> bool:
+    return lua_loader.load("add_jobs").sha.encode() in request
+
+
+@pytest.mark.requirement("T10")
+@lengths
+@pytest.mark.parametrize("how", ["awaited", "without a loop"])
+async def test_an_add_whose_reply_is_lost_is_repeated_by_its_id(
+    queue_name: str, stored: EngineQueue, proxy: Proxy, redis_url: str, rounds: int, how: str
+) -> None:
+    async with Queue(queue_name, url=through(proxy, redis_url)) as far_away:
+        await far_away.add("step", {}, {"jobId": "first"})
+        for number in range(rounds):
+            proxy.lose_reply(is_add)
+            options = {"jobId": f"job-{number}"}
+            if how == "awaited":
+                handle = await far_away.add("step", {"number": number}, options)
+            else:
+                handle = await asyncio.to_thread(far_away.sync.add, "step", {"number": number}, options)
+            assert handle.id == options["jobId"]
+            # A user who was told of a failure may as well do it again.
+            assert (await far_away.add("step", {"number": -1}, options)).id == options["jobId"]
+    assert proxy.cuts == rounds
+    kept = invariants.assert_sound(stored.raw, queue_name)
+    assert kept.containers["wait"] == ["job-" + str(number) for number in reversed(range(rounds))] + ["first"]
+    assert [event["event"] for event in kept.events].count("added") == rounds + 1
+    assert {kept.jobs[f"job-{number}"]["data"] for number in range(rounds)} == {
+        f'{{"number":{number}}}' for number in range(rounds)
+    }
 
 
 class Outage:
