@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from toril.engine.inspector import Inspector
     from toril.engine.limits import LimitedQueue
     from toril.engine.producer import Producer
+    from toril.engine.scripts import Layout
     from toril.engine.settings import RedisSettings
     from toril.engine.sync_producer import SyncProducer
 
@@ -54,12 +55,20 @@ class Queue(QueueControl, LimitMethods):
     """
 
     def __init__(
-        self, name: str, *, url: str | None = None, prefix: str = "bull", **defaults: Unpack[EnqueueOptions]
+        self,
+        name: str,
+        *,
+        url: str | None = None,
+        prefix: str = "bull",
+        paused_layout: Layout | None = None,
+        **defaults: Unpack[EnqueueOptions],
     ) -> None:
         """Args:
             name: BullMQ's queue name.
             url: `redis://…`; None = from the environment, when first needed (`TORIL_REDIS_URL`, `TORIL_REDIS_HOST` and
                 its siblings, `REDIS_URL`).
+            paused_layout: `5` where BullMQ 5 and 6 both pause the queue; None = from the environment, when first needed
+                (`TORIL_PAUSED_LAYOUT`), else `6`.
             defaults: options of every job added through this object, unless its task or call says otherwise.
 
         Raises:
@@ -69,6 +78,9 @@ class Queue(QueueControl, LimitMethods):
         self.keys = QueueKeys(name, prefix)
         self._url = url
         self._settings: RedisSettings | None = None
+        if paused_layout not in (None, "5", "6"):
+            raise errors.InvalidOptionError("paused_layout", "must be 5 or 6, as text")
+        self._paused_layout: Layout | None = paused_layout
         self.default_job_options: Mapping[str, Any] = {
             **_environment_defaults(name),
             **enqueue_options.to_bullmq(defaults, clock.now_ms()),
@@ -222,12 +234,21 @@ class Queue(QueueControl, LimitMethods):
             )
         return self._settings
 
+    @property
+    def paused_layout(self) -> Layout:
+        """Where jobs wait while the queue is paused. Raises SettingsError when the environment is wrong."""
+        if self._paused_layout is None:
+            from toril.engine.settings import paused_layout_from
+
+            self._paused_layout = paused_layout_from(os.environ)
+        return self._paused_layout
+
     def _client(self) -> _Client:
         """Each event loop has its own connection, opened when first used."""
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = _Client(self.settings, self.keys)
+            client = self._clients[loop] = _Client(self.settings, self.keys, self.paused_layout)
         return client
 
     async def close(self) -> None:
@@ -293,23 +314,25 @@ class SyncQueue(SyncQueueControl):
                 from toril.engine.sync_connection import SyncConnection
                 from toril.engine.sync_producer import SyncProducer
 
-                self._producer = SyncProducer(SyncConnection(self._queue.settings), self._queue.keys)
+                self._producer = SyncProducer(
+                    SyncConnection(self._queue.settings), self._queue.keys, layout=self._queue.paused_layout
+                )
             return self._producer
 
 
 class _Client:
     """What one event loop uses of a queue."""
 
-    def __init__(self, settings: RedisSettings, keys: QueueKeys) -> None:
+    def __init__(self, settings: RedisSettings, keys: QueueKeys, layout: Layout) -> None:
         from toril.engine.connection import AsyncConnection
         from toril.engine.inspector import Inspector
         from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
 
         self.connection: AsyncConnection = AsyncConnection(settings)
-        self.producer: Producer = Producer(self.connection, keys)
+        self.producer: Producer = Producer(self.connection, keys, layout=layout)
         self.inspector: Inspector = Inspector(self.connection, keys)
-        self.limits: LimitedQueue = LimitedQueue(self.connection, keys)
+        self.limits: LimitedQueue = LimitedQueue(self.connection, keys, layout=layout)
         self.waiter = ResultWaiter(settings, self.connection, keys)
         self._settings = settings
         self._keys = keys

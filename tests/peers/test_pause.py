@@ -10,6 +10,7 @@ import pytest
 from support.engine import EngineQueue, open_queue
 from support.node_peer import NodePeer, Peer
 from support.waiting import wait_until_async
+from toril import Queue, errors
 from toril.engine.active import Finish
 from toril.engine.maintenance import stalled
 
@@ -204,3 +205,57 @@ async def test_three_kinds_of_clients_and_a_resume_of_ours(
         assert {run["id"] for run in runs} == {"five", "six", "ours"}
     await five.close()
     await six.close()
+
+
+@pytest.mark.wire(44, 45, 46, 47)
+@pytest.mark.parametrize("resumer", ["5", "6"])
+@pytest.mark.parametrize("pauser", ["5", "6"])
+async def test_with_layout_5_nothing_is_lost_though_both_pause_and_either_resumes(
+    nodes: Callable[[str], NodePeer], redis_url: str, queue_name: str, pauser: str, resumer: str
+) -> None:
+    """BullMQ 6 leaves jobs in `wait`, and 5 renames one list over the other; our workers gather them when they look."""
+    peers = {version: Peer(nodes(version), redis_url, queue_name) for version in ("5", "6")}
+    async with open_queue(redis_url, queue_name, "5") as ours:
+        # The latest in `meta.version` is 6: nothing but the setting tells that there is a 5.
+        for peer in peers.values():
+            await peer.start()
+        for job_id in ("running", "first", "second"):
+            await ours.add(jobId=job_id)
+        running = await ours.take_one()
+        await peers[pauser].queue.call("pause")
+        await peers["6"].queue.add("echo", {}, jobId="six")
+        assert await ours.take(5) == []
+        await peers["5"].queue.add("echo", {}, jobId="five")
+        await peers["6"].queue.add("echo", {}, jobId="six-again")
+        await ours.add(jobId="due", delay=1, timestamp=1000)
+        await ours.finish(Finish.requeue(running))
+        assert await ours.take(5) == []
+        await peers["5" if pauser == "6" else "6"].queue.call("pause")
+        assert (await ours.inspector.counts())["waiting"] == 7
+        await peers[resumer].queue.call("resume")
+        expected = {"running", "first", "second", "six", "five", "six-again", "due"}
+        assert {job.id for job in await ours.take(10)} == expected
+    for peer in peers.values():
+        await peer.close()
+
+
+async def test_the_layout_is_set_for_a_queue_or_by_the_environment(
+    redis_url: str, queue_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_queue(redis_url, queue_name) as ours:
+        for name, value in (("TORIL_PAUSED_LAYOUT", "6"), ("TORIL_PAUSED_LAYOUT", "5")):
+            monkeypatch.setenv(name, value)
+            async with Queue(queue_name, url=redis_url) as queue:
+                await queue.pause()
+                await queue.add("n", {}, {"jobId": f"async-{value}"})
+                queue.sync.add("n", {}, {"jobId": f"sync-{value}"})
+                await queue.resume()
+                await queue.pause()
+        assert ours.places() == {"paused": ["async-6", "sync-6", "async-5", "sync-5"]}
+        async with Queue(queue_name, url=redis_url, paused_layout="6") as queue:
+            assert queue.paused_layout == "6"
+    with pytest.raises(errors.InvalidOptionError, match="paused_layout: must be 5 or 6"):
+        Queue(queue_name, paused_layout="7")  # type: ignore[arg-type]
+    monkeypatch.setenv("TORIL_PAUSED_LAYOUT", "7")
+    with pytest.raises(errors.SettingsError, match="TORIL_PAUSED_LAYOUT"):
+        _ = Queue(queue_name).paused_layout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from toril import errors
@@ -130,6 +131,20 @@ class RedisSettings:
             # A secret file often ends with a newline that is not part of the password.
             settings = replace(settings, password=Secret(password.rstrip("\r\n")))
         return settings
+
+
+def paused_layout_from(environ: Mapping[str, str]) -> Literal["5", "6"]:
+    """The layout of paused queues that `TORIL_PAUSED_LAYOUT` names; without it `6`.
+
+    Raises:
+        SettingsError: it names another.
+    """
+    match environ.get("TORIL_PAUSED_LAYOUT") or "6":
+        case "5":
+            return "5"
+        case "6":
+            return "6"
+    raise errors.SettingsError("TORIL_PAUSED_LAYOUT must be 5 or 6: 5 where BullMQ 5 and 6 both pause the queue")
 
 
 def _tls_from(environ: Mapping[str, str]) -> TlsSettings | None:

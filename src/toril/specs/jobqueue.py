@@ -31,6 +31,15 @@ class WorkerMode(StrEnum):
     """Nobody here: the queue is only observed."""
 
 
+class PausedLayout(StrEnum):
+    """Where jobs of a paused queue wait, by BullMQ's version."""
+
+    V5 = "5"
+    """In the list `paused`: right where BullMQ 5 and 6 both pause the queue."""
+    V6 = "6"
+    """In `wait`, unless a BullMQ 5 peer shows itself."""
+
+
 class DeletionPolicy(StrEnum):
     """What becomes of the data in Redis when the JobQueue is deleted."""
 
@@ -107,6 +116,7 @@ class JobQueueSpec:
     default_job_options: Mapping[str, Any]
     """In BullMQ's words and units, checked."""
     is_suspended: bool
+    paused_layout: PausedLayout
     deletion_policy: DeletionPolicy
 
 
@@ -136,6 +146,7 @@ def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
         polling_interval_ms=1000 * scaling.whole("pollingIntervalSeconds", 5, 1, 3600),
         default_job_options=_job_options(spec),
         is_suspended=is_suspended,
+        paused_layout=spec.choice("pausedLayout", PausedLayout.V6),
         deletion_policy=spec.choice("deletionPolicy", DeletionPolicy.RETAIN),
     )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from toril.specs.jobqueue import JobQueueSpec
+from toril.specs.jobqueue import JobQueueSpec, PausedLayout
 
 
 def build_worker_environment(spec: JobQueueSpec) -> dict[str, str]:
@@ -24,6 +24,8 @@ def build_worker_environment(spec: JobQueueSpec) -> dict[str, str]:
         "TORIL_NAMESPACE": spec.namespace,
         "TORIL_JOBQUEUE": spec.name,
     }
+    if spec.paused_layout is not PausedLayout.V6:
+        variables["TORIL_PAUSED_LAYOUT"] = spec.paused_layout.value
     if worker.options:
         variables["TORIL_WORKER_OPTIONS"] = _json(worker.options)
     if spec.default_job_options:

@@ -11,11 +11,13 @@ from typing import Any
 
 from toril import errors
 from toril.engine.keys import validate_queue_name
-from toril.engine.scripts import Limiter
-from toril.engine.settings import RedisSettings
+from toril.engine.scripts import Layout, Limiter
+from toril.engine.settings import RedisSettings, paused_layout_from
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
+MAX_METRICS_MINUTES = 100_000
+"""Ten weeks; each is an entry of a list in Redis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,10 @@ class WorkerSettings:
     max_rate_limit_wait_ms: int = 30_000
     """A rate-limited worker looks at least so often, since looking also promotes delayed jobs."""
     limiter: Limiter | None = None
+    layout: Layout = "6"
+    """Where jobs of a paused queue wait: `5` where BullMQ 5 and 6 both pause it, else `6`."""
+    metrics_minutes: int = 0
+    """How many minutes of BullMQ's metrics (jobs per minute, in Redis) are kept; 0 = none are written."""
     keep_completed: KeepPolicy | None = None
     """Retention of jobs that do not say themselves; None = all are kept."""
     keep_failed: KeepPolicy | None = None
@@ -72,6 +78,7 @@ class WorkerSettings:
             concurrency=_whole(environ, "TORIL_CONCURRENCY", 1, 1, MAX_CONCURRENCY),
             drain_seconds=_whole(environ, "TORIL_DRAIN_SECONDS", 600, 0, 2**31),
             http_port=_whole(environ, "TORIL_HTTP_PORT", 8080, 0, 65535),
+            layout=paused_layout_from(environ),
             **{
                 **_retention(job_options, "TORIL_DEFAULT_JOB_OPTIONS"),
                 **_worker_options(_json_object(environ, "TORIL_WORKER_OPTIONS")),
@@ -166,8 +173,12 @@ def _worker_options(options: Mapping[str, Any]) -> dict[str, Any]:
             found["idle_poll_seconds"] = _seconds(value, path)
         elif name == "limiter":
             found["limiter"] = _limiter(value, path)
+        elif name == "metrics":
+            found["metrics_minutes"] = _metrics(value, path)
         else:
-            known = ", ".join(sorted([*_NUMBERS, "drainDelay", "limiter", "removeOnComplete", "removeOnFail"]))
+            known = ", ".join(
+                sorted([*_NUMBERS, "drainDelay", "limiter", "metrics", "removeOnComplete", "removeOnFail"])
+            )
             raise errors.SettingsError(f"{path} is unknown; known are {known}")
     lock_ms = found.get("lock_ms", 30_000)
     if found.setdefault("lock_renew_ms", lock_ms // 2) >= lock_ms:
@@ -200,3 +211,9 @@ def _limiter(value: Any, path: str) -> Limiter:
         max=_in_range(value["max"], f"{path}.max", 1, 2**31),
         duration_ms=_in_range(value["duration"], f"{path}.duration", 1, 2**31),
     )
+
+
+def _metrics(value: Any, path: str) -> int:
+    if not isinstance(value, dict) or set(value) != {"maxDataPoints"}:
+        raise errors.SettingsError(f"{path} must be {{maxDataPoints}}: minutes")
+    return _in_range(value["maxDataPoints"], f"{path}.maxDataPoints", 1, MAX_METRICS_MINUTES)

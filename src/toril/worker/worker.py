@@ -48,7 +48,13 @@ class Worker:
         self._keys = QueueKeys(settings.queue, settings.prefix)
         self._connection = AsyncConnection(settings.redis)
         self._blocking = BlockingConnection(settings.redis, client_name=self._keys.client_name(f":w:{settings.name}"))
-        taker = Taker(worker_name=settings.name, lock_ms=settings.lock_ms, limiter=settings.limiter)
+        taker = Taker(
+            worker_name=settings.name,
+            lock_ms=settings.lock_ms,
+            layout=settings.layout,
+            limiter=settings.limiter,
+            metrics_minutes=settings.metrics_minutes,
+        )
         self._active = ActiveJobs(self._connection, self._keys, taker)
         self._wake = asyncio.Event()
         self._heartbeat = Heartbeat()

@@ -95,6 +95,7 @@ def test_redis_is_said_in_one_of_three_ways() -> None:
         ({"defaultJobOptions": {"priority": 2**21}}, "spec.defaultJobOptions.priority", "2097151"),
         ({"suspend": "yes"}, "spec.suspend", "true or false"),
         ({"scaling": []}, "spec.scaling", "object"),
+        ({"pausedLayout": "7"}, "spec.pausedLayout", "5 or 6"),
         ({"deletionPolicy": "Obliterate"}, "spec.deletionPolicy", "Retain"),
     ],
 )
@@ -126,6 +127,8 @@ def test_the_worker_environment_says_the_same_for_the_same_spec() -> None:
         "removeOnComplete": {"age": 86400, "count": 1000},
         "removeOnFail": {"age": 604800, "count": 5000},
     }
+    mixed = build_worker_environment(parse_job_queue(manifest(pausedLayout="5")))
+    assert mixed["TORIL_PAUSED_LAYOUT"] == "5"
     shuffled = dict(reversed(options.items()))
     first = build_worker_environment(parse_job_queue(manifest(defaultJobOptions=options, worker__concurrency=5)))
     second = build_worker_environment(parse_job_queue(manifest(defaultJobOptions=shuffled, worker__concurrency=5)))

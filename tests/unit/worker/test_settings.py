@@ -27,6 +27,7 @@ def test_the_least_gives_bullmqs_defaults() -> None:
     assert (settings.idle_poll_seconds, settings.max_rate_limit_wait_ms) == (5.0, 30_000)
     assert (settings.drain_seconds, settings.http_port) == (600, 8080)
     assert settings.keep_completed is settings.keep_failed is None
+    assert (settings.metrics_minutes, settings.layout) == (0, "6")
     assert " " not in settings.name
     assert settings.redis.endpoint == "localhost:6379/0"
 
@@ -35,14 +36,14 @@ def test_everything_can_be_said() -> None:
     options = {
         "lockDuration": 10_000, "stalledInterval": 5000, "maxStalledCount": 3, "maxStartedAttempts": 9,
         "maximumRateLimitDelay": 1000, "drainDelay": 0.5, "limiter": {"max": 5, "duration": 1000},
-        "removeOnFail": {"count": 7}, "concurrency": None,
+        "removeOnFail": {"count": 7}, "concurrency": None, "metrics": {"maxDataPoints": 60},
     }  # fmt: skip
     del options["concurrency"]
     settings = read(
         TORIL_PREFIX="{team}", TORIL_CONCURRENCY="20", TORIL_DRAIN_SECONDS="0", TORIL_HTTP_PORT="0",
         TORIL_POD_NAME="email-0", TORIL_REDIS_URL="redis://redis:6380/2", TORIL_WORKER_OPTIONS=json.dumps(options),
         TORIL_DEFAULT_JOB_OPTIONS='{"attempts": 3, "removeOnComplete": {"age": 60}, "removeOnFail": true}',
-        TORIL_ISOLATION="None",
+        TORIL_ISOLATION="None", TORIL_PAUSED_LAYOUT="5",
     )  # fmt: skip
     assert (settings.prefix, settings.concurrency, settings.name) == ("{team}", 20, "email-0")
     assert (settings.drain_seconds, settings.http_port, settings.redis.endpoint) == (0, 0, "redis:6380/2")
@@ -50,6 +51,7 @@ def test_everything_can_be_said() -> None:
     assert (settings.max_stalled_count, settings.max_started_attempts) == (3, 9)
     assert (settings.max_rate_limit_wait_ms, settings.idle_poll_seconds) == (1000, 0.5)
     assert settings.limiter == Limiter(max=5, duration_ms=1000)
+    assert (settings.metrics_minutes, settings.layout) == (60, "5")
     assert settings.keep_completed == KeepPolicy(age_seconds=60)
     assert settings.keep_failed == KeepPolicy(count=7), "the worker's options go before the job's defaults"
 
@@ -74,6 +76,9 @@ def test_everything_can_be_said() -> None:
         ("TORIL_WORKER_OPTIONS", '{"drainDelay": 0}', "drainDelay must be seconds"),
         ("TORIL_WORKER_OPTIONS", '{"limiter": {"max": 1}}', "limiter must be {max, duration}"),
         ("TORIL_WORKER_OPTIONS", '{"removeOnFail": "x"}', "removeOnFail: must be true, false, a number"),
+        ("TORIL_WORKER_OPTIONS", '{"metrics": {}}', "metrics must be {maxDataPoints}"),
+        ("TORIL_WORKER_OPTIONS", '{"metrics": {"maxDataPoints": 0}}', "metrics.maxDataPoints must be between 1 and"),
+        ("TORIL_PAUSED_LAYOUT", "v5", "TORIL_PAUSED_LAYOUT must be 5 or 6"),
         ("TORIL_REDIS_URL", "ftp://u:secret@h", "TORIL_REDIS_URL: must begin with"),
         ("TORIL_REDIS_URL", "redis://u:secret@h:port", "TORIL_REDIS_URL: not a Redis URL"),
     ],

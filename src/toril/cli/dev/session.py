@@ -106,7 +106,7 @@ class Session:
         """Go on for ever. Raises RedisError when Redis refuses what every turn needs from the start."""
         for run in self.runs:
             if run.spec.is_suspended:
-                await Producer(self.connection, run.keys).pause()
+                await Producer(self.connection, run.keys, layout=run.spec.paused_layout.value).pause()
         while True:
             await self._look()
             for run in self.runs:

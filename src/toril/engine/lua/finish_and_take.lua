@@ -4,7 +4,8 @@
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)
 -- ARGV[3] how many to take (0 = none)   ARGV[4] token   ARGV[5] length of the lock (ms)   ARGV[6] worker's name or ''
 -- ARGV[7] worker's limit: jobs, or ''   ARGV[8] worker's limit: duration (ms), or ''
--- ARGV[9...] for each job to end: id, token, attempts started, attempts made with this one, kind (completed, failed, retry
+-- ARGV[9] minutes of metrics to keep (0 = none are written)
+-- ARGV[10...] for each job to end: id, token, attempts started, attempts made with this one, kind (completed, failed, retry
 --            or requeue), value (JSON return value or reason), details ('' = none, else JSON: see finishing.lua)
 -- Returns: {{code...}, taken as `take_jobs` returns it}
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
@@ -20,9 +21,9 @@ local now_ms = server_now_ms()
 read_settings(queue, ARGV[2])
 
 local codes, any_final = {}, false
-local finishes = read_finishes(8)
+local finishes = read_finishes(9)
 if #finishes > 0 then
-  codes, any_final = end_jobs(queue, finishes, now_ms)
+  codes, any_final = end_jobs(queue, finishes, ARGV[9], now_ms)
 end
 
 local taken, is_blocked = {0, 0, text_of(now_ms)}, false

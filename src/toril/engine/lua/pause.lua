@@ -5,20 +5,12 @@
 -- Returns: 1 when this call paused the queue, 0 when it was paused before.
 -- Events: paused.
 -- Cost: O(1); moving them O(waiting). Lists are appended to each other, never renamed over one another.
--- include: batches
+-- include: pausing
 -- include: placing
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local was_paused = redis.call('HEXISTS', meta_key, 'paused')
 if is_kept_apart(paused_key, meta_key, ARGV[1]) then
-  if redis.call('EXISTS', paused_key) == 0 then
-    if redis.call('EXISTS', wait_key) == 1 then
-      redis.call('RENAME', wait_key, paused_key)
-    end
-  else
-    -- What waits in `wait` is next in line: it goes to the end that is worked first.
-    call_in_batches('RPUSH', paused_key, redis.call('LRANGE', wait_key, 0, -1))
-    redis.call('DEL', wait_key)
-  end
+  gather_paused(wait_key, paused_key)
 end
 redis.call('HSET', meta_key, 'paused', 1)
 redis.call('DEL', marker_key)

@@ -48,6 +48,8 @@ class Taker:
     lock_ms: int = 30_000
     layout: Layout = "6"
     limiter: Limiter | None = None
+    metrics_minutes: int = 0
+    """How many minutes of BullMQ's metrics to keep; 0 = none are written."""
 
     def args(self, keys: QueueKeys, count: int, token: str) -> list[Part]:
         limits: tuple[Part, Part] = ("", "")
@@ -146,7 +148,7 @@ def finish_and_take(
     keys: QueueKeys, taker: Taker, finishes: Sequence[Finish], count: int, token: str
 ) -> Call[FinishReply]:
     """End jobs and take up to `count` new ones (0 = none) in one call."""
-    args = taker.args(keys, count, token)
+    args = [*taker.args(keys, count, token), taker.metrics_minutes]
     for finish in finishes:
         args += finish.args()
 

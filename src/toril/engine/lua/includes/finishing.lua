@@ -18,7 +18,8 @@ local function rarely()
 -- include: retaining
 -- include: deduplicating
 -- include: parents
-    rare = {retain = retain, end_deduplication = end_deduplication, child_ended = child_ended}
+-- include: measuring
+    rare = {measure = measure, retain = retain, end_deduplication = end_deduplication, child_ended = child_ended}
   end
   return rare
 end
@@ -220,13 +221,14 @@ local function store_retry(queue, finish, now_ms)
   end
 end
 
--- Store what becomes of the jobs whose code is 0, in order. Returns whether any has ended for good.
+-- Store what becomes of the jobs whose code is 0, in order. Returns how many have ended for good, by kind.
 local function store_all(queue, finishes, codes, now_ms)
-  local run, any_final = {}, false
+  local run, ended = {}, {completed = 0, failed = 0}
   local function store_run()
     if #run > 0 then
       store_ends(queue, run, now_ms)
-      run, any_final = {}, true
+      ended[run[1].kind] = ended[run[1].kind] + #run
+      run = {}
     end
   end
   for index = 1, #finishes do
@@ -245,11 +247,11 @@ local function store_all(queue, finishes, codes, now_ms)
     end
   end
   store_run()
-  return any_final
+  return ended
 end
 
--- End jobs. Returns a code each, and whether any has ended for good.
-local function end_jobs(queue, finishes, now_ms)
+-- End jobs. `metrics_minutes`: text, '0' = no metrics. Returns a code each, and whether any has ended for good.
+local function end_jobs(queue, finishes, metrics_minutes, now_ms)
   local codes, lock_keys = check_finishes(finishes)
   -- The first write: Redis lets a script that has written go on when it is out of memory.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
@@ -262,10 +264,13 @@ local function end_jobs(queue, finishes, now_ms)
       ended_locks[#ended_locks + 1], ended_ids[#ended_ids + 1] = lock_keys[index], finishes[index].id
     end
   end
-  local any_final = store_all(queue, finishes, codes, now_ms)
+  local ended = store_all(queue, finishes, codes, now_ms)
+  if metrics_minutes ~= '0' then
+    rarely().measure(queue.base, ended, tonumber(metrics_minutes), now_ms)
+  end
   delete_keys(ended_locks)
   call_in_batches('SREM', queue.stalled, ended_ids)
   queue.is_maxed = queue.concurrency ~= nil and call('LLEN', queue.active) >= queue.concurrency
   wake(queue)
-  return codes, any_final
+  return codes, ended.completed + ended.failed > 0
 end

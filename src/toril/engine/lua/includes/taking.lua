@@ -2,6 +2,7 @@
 -- include: queue
 -- include: promoting
 -- include: time
+-- include: pausing
 -- Moving jobs to `active`. `queue` is as `queue_of` and `read_settings` make it; a taker is
 --   {token, lock_ms, worker_name, limit_max, limit_duration}
 
@@ -56,6 +57,10 @@ local function take(queue, taker, count, now_ms)
   local now = text_of(now_ms)
   local active = queue.concurrency and call('LLEN', queue.active) or 0
   queue.is_maxed = queue.concurrency ~= nil and active >= queue.concurrency
+  if queue.is_paused and queue.target == queue.paused then
+    -- A BullMQ 6 peer has paused it and left jobs in `wait`.
+    gather_paused(queue.wait, queue.paused)
+  end
   local promoted = promote_due(
     now_ms, queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
   if promoted > 0 and not queue.is_paused and not queue.is_maxed then
