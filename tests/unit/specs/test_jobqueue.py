@@ -9,9 +9,11 @@ import pytest
 import yaml
 
 from toril import errors
+from toril.engine.scripts import Limiter
 from toril.scaling.policy import ScalingMode
 from toril.specs.jobqueue import RedisSpec, SecretKey, WorkerMode, parse_job_queue
 from toril.specs.worker_environment import build_worker_environment
+from toril.worker.settings import WorkerSettings
 
 SMALLEST = yaml.safe_load("""
 apiVersion: toril.dev/v1alpha1
@@ -146,3 +148,21 @@ def test_the_worker_environment_says_the_same_for_the_same_spec() -> None:
             '"removeOnComplete":{"age":86400,"count":1000},"removeOnFail":{"age":604800,"count":5000}}'
         ),
     }
+
+
+@pytest.mark.requirement("Z-44")
+@pytest.mark.parametrize(
+    ("queue", "concurrency", "per_minute"),
+    [
+        pytest.param("video-processing", 2, 5, marks=pytest.mark.requirement("C-03")),
+        pytest.param("content-generation", 5, 20, marks=pytest.mark.requirement("C-04")),
+        pytest.param("email-sending", 10, 100, marks=pytest.mark.requirement("C-05")),
+        pytest.param("transcript-generation", 3, 10, marks=pytest.mark.requirement("C-06")),
+        pytest.param("social-posting", 5, 20, marks=pytest.mark.requirement("C-07")),
+    ],
+)
+def test_what_a_manifest_says_of_limits_reaches_the_worker(queue: str, concurrency: int, per_minute: int) -> None:
+    bullmq = {"limiter": {"max": per_minute, "duration": 60_000}}
+    spec = parse_job_queue(manifest(queueName=queue, worker__concurrency=concurrency, worker__bullmq=bullmq))
+    settings = WorkerSettings.from_environment(build_worker_environment(spec))
+    assert (settings.queue, settings.concurrency, settings.limiter) == (queue, concurrency, Limiter(per_minute, 60_000))
