@@ -57,8 +57,9 @@ _FIELDS = (
 class CronPattern:
     """A pattern in plain lists."""
 
-    plain: str
-    """Six fields, seconds first, each `*` or a list of single values (`L`, `L5` and `1#2` among the days)."""
+    plain: tuple[str, ...]
+    """Six fields, seconds first, each `*` or a list of single values (`L`, `L5` and `1#2` among the days). Two of them
+    where days of the month and of the week are both given: it is time when either says so."""
     hours: frozenset[int]
 
     @property
@@ -88,7 +89,11 @@ def parse(pattern: str, path: str = "pattern") -> CronPattern:
     if days != "*" and weekdays != "*" and (day.is_full or (weekday.is_full and not nth)):
         # Any day fits one of the two.
         days = weekdays = "*"
-    plain = " ".join((second.plain(), minute.plain(), hour.plain(), days, month.plain(), weekdays))
+    choices = [(days, "*"), ("*", weekdays)] if "*" not in (days, weekdays) else [(days, weekdays)]
+    plain = tuple(
+        " ".join((second.plain(), minute.plain(), hour.plain(), of_month, month.plain(), of_week))
+        for of_month, of_week in choices
+    )
     return CronPattern(plain, frozenset(hour.values))
 
 

@@ -6,6 +6,7 @@ A *slot* is the moment for which a job is made, Unix milliseconds. The job's id 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 from collections.abc import Mapping
@@ -183,12 +184,12 @@ def _next_wall(pattern: CronPattern, after: datetime) -> datetime | None:
     """The next time on the wall that fits, taking every day as having 24 hours."""
     from croniter import CroniterBadDateError, croniter
 
-    try:
-        found = croniter(pattern.plain, after, second_at_beginning=True, day_or=True).get_next(datetime)
-    except CroniterBadDateError:
-        return None
-    assert isinstance(found, datetime)
-    return found
+    found: list[datetime] = []
+    for plain in pattern.plain:
+        # A date that no year has, beside days of the week that every year has.
+        with contextlib.suppress(CroniterBadDateError):
+            found.append(croniter(plain, after, second_at_beginning=True).get_next(datetime))
+    return min(found, default=None)
 
 
 def _in_doubled_hour(
