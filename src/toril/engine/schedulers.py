@@ -133,8 +133,9 @@ class JobSchedulers:
             position += await self._make(read.records, turn)
             if len(read.records) < PAGE:
                 break
-        last = await self.connection.run(scripts.read_schedulers(self.keys, "due", 0, 0))
-        return turn.result(last)
+        if turn.has_made_jobs:
+            read = await self.connection.run(scripts.read_schedulers(self.keys, "due", 0, 0))
+        return turn.result(read)
 
     async def _make(self, records: Sequence[SchedulerRecord], turn: _Turn) -> int:
         """Make next jobs, and those after while there are any. Returns how many of the records stay as they are."""
@@ -161,6 +162,10 @@ class _Turn:
         self._also_waiting = also_waiting
         self._job_ids: list[str] = []
         self._problems: dict[str, str] = {}
+
+    @property
+    def has_made_jobs(self) -> bool:
+        return bool(self._job_ids)
 
     def next_job(self, record: SchedulerRecord) -> NextJob | None:
         if not self._also_waiting and record.job is not None and not record.job.has_started:

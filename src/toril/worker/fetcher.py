@@ -18,6 +18,7 @@ from toril.engine.connection import BlockingConnection
 from toril.worker import outcomes
 from toril.worker.executor import Executor, Run
 from toril.worker.heartbeat import Heartbeat
+from toril.worker.scheduling import Scheduling
 from toril.worker.server_clock import ServerClock
 
 MAX_BATCH = 100
@@ -59,6 +60,7 @@ class Fetcher:
         journal: Journal,
         heartbeat: Heartbeat,
         server_clock: ServerClock,
+        scheduling: Scheduling,
         *,
         concurrency: int,
         idle_poll_seconds: float,
@@ -79,6 +81,7 @@ class Fetcher:
         self._wake = wake
         self._loop = asyncio.get_running_loop()
         self._clock = server_clock
+        self._scheduling = scheduling
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
         self._takes = 0
         self._pending: list[Run] = []
@@ -225,6 +228,8 @@ class Fetcher:
         self._settle(batch, reply.codes)
         if count:
             self._note_taken(reply.taken, count)
+            if self._scheduling.note(reply.taken.jobs):
+                await self._carry_schedulers_on()
 
     def _next_batch(self, size: int) -> list[Run]:
         """Take the next runs to be recorded out of the line."""
@@ -293,6 +298,12 @@ class Fetcher:
             self._limited_until = self._loop.time() + seconds
             self._look_now = True
             self._loop.call_later(seconds + 0.001, self._wake.set)
+
+    async def _carry_schedulers_on(self) -> None:
+        try:
+            await self._scheduling.run_once()
+        except errors.RedisError as problem:
+            self.note_failure(problem)
 
     def _start(self, jobs: Sequence[TakenJob]) -> None:
         if self.is_draining:
@@ -385,7 +396,9 @@ class Fetcher:
                 await self._record_some()
             if self._take_is_unsure:
                 known = [run.record.id for run in self.held]
-                self._start(await self._active.adopt(self._token_prefix, known))
+                adopted = await self._active.adopt(self._token_prefix, known)
+                self._start(adopted)
+                self._scheduling.note(adopted)
                 self._take_is_unsure = False
         except errors.RedisError as problem:
             self.note_failure(problem)
@@ -397,6 +410,7 @@ class Fetcher:
         self._singly = False
         self._look_now = True
         self._journal.redis_works()
+        await self._carry_schedulers_on()
 
     async def _record_some(self) -> None:
         """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""

@@ -1,4 +1,5 @@
-"""Gives back the jobs of vanished workers, in turns with everybody else who does so."""
+"""Gives back the jobs of vanished workers and carries on the schedulers that they left, in turns with everybody else
+who does so."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from toril import errors
 from toril.engine.active import ActiveJobs
 from toril.engine.maintenance import stalled
 from toril.worker.fetcher import Fetcher
+from toril.worker.scheduling import Scheduling
 from toril.worker.server_clock import ServerClock
 
 SETTLE_SECONDS = 5.0
@@ -24,6 +26,7 @@ class Recoverer:
         active: ActiveJobs,
         fetcher: Fetcher,
         server_clock: ServerClock,
+        scheduling: Scheduling,
         *,
         interval_ms: int,
         max_stalled_count: int,
@@ -33,6 +36,7 @@ class Recoverer:
         self._active = active
         self._fetcher = fetcher
         self._server_clock = server_clock
+        self._scheduling = scheduling
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
         self._on_recovered = on_recovered
@@ -51,6 +55,7 @@ class Recoverer:
                     await asyncio.sleep(left)
                     continue
                 await self.run_once()
+                await self._scheduling.repair()
             except errors.RedisError as problem:
                 self._fetcher.note_failure(problem)
             await asyncio.sleep(interval)

@@ -22,6 +22,7 @@ from toril.worker.metrics import Metrics
 from toril.worker.outcomes import RuleBook
 from toril.worker.processors import Processors
 from toril.worker.recoverer import Recoverer
+from toril.worker.scheduling import Scheduling
 from toril.worker.server_clock import ServerClock
 from toril.worker.settings import WorkerSettings
 
@@ -69,6 +70,7 @@ class Worker:
             max_started_attempts=settings.max_started_attempts,
         )
         server_clock = ServerClock(self._active)
+        scheduling = Scheduling(self._active)
         self._fetcher = Fetcher(
             self._active,
             self._blocking,
@@ -76,6 +78,7 @@ class Worker:
             self._journal,
             self._heartbeat,
             server_clock,
+            scheduling,
             concurrency=settings.concurrency,
             idle_poll_seconds=settings.idle_poll_seconds,
             max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
@@ -86,6 +89,7 @@ class Worker:
             self._active,
             self._fetcher,
             server_clock,
+            scheduling,
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
             on_recovered=self._journal.recovered,
