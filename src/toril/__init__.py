@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from toril.job_context import Job
     from toril.queue import Queue
     from toril.queue_limits import RateLimit
+    from toril.schedulers import Scheduler
     from toril.task import AsyncTask, Draft, Task
 
 __version__ = "0.1.0"
@@ -31,6 +32,7 @@ _HOMES = {
     "toril.job_context": ("Job",),
     "toril.queue": ("Queue",),
     "toril.queue_limits": ("RateLimit",),
+    "toril.schedulers": ("Scheduler",),
     "toril.task": ("AsyncTask", "Draft", "Task"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
@@ -48,6 +50,7 @@ __all__ = [
     "Queue",
     "RateLimit",
     "ResultTimeoutError",
+    "Scheduler",
     "Task",
     "TorilError",
     "Unrecoverable",

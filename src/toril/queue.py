@@ -21,6 +21,7 @@ from toril.jobs.job import JobRecord, JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.queue_control import QueueControl, SyncQueueControl
 from toril.queue_limits import LimitMethods
+from toril.schedulers import Schedulers, SyncSchedulers
 from toril.task import AsyncTask, BaseTask, Draft, Task, TaskDecorator
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from toril.engine.inspector import Inspector
     from toril.engine.limits import LimitedQueue
     from toril.engine.producer import Producer
+    from toril.engine.schedulers import JobSchedulers
     from toril.engine.scripts import Layout
     from toril.engine.settings import RedisSettings
     from toril.engine.sync_producer import SyncProducer
@@ -92,6 +94,8 @@ class Queue(QueueControl, LimitMethods):
         self.default_processor: Callable[[Job], Any] | None = None
         """Runs the jobs whose name no task has."""
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = weakref.WeakKeyDictionary()
+        self.schedulers = Schedulers(self)
+        """Jobs on a calendar, or at an interval."""
         self.sync = SyncQueue(self)
         """The same for code without an event loop."""
         known_queues.add(self)
@@ -217,6 +221,10 @@ class Queue(QueueControl, LimitMethods):
         """What reads and writes this queue's limits, on this event loop's connection."""
         return self._client().limits
 
+    def job_schedulers(self) -> JobSchedulers:
+        """The engine's job schedulers of this queue, on this event loop's connection."""
+        return self._client().schedulers
+
     def waiter(self) -> ResultWaiter:
         """What waits for results on this event loop."""
         return self._client().waiter
@@ -278,6 +286,8 @@ class SyncQueue(SyncQueueControl):
         self.keys = queue.keys
         self._producer: SyncProducer | None = None
         self._opening = threading.Lock()
+        self.schedulers = SyncSchedulers(queue)
+        """Jobs on a calendar, or at an interval."""
 
     def add(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> JobHandle[Any]:
         """As `Queue.add`."""
@@ -294,6 +304,13 @@ class SyncQueue(SyncQueueControl):
 
     def walk(self, work: steps.Steps[R]) -> R:
         return steps.walk_sync(self._open().connection, work)
+
+    def job_schedulers(self) -> JobSchedulers:
+        """The engine's job schedulers, over this connection: their coroutines never wait."""
+        from toril.engine.schedulers import JobSchedulers
+        from toril.engine.sync_connection import Unwaiting
+
+        return JobSchedulers(Unwaiting(self._open().connection), self._queue.keys, layout=self._queue.paused_layout)
 
     def state_and_job(self, job_id: str) -> tuple[JobState, JobRecord | None]:
         """Where a job is and what is stored about it, as of one moment."""
@@ -328,11 +345,13 @@ class _Client:
         from toril.engine.inspector import Inspector
         from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
+        from toril.engine.schedulers import JobSchedulers
 
         self.connection: AsyncConnection = AsyncConnection(settings)
         self.producer: Producer = Producer(self.connection, keys, layout=layout)
         self.inspector: Inspector = Inspector(self.connection, keys)
         self.limits: LimitedQueue = LimitedQueue(self.connection, keys, layout=layout)
+        self.schedulers: JobSchedulers = JobSchedulers(self.connection, keys, layout=layout)
         self.waiter = ResultWaiter(settings, self.connection, keys)
         self._settings = settings
         self._keys = keys

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from toril import errors
 from toril.engine import scripts
@@ -18,6 +19,9 @@ from toril.engine.scripts import SchedulersRead, Upsert
 from toril.jobs import scheduler
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
+
+if TYPE_CHECKING:
+    from toril.engine.sync_connection import Unwaiting
 
 PAGE = 200
 """Schedulers read, and jobs made, by one call."""
@@ -53,7 +57,9 @@ class Advanced:
 class JobSchedulers:
     """The job schedulers of one queue, over one connection. Redis's clock counts, not this machine's."""
 
-    def __init__(self, connection: AsyncConnection, keys: QueueKeys, *, layout: scripts.Layout = "6") -> None:
+    def __init__(
+        self, connection: AsyncConnection | Unwaiting, keys: QueueKeys, *, layout: scripts.Layout = "6"
+    ) -> None:
         self.connection = connection
         self.keys = keys
         self.layout: scripts.Layout = layout

@@ -13,6 +13,7 @@ from toril.jobs.options import LONG_NAMES, JobOptions
 from toril.jobs.schedule import Schedule
 
 MAX_ID_LENGTH = 256
+_NOT_IN_TEMPLATES = ("jobId", "delay", "timestamp", "repeat", "parent", "deduplication")
 _SET_BY_SCHEDULER = ("jobId", "delay", "timestamp", "repeat", "repeatJobKey", "prevMillis")
 
 
@@ -45,9 +46,16 @@ class JobTemplate:
             InvalidOptionError: an option is unknown, wrong, or set by the scheduler itself (`delay`, `jobId`).
             InvalidPayloadError: data is not JSON.
         """
-        for option in opts or {}:
-            if option in _SET_BY_SCHEDULER:
-                raise errors.InvalidOptionError(f"{path}.{option}", "is set by the scheduler: leave it out")
+        return cls.of_json(name, "{}" if data is None else codec.encode(data), opts, path)
+
+    @classmethod
+    def of_json(
+        cls, name: str, data_json: str, opts: Mapping[str, Any] | None = None, path: str = "opts"
+    ) -> JobTemplate:
+        """As `create`, for data that is JSON already."""
+        for option, value in (opts or {}).items():
+            if option in _NOT_IN_TEMPLATES and value is not None:
+                raise errors.InvalidOptionError(f"{path}.{option}", "is not for jobs of schedulers: leave it out")
         if not isinstance(name, str):
             raise errors.InvalidOptionError("name", "must be text")
         options = JobOptions.from_bullmq(opts, path)
@@ -55,7 +63,6 @@ class JobTemplate:
         if not wire["attempts"]:
             # BullMQ writes no default into a template.
             del wire["attempts"]
-        data_json = "{}" if data is None else codec.encode(data)
         limit = options.size_limit_bytes
         if limit is not None and (size := len(data_json.encode())) > limit:
             raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
