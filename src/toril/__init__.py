@@ -7,13 +7,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from toril.enqueue_options import Backoff, Deduplication, Keep, exponential, fixed, keep
     from toril.errors import (
+        DelayJobError,
         JobFailedError,
         JobNotFoundError,
+        JobSignalError,
+        ParentConflictError,
+        ParentNotFoundError,
+        RateLimitedError,
+        RequeueJobError,
         ResultTimeoutError,
         TorilError,
         Unrecoverable,
         UnrecoverableError,
+        WaitForChildrenError,
     )
+    from toril.flows import Flow, add_flows, flow
     from toril.handle import JobHandle
     from toril.job_context import Job
     from toril.queue import Queue
@@ -26,8 +34,11 @@ __version__ = "0.1.0"
 _HOMES = {
     "toril.enqueue_options": ("Backoff", "Deduplication", "Keep", "exponential", "fixed", "keep"),
     "toril.errors": (
-        "JobFailedError", "JobNotFoundError", "ResultTimeoutError", "TorilError", "Unrecoverable", "UnrecoverableError",
+        "DelayJobError", "JobFailedError", "JobNotFoundError", "JobSignalError", "ParentConflictError",
+        "ParentNotFoundError", "RateLimitedError", "RequeueJobError", "ResultTimeoutError", "TorilError",
+        "Unrecoverable", "UnrecoverableError", "WaitForChildrenError",
     ),
+    "toril.flows": ("Flow", "add_flows", "flow"),
     "toril.handle": ("JobHandle",),
     "toril.job_context": ("Job",),
     "toril.queue": ("Queue",),
@@ -41,22 +52,32 @@ __all__ = [
     "AsyncTask",
     "Backoff",
     "Deduplication",
+    "DelayJobError",
     "Draft",
+    "Flow",
     "Job",
     "JobFailedError",
     "JobHandle",
     "JobNotFoundError",
+    "JobSignalError",
     "Keep",
+    "ParentConflictError",
+    "ParentNotFoundError",
     "Queue",
     "RateLimit",
+    "RateLimitedError",
+    "RequeueJobError",
     "ResultTimeoutError",
     "Scheduler",
     "Task",
     "TorilError",
     "Unrecoverable",
     "UnrecoverableError",
+    "WaitForChildrenError",
+    "add_flows",
     "exponential",
     "fixed",
+    "flow",
     "keep",
 ]
 

@@ -6,13 +6,20 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict, get_args
 
 from toril import errors
 from toril.jobs.options import JobOptions
+from toril.jobs.parents import FAILURE_POLICIES
 
 Duration = float | timedelta
 """A length of time: seconds, or a `timedelta`."""
+
+
+OnFailure = Literal["fail_parent", "continue_parent", "ignore_dependency", "remove_dependency"]
+"""`fail_parent`: the parent fails too, without being run. `continue_parent`: it runs at once, although other children
+have not ended. `ignore_dependency`: it runs when the others have ended. With both it finds the reason in
+`Children.ignored`. `remove_dependency`: it runs when the others have ended, and learns nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +105,8 @@ class EnqueueOptions(TypedDict, total=False):
     """True: all (the default), False: none, a number: the newest so many, or `keep()`."""
     keep_failed: bool | int | Keep
     """As `keep_completed`, for jobs that failed for good."""
+    on_failure: OnFailure
+    """For a child: what its final failure does to its parent. Default: the parent waits on."""
 
 
 class TaskOptions(EnqueueOptions, total=False):
@@ -134,6 +143,8 @@ def to_bullmq(options: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         wire |= _backoff(backoff)
     if (deduplication := options.get("deduplication")) is not None:
         wire["deduplication"] = _deduplication(deduplication)
+    if (on_failure := options.get("on_failure")) is not None:
+        wire |= _on_failure(on_failure)
     for name, bullmq_name in (("keep_completed", "removeOnComplete"), ("keep_failed", "removeOnFail")):
         if (kept := options.get(name)) is not None:
             wire[bullmq_name] = _retention(kept, name)
@@ -180,6 +191,14 @@ def _deduplication(given: Any) -> dict[str, Any]:
         if getattr(given, name):
             wire[flags.get(name, name)] = True
     return wire
+
+
+def _on_failure(chosen: Any) -> dict[str, Any]:
+    words = get_args(OnFailure)
+    if chosen not in words:
+        raise errors.InvalidOptionError("on_failure", f"must be one of {', '.join(words)}")
+    # The others are taken away: a default may have set one.
+    return {name: True if word == chosen else None for word, name in zip(words, FAILURE_POLICIES, strict=True)}
 
 
 def _retention(kept: Any, name: str) -> Any:

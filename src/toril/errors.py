@@ -163,6 +163,41 @@ class UnrecoverableError(TorilError):
     """Raised by a processor: the job fails now, without another attempt."""
 
 
+class JobSignalError(TorilError):
+    """Raised by a processor to end its run without ending its job. No failure: the attempt does not count.
+
+    `Job.move_to_delayed`, `move_to_wait`, `move_to_waiting_children` and `limit_rate` raise these. Let them through.
+    """
+
+
+class DelayJobError(JobSignalError):
+    """The job is to run anew later."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the job is to run again in {seconds:g} s")
+        self.seconds = seconds
+
+
+class RequeueJobError(JobSignalError):
+    """The job is to run anew as the next one."""
+
+
+class WaitForChildrenError(JobSignalError):
+    """The job is to run anew when its children have ended."""
+
+
+class RateLimitedError(JobSignalError):
+    """The queue has had enough for now: the job is to run anew, as the next one, when the limit is over.
+
+    Attributes:
+        seconds: how long nothing is to be taken; None = as `Queue.rate_limit` has said before.
+    """
+
+    def __init__(self, seconds: float | None = None) -> None:
+        super().__init__("the queue's rate limit is reached")
+        self.seconds = seconds
+
+
 class NoCurrentJobError(TorilError, LookupError):
     """`Job.current()` was used where no job is running, or where the call could never end."""
 

@@ -7,15 +7,17 @@ import time
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 
 from toril import clock, errors
-from toril.engine import administration, getters
+from toril.engine import administration, flows, getters
 from toril.enqueue_options import Duration, milliseconds
 from toril.jobs import codec
+from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState
 from toril.queue_control import checked_priority, finished_state
 
 if TYPE_CHECKING:
     from toril.engine.connection import AsyncConnection, BlockingConnection
     from toril.engine.events import QueueEvent
+    from toril.engine.flows import JobTree
     from toril.engine.getters import JobLogs
     from toril.engine.keys import QueueKeys
     from toril.engine.settings import RedisSettings
@@ -142,6 +144,25 @@ class JobHandle(Generic[R]):
     async def remove_unprocessed_children(self) -> None:
         """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
         await self.queue.walk(administration.remove_unprocessed_children(self.queue.keys, self.id))
+
+    # ---- flows
+
+    async def children(self) -> Children:
+        """What became of the jobs that this one waits for, or waited for."""
+        return await self.queue.walk(flows.children(self.queue.keys, self.id))
+
+    async def tree(self, *, depth: int = 10, max_children: int = 20) -> JobTree:
+        """The job with its children, theirs, and so on, as they are stored now.
+
+        Args:
+            depth: levels in all.
+            max_children: of a job's children that have completed, that are pending, and so on, at most so many.
+
+        Raises:
+            JobNotFoundError: the job is gone. Children that are gone are left out.
+        """
+        found = await self.queue.walk(flows.tree(self.queue.keys, self.id, depth=depth, max_children=max_children))
+        return _there(found, self.id, self.queue.name)
 
     @property
     def sync(self) -> SyncJobHandle[R]:
@@ -379,7 +400,7 @@ def _outcome(state: JobState, job: JobRecord) -> Any:
     raise errors.JobFailedError(job.id, job.failed_reason or "", job.stacktrace)
 
 
-def _there(job: JobRecord | None, job_id: str, queue_name: str) -> JobRecord:
+def _there(job: T | None, job_id: str, queue_name: str) -> T:
     if job is None:
         raise errors.JobNotFoundError(f"job {job_id} is not in queue {queue_name}: never added, or not kept")
     return job

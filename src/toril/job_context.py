@@ -5,13 +5,22 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Coroutine, Mapping
-from typing import Any, Protocol, TypeVar
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from toril import errors
+from toril import clock, enqueue_options, errors
+from toril.enqueue_options import Duration
 from toril.jobs import codec
+from toril.jobs.children import Children
 from toril.jobs.job import JobRecord
+from toril.jobs.parents import ParentLink
+
+if TYPE_CHECKING:
+    from toril.handle import JobHandle
+    from toril.task import Draft
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 MAX_LOG_ROW = 65_536
 """Longer log rows are cut, characters."""
@@ -23,6 +32,8 @@ class JobChannel(Protocol):
     async def progress(self, job_id: str, progress_json: str, /) -> None: ...
     async def log(self, job_id: str, row: str, keep: int | None, /) -> int: ...
     async def update_data(self, job_id: str, data_json: str, /) -> None: ...
+    async def children(self, job_id: str, /) -> Children: ...
+    def as_parent(self, job_id: str, /) -> ParentLink: ...
 
 
 class JobRun:
@@ -136,6 +147,76 @@ class Job:
         run = self._run
         await run.channel.update_data(run.record.id, codec.encode(data))
 
+    # ---- children
+
+    async def add_child(self, draft: Draft[R]) -> JobHandle[R]:
+        """Add a job that this one waits for: it cannot complete before, see `move_to_waiting_children`.
+
+        Raises:
+            InvalidOptionError: the draft has a deduplication.
+            ParentConflictError: there is such a job, and it belongs to another one.
+            JobNotFoundError: this job has been removed meanwhile.
+        """
+        from toril.handle import JobHandle
+
+        run = self._run
+        child = draft.job.under(run.channel.as_parent(run.record.id))
+        (job_id,) = await draft.queue.add_new([child])
+        return JobHandle(draft.queue, job_id)
+
+    async def children(self) -> Children:
+        """What became of the jobs that this one waits for, or waited for."""
+        return await self._run.channel.children(self.id)
+
+    async def children_values(self) -> Mapping[str, Any]:
+        """What the completed children returned, by their keys in Redis, such as `bull:resize:7`."""
+        return (await self.children()).values
+
+    # ---- ending this run without ending the job: it starts anew, and this attempt does not count
+
+    async def move_to_waiting_children(self) -> None:
+        """Let the job wait for its children, if any has not ended; else return at once.
+
+        Raises:
+            WaitForChildrenError: ends this run; let it through. The job runs anew when all children have ended.
+            UnrecoverableError: a child has failed that fails its parent.
+        """
+        children = await self.children()
+        if children.failed:
+            raise errors.UnrecoverableError(f"child {children.failed[0]} failed")
+        if children.pending:
+            raise errors.WaitForChildrenError(f"{len(children.pending)} children have not ended")
+
+    def move_to_delayed(self, until: Duration | datetime) -> NoReturn:
+        """Let the job run anew later.
+
+        Args:
+            until: a moment (with a time zone), or a length of time from now.
+
+        Raises:
+            DelayJobError: always; let it through.
+            InvalidOptionError: `until` makes no sense.
+        """
+        name = "run_at" if isinstance(until, datetime) else "delay"
+        delay_ms = enqueue_options.to_bullmq({name: until}, clock.now_ms())["delay"]
+        raise errors.DelayJobError(delay_ms / 1000)
+
+    def move_to_wait(self) -> NoReturn:
+        """Let the job run anew as the next one. Raises RequeueJobError, always; let it through."""
+        raise errors.RequeueJobError("the job is to run again")
+
+    def rate_limit(self, duration: Duration | None = None) -> NoReturn:
+        """Let this worker, and all that have a rate limit, take no jobs for so long; then the job runs anew.
+
+        Args:
+            duration: None = what is left of a time that `Queue.rate_limit` began.
+
+        Raises:
+            RateLimitedError: always; let it through.
+        """
+        seconds = None if duration is None else enqueue_options.milliseconds(duration, "duration") / 1000
+        raise errors.RateLimitedError(seconds)
+
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.name}, attempt {self.attempt}>"
 
@@ -160,6 +241,22 @@ class SyncJob:
     def update_data(self, data: Any) -> None:
         """As `Job.update_data`."""
         self._wait_for(self._job.update_data(data))
+
+    def add_child(self, draft: Draft[R]) -> JobHandle[R]:
+        """As `Job.add_child`."""
+        return self._wait_for(self._job.add_child(draft))
+
+    def children(self) -> Children:
+        """As `Job.children`."""
+        return self._wait_for(self._job.children())
+
+    def children_values(self) -> Mapping[str, Any]:
+        """As `Job.children_values`."""
+        return self._wait_for(self._job.children_values())
+
+    def move_to_waiting_children(self) -> None:
+        """As `Job.move_to_waiting_children`."""
+        self._wait_for(self._job.move_to_waiting_children())
 
     def _wait_for(self, words: Coroutine[Any, Any, T]) -> T:
         try:

@@ -155,6 +155,10 @@ class Queue(QueueControl, LimitMethods):
         (job_id,) = await self.add_new([self._new_job(name, data, opts)])
         return JobHandle(self, job_id)
 
+    def draft(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> Draft[Any]:
+        """Prepare a job without adding it, as `add` would: for `add_bulk`, `flow` and `Job.add_child`."""
+        return Draft(self, self._new_job(name, data, opts))
+
     async def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
         """Add many jobs of this queue, hundreds in one call each: `add_bulk([send.draft(to) for to in addresses])`.
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from support.engine import EngineQueue
-from toril.engine import flows
+from toril.engine import flows, steps
 from toril.engine.connection import AsyncConnection
 from toril.engine.flows import Node
 from toril.engine.keys import QueueKeys
@@ -36,7 +36,7 @@ def to_node(given: Tree) -> Node:
 
 async def add(connection: AsyncConnection, *trees: Tree) -> list[str]:
     """Add with our engine; answers the ids of the roots."""
-    return await connection.run(flows.adding([to_node(given) for given in trees]))
+    return await steps.walk(connection, flows.add([to_node(given) for given in trees]))
 
 
 def dump(queue: EngineQueue) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from toril.engine import scripts
 from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, Taker
+from toril.jobs.children import Children
+from toril.jobs.parents import ParentLink
 
 __all__ = ["ActiveJobs", "Finish", "FinishReply", "Limiter", "Taken", "TakenJob", "Taker"]
 
@@ -91,6 +93,14 @@ class ActiveJobs:
         rows = await self.connection.run(scripts.add_log(self.keys, job_id, row, keep))
         self._expect(job_id, rows >= 0)
         return rows
+
+    async def children(self, job_id: str) -> Children:
+        """What became of a job's children."""
+        return await self.connection.run(scripts.read_children(self.keys, job_id))
+
+    def as_parent(self, job_id: str) -> ParentLink:
+        """What ties children to a job of this queue."""
+        return ParentLink(job_id, self.keys.qualified_name)
 
     def _expect(self, job_id: str, is_there: bool) -> None:
         if not is_there:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from toril import clock, errors
 from toril.engine import scripts
-from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
+from toril.engine.steps import Steps
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState, NewJob, links_to_json
 from toril.jobs.parents import ParentLink
@@ -35,17 +34,18 @@ class JobTree:
     children: list[JobTree] = field(default_factory=list)
 
 
-def adding(roots: Sequence[Node], *, layout: scripts.Layout = "6") -> Call[list[str]]:
-    """The call that adds whole trees, or nothing; it answers the ids of the roots.
+def add(roots: Sequence[Node], *, layout: scripts.Layout = "6") -> Steps[list[str]]:
+    """Add whole trees in one call, or nothing; returns the ids of the roots.
 
     Jobs without an id get a UUID. A job that is there already is not added again; its parent waits for it, or has its
     value if it has completed.
 
     Raises:
         InvalidOptionError: a job with a parent or children has a deduplication.
+        ParentNotFoundError, ParentConflictError: a job was refused.
     """
-    call = scripts.add_flow(lay_out(roots), now_ms=clock.now_ms(), layout=layout)
-    return replace(call, parse=lambda reply: call.parse(reply)[: len(roots)])
+    ids: list[str] = yield scripts.add_flow(lay_out(roots), now_ms=clock.now_ms(), layout=layout)
+    return ids[: len(roots)]
 
 
 def lay_out(roots: Sequence[Node]) -> list[tuple[QueueKeys, NewJob]]:
@@ -70,34 +70,29 @@ def lay_out(roots: Sequence[Node]) -> list[tuple[QueueKeys, NewJob]]:
     return laid
 
 
-async def read_children(connection: AsyncConnection, keys: QueueKeys, job_id: str) -> Children:
-    """What became of the job's children."""
-    return await connection.run(scripts.read_children(keys, job_id))
+def children(keys: QueueKeys, job_id: str) -> Steps[Children]:
+    """Read what became of the job's children."""
+    found: Children = yield scripts.read_children(keys, job_id)
+    return found
 
 
-async def read_tree(
-    connection: AsyncConnection, keys: QueueKeys, job_id: str, *, depth: int, max_children: int
-) -> JobTree | None:
+def tree(keys: QueueKeys, job_id: str, *, depth: int, max_children: int) -> Steps[JobTree | None]:
     """Read a job with its children, theirs, and so on; None when there is no such job.
 
     Args:
         depth: levels in all; 1 = the job alone.
         max_children: of each kind (completed, pending, failed, ignored) and job at most so many.
     """
-    state, job = await connection.run(scripts.read_job(keys, job_id))
+    state, job = yield scripts.read_job(keys, job_id)
     if job is None:
         return None
-    tree = JobTree(keys.queue, job, state)
+    found = JobTree(keys.queue, job, state)
     if depth > 1:
-        children = await read_children(connection, keys, job_id)
-        names = [
-            name
-            for group in (children.values, children.pending, children.failed, children.ignored)
-            for name in list(group)[:max_children]
-        ]
-        reads = []
-        for name in names:
-            child_keys, child_id = keys.of_job_key(name)
-            reads.append(read_tree(connection, child_keys, child_id, depth=depth - 1, max_children=max_children))
-        tree.children.extend(child for child in await asyncio.gather(*reads) if child is not None)
-    return tree
+        below = yield from children(keys, job_id)
+        for group in (below.values, below.pending, below.failed, below.ignored):
+            for name in list(group)[:max_children]:
+                child_keys, child_id = keys.of_job_key(name)
+                child = yield from tree(child_keys, child_id, depth=depth - 1, max_children=max_children)
+                if child is not None:
+                    found.children.append(child)
+    return found

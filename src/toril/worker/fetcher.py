@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import random
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -226,7 +227,7 @@ class Fetcher:
         if reply is None:
             return
         self._settle(batch, reply.codes)
-        if count:
+        if count or reply.taken.rate_limit_ms:
             self._note_taken(reply.taken, count)
             if self._scheduling.note(reply.taken.jobs):
                 await self._carry_schedulers_on()
@@ -270,7 +271,7 @@ class Fetcher:
             finish = run.outcome
             if code >= 0 or (run.is_unsure and _was_carried_out(finish, code)):
                 finished.append(run)
-            elif code in (PENDING_CHILDREN, FAILED_CHILDREN) and finish.kind == "completed":
+            elif code in (PENDING_CHILDREN, FAILED_CHILDREN) and finish.kind != "failed":
                 run.finish = self._refused_by_children(run, code)
                 self._pending.append(run)
             elif code == NO_LOCK and not run.is_retaken and not run.is_unsure:
@@ -283,11 +284,14 @@ class Fetcher:
             self._journal.finished(finished)
 
     def _refused_by_children(self, run: Run, code: int) -> Finish:
-        problem = errors.UnrecoverableError(
-            "completed while its child jobs have not ended" if code == PENDING_CHILDREN else "child jobs have failed"
-        )
+        """It fails instead; that is no fault of its own while children are pending, so that it may be tried again."""
+        problem: errors.TorilError
+        if code == PENDING_CHILDREN:
+            problem = errors.JobStateError(f"job {run.record.id} has child jobs that have not ended")
+        else:
+            problem = errors.UnrecoverableError(f"job {run.record.id} has child jobs that have failed")
         run.error = problem
-        return outcomes.failed(run.record, problem, run.rules, float)
+        return outcomes.failed(run.record, problem, run.rules, random.random)
 
     def _note_taken(self, taken: Taken, count: int) -> None:
         self._start(taken.jobs)
@@ -428,6 +432,8 @@ class Fetcher:
             self._pending = batch + self._pending
             raise
         self._settle(batch, reply.codes)
+        if reply.taken.rate_limit_ms:
+            self._note_taken(reply.taken, 0)
 
     async def _pause(self) -> None:
         seconds, self._pause_seconds = self._pause_seconds, min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
@@ -449,4 +455,4 @@ def _is_outage(problem: errors.RedisError) -> bool:
 
 def _was_carried_out(finish: Finish, code: int) -> bool:
     """Whether this refusal of a repeated finish means that the first one was carried out."""
-    return code == GONE or (code == NO_LOCK and finish.kind == "requeue")
+    return code == GONE or (code == NO_LOCK and finish.kind not in ("completed", "failed", "retry"))

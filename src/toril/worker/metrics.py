@@ -76,7 +76,7 @@ class Metrics:
         for run in runs:
             finish = run.outcome
             kind = finish.kind
-            if kind == "requeue":
+            if kind not in ("completed", "failed", "retry"):
                 continue
             job = run.record
             counts = self._counts(job.name)

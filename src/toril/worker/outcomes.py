@@ -104,11 +104,24 @@ def failed(
         random: gives a number in [0, 1), for jitter.
         trace: the traceback to store, without our own frames.
     """
+    if isinstance(error, errors.JobSignalError):
+        return _signalled(job, error)
     stacktrace = _stacktrace(job, error, trace, rules.stack_trace_limit)
     attempts_made = job.attempts_made + 1
     if attempts_made < rules.attempts and not isinstance(error, errors.UnrecoverableError):
         return Finish.retry(job, reason_of(error), stacktrace, _delay_ms(rules, attempts_made, random))
     return Finish.failed(job, reason_of(error), stacktrace, rules.keep_failed, attempts=rules.attempts)
+
+
+def _signalled(job: TakenJob, signal: errors.JobSignalError) -> Finish:
+    """What the processor asked for in place of an end."""
+    if isinstance(signal, errors.DelayJobError):
+        return Finish.delay(job, round(signal.seconds * 1000))
+    if isinstance(signal, errors.WaitForChildrenError):
+        return Finish.wait_for_children(job)
+    if isinstance(signal, errors.RateLimitedError):
+        return Finish.limit(job, round((signal.seconds or 0) * 1000))
+    return Finish.requeue(job)
 
 
 def reason_of(error: BaseException) -> str:

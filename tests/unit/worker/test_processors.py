@@ -13,6 +13,8 @@ import pytest
 from support.taken import taken_job
 from toril import Job, Queue, errors
 from toril.job_context import JobRun
+from toril.jobs.children import Children
+from toril.jobs.parents import ParentLink
 from toril.queue import known_queues
 from toril.worker import processors
 from toril.worker.processors import How, Processors
@@ -28,6 +30,12 @@ class NoChannel:
         raise AssertionError
 
     async def update_data(self, job_id: str, data_json: str, /) -> None:
+        raise AssertionError
+
+    async def children(self, job_id: str, /) -> Children:
+        raise AssertionError
+
+    def as_parent(self, job_id: str, /) -> ParentLink:
         raise AssertionError
 
 

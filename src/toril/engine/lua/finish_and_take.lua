@@ -5,8 +5,9 @@
 -- ARGV[3] how many to take (0 = none)   ARGV[4] token   ARGV[5] length of the lock (ms)   ARGV[6] worker's name or ''
 -- ARGV[7] worker's limit: jobs, or ''   ARGV[8] worker's limit: duration (ms), or ''
 -- ARGV[9] minutes of metrics to keep (0 = none are written)
--- ARGV[10...] for each job to end: id, token, attempts started, attempts made with this one, kind (completed, failed, retry
---            or requeue), value (JSON return value or reason), details ('' = none, else JSON: see finishing.lua)
+-- ARGV[10...] for each job to end: id, token, attempts started, attempts made with this one, kind (completed, failed,
+--            retry, requeue, limit, delay or waiting-children), value (JSON return value or reason), details ('' = none,
+--            else JSON: see finishing.lua)
 -- Returns: {{code...}, taken as `take_jobs` returns it}
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
 --          -6 locked by another, -9 has failed children. Below 0 nothing was written for that job.
@@ -27,7 +28,9 @@ if #finishes > 0 then
 end
 
 local taken, is_blocked = {0, 0, text_of(now_ms)}, false
-if take_count > 0 then
+if queue.limited_ms then
+  taken[1], is_blocked = queue.limited_ms, true
+elseif take_count > 0 then
   taken, is_blocked = take(queue, {
     token = ARGV[4], lock_ms = ARGV[5], worker_name = ARGV[6],
     limit_max = tonumber(ARGV[7]), limit_duration = tonumber(ARGV[8]),

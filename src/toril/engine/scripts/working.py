@@ -69,7 +69,7 @@ class Taken:
     """When the first delayed job is due, Unix milliseconds; 0 = not known."""
 
 
-Kind = Literal["completed", "failed", "retry", "requeue"]
+Kind = Literal["completed", "failed", "retry", "requeue", "limit", "delay", "waiting-children"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +106,24 @@ class Finish:
     def requeue(cls, job: TakenJob) -> Finish:
         """Back to the front of the line; the attempt does not count."""
         return cls(job, "requeue")
+
+    @classmethod
+    def limit(cls, job: TakenJob, duration_ms: int) -> Finish:
+        """The same, and nothing is taken for `duration_ms`; 0 = for as long as somebody has said before."""
+        return cls(job, "limit", delay_ms=duration_ms)
+
+    @classmethod
+    def delay(cls, job: TakenJob, delay_ms: int) -> Finish:
+        """To be run anew after `delay_ms`; the attempt does not count."""
+        return cls(job, "delay", delay_ms=delay_ms)
+
+    @classmethod
+    def wait_for_children(cls, job: TakenJob) -> Finish:
+        """To be run anew when its children have ended, at once if they have; the attempt does not count.
+
+        Refused with -9 when one has failed that fails its parent.
+        """
+        return cls(job, "waiting-children")
 
     def args(self) -> tuple[Part, ...]:
         job, kind = self.job, self.kind

@@ -5,8 +5,8 @@
 -- include: promoting
 -- What becomes of active jobs. `queue` is as `queue_of` and `read_settings` make it. A finish is
 --   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key}
--- with details {stacktrace (JSON array), delay_ms (of a retry), keep_count, keep_age_ms, keep_limit (nil = no limit),
--- attempts (allowed)}, all of which may be missing.
+-- with details {stacktrace (JSON array), delay_ms (of a retry, limit or delay), keep_count, keep_age_ms, keep_limit (nil =
+-- no limit), attempts (allowed)}, all of which may be missing.
 
 local FINISH_FIELDS = 7
 local NO_DETAILS = {}
@@ -19,7 +19,11 @@ local function rarely()
 -- include: deduplicating
 -- include: parents
 -- include: measuring
-    rare = {measure = measure, retain = retain, end_deduplication = end_deduplication, child_ended = child_ended}
+-- include: signalling
+    rare = {
+      measure = measure, retain = retain, end_deduplication = end_deduplication, child_ended = child_ended,
+      set_aside = set_aside,
+    }
   end
   return rare
 end
@@ -64,6 +68,9 @@ local function refusal(finish, ats, lock, any_children)
       return -6
     end
     return was_done(finish, ats) and 1 or -2
+  end
+  if finish.kind == 'waiting-children' and call('ZCARD', finish.key .. ':unsuccessful') > 0 then
+    return -9
   end
   if any_children and finish.kind == 'completed' then
     if call('SCARD', finish.key .. ':dependencies') > 0 then
@@ -110,7 +117,7 @@ local function check_places(queue, finishes)
   if kinds.failed then
     call('ZCARD', queue.failed)
   end
-  if kinds.retry or kinds.requeue then
+  if kinds.retry or kinds.requeue or kinds.limit or kinds.delay then
     call('LLEN', queue.target)
     call('ZCARD', queue.prioritized)
     call('ZCARD', queue.delayed)
@@ -194,7 +201,7 @@ end
 -- Back to a runnable place: for another attempt, or (a requeue) to the front of the line.
 local function make_runnable(queue, finish)
   local stored = call('HMGET', finish.key, 'priority', 'opts')
-  local priority, is_requeue = number_of(stored[1]), finish.kind == 'requeue'
+  local priority, is_requeue = number_of(stored[1]), finish.kind ~= 'retry'
   if priority > 0 then
     local score = is_requeue and text_of(priority * 4294967296) or prioritized_score(priority, queue.pc)
     call('ZADD', queue.prioritized, score, finish.id)
@@ -241,7 +248,7 @@ local function store_all(queue, finishes, codes, now_ms)
         run[#run + 1] = finish
       elseif finish.kind == 'retry' then
         store_retry(queue, finish, now_ms)
-      else
+      elseif finish.kind == 'requeue' or rarely().set_aside(queue, finish, now_ms) then
         make_runnable(queue, finish)
       end
     end
