@@ -5,6 +5,7 @@
 // A request is {id, op, …}; its reply {id, value} or {id, error: {name, message}}. Replies come in any order.
 // When stdin ends, the process ends.
 
+import { appendFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
@@ -53,6 +54,17 @@ const processors = {
   sleep: async (job) => {
     await new Promise((resolve) => setTimeout(resolve, job.data.ms));
     return "slept";
+  },
+  // As the jobs of support/chaos.py, by the same clock.
+  logged: async (job) => {
+    const { log, ms, fails } = job.data;
+    const note = (word) =>
+      appendFileSync(log, `${process.hrtime.bigint()} ${process.pid} ${word} ${job.id} ${job.attemptsMade}\n`);
+    note("start");
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    if (job.attemptsMade < fails) throw new Error("as planned");
+    note("end");
+    return process.pid;
   },
 };
 
