@@ -13,10 +13,11 @@ local job_key = queue.base .. job_id
 if redis.call('EXISTS', job_key) == 0 then
   return -1
 end
-if redis.call('ZREM', queue.delayed, job_id) == 0 then
+if not redis.call('ZSCORE', queue.delayed, job_id) then
   return -3
 end
 redis.call('HSET', job_key, 'delay', text_of(delay_ms))
+redis.call('ZREM', queue.delayed, job_id)
 place_delayed(queue.delayed, queue.events, job_id, server_now_ms() + delay_ms)
 wake_at_next_due(queue.marker, queue.delayed)
 return 0

@@ -12,12 +12,15 @@ local job_key = queue.base .. job_id
 if redis.call('EXISTS', job_key) == 0 then
   return -1
 end
-if redis.call('ZREM', queue.delayed, job_id) == 0 then
+if not redis.call('ZSCORE', queue.delayed, job_id) then
   return -3
 end
+local priority = number_of(redis.call('HGET', job_key, 'priority'))
 read_settings(queue, ARGV[2])
+check_places(queue)
+redis.call('ZREM', queue.delayed, job_id)
 redis.call('HSET', job_key, 'delay', '0')
-requeue(queue, job_id, number_of(redis.call('HGET', job_key, 'priority')), 'LPUSH')
+requeue(queue, job_id, priority, 'LPUSH')
 tell_waiting(queue, job_id, 'delayed')
 wake(queue)
 return 0

@@ -22,11 +22,12 @@ if #ids == 0 then
   return {0, 0, until_ms}
 end
 read_settings(queue, ARGV[2])
+check_places(queue)
 local moved = {}
 for _, job_id in ipairs(ids) do
   local job_key = queue.base .. job_id
-  -- An id without a job is dropped.
-  if redis.call('EXISTS', job_key) == 1 then
+  -- An id without a job, or with something else in its place, is dropped.
+  if redis.call('TYPE', job_key).ok == 'hash' then
     if state ~= 'delayed' then
       reopen(job_key, state)
       local parent = read_parent(job_key)

@@ -15,10 +15,13 @@ local job_key = queue.base .. job_id
 if redis.call('EXISTS', job_key) == 0 then
   return -1
 end
-if redis.call('ZREM', queue[state], job_id) == 0 then
+if not redis.call('ZSCORE', queue[state], job_id) then
   return -3
 end
+local stored = redis.call('HMGET', job_key, 'priority', 'opts')
 read_settings(queue, layout)
+check_places(queue)
+redis.call('ZREM', queue[state], job_id)
 reopen(job_key, state)
 if ARGV[5] == '1' then
   redis.call('HDEL', job_key, 'atm', 'attemptsMade')
@@ -26,7 +29,6 @@ end
 if ARGV[6] == '1' then
   redis.call('HDEL', job_key, 'ats')
 end
-local stored = redis.call('HMGET', job_key, 'priority', 'opts')
 -- BullMQ 5 puts it into the list whatever its priority.
 local priority = layout == '5' and 0 or number_of(stored[1])
 local is_lifo = string.find(stored[2] or '', '"lifo":true', 1, true)

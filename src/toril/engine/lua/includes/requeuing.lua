@@ -1,6 +1,14 @@
 -- include: queue
 -- Jobs that were somewhere else and wait again.
 
+-- A key of another type must fail here, before a job is taken out of its place. After `read_settings`.
+local function check_places(queue)
+  redis.call('LLEN', queue.target)
+  redis.call('ZCARD', queue.prioritized)
+  redis.call('ZCARD', queue.marker)
+  redis.call('XLEN', queue.events)
+end
+
 -- Put a job where it runs from: `push` is the side of the list, for a job without priority.
 local function requeue(queue, job_id, priority, push)
   if priority > 0 then

@@ -41,7 +41,7 @@ local function sweep(queue, place, cutoff_ms, skip, count, layout)
   local key = queue.base .. place
   local is_list = LISTS[place]
   local ages = is_list and LIST_AGES or AGES[place]
-  local ids, removed = read_window(queue, place, cutoff_ms, skip, count), {}
+  local ids, doomed, removed = read_window(queue, place, cutoff_ms, skip, count), {}, {}
   for index, job_id in ipairs(ids) do
     local job = read_ties(queue, job_id)
     local is_kept = not job.is_foreign and (
@@ -49,19 +49,20 @@ local function sweep(queue, place, cutoff_ms, skip, count, layout)
       or place == 'active' and redis.call('EXISTS', job.key .. ':lock') == 1
       or cutoff_ms and ages and is_young(job.key, ages, cutoff_ms))
     if not is_kept then
+      doomed[#doomed + 1] = job
+      removed[#removed + 1] = job_id
       if is_list then
         redis.call('LSET', key, -(skip + index), REMOVED)
       end
-      discard(queue, job, layout, queue.base)
-      removed[#removed + 1] = job_id
     end
   end
-  if is_list then
-    if #removed > 0 then
-      redis.call('LREM', key, -#removed, REMOVED)
-    end
-  else
+  if not is_list then
     call_in_batches('ZREM', key, removed)
+  elseif #removed > 0 then
+    redis.call('LREM', key, -#removed, REMOVED)
+  end
+  for _, job in ipairs(doomed) do
+    discard(queue, job, layout, queue.base)
   end
   return removed, #ids
 end

@@ -71,7 +71,7 @@ local function uproot_children(base, job_id, options)
 end
 
 -- Remove a job, its children first. `parent`: whose child it is removed as; nil = its own.
--- options: layout, with_children, only_pending, budget (how many more jobs this call may remove).
+-- options: layout, with_children, only_pending, budget (about how many more jobs this call may remove).
 -- Returns false when the budget ended first; what was removed stays removed, and the same call goes on with the rest.
 uproot = function(base, job_id, parent, options)
   local queue = queue_of(base)
@@ -79,15 +79,20 @@ uproot = function(base, job_id, parent, options)
   if job.is_foreign then
     return true
   end
+  if options.budget <= 0 then
+    return false
+  end
+  local was_pending = parent and redis.call('SISMEMBER', parent.key .. ':dependencies', job.key) == 1
   job.parent = parent or job.parent
   if job.parent then
     detach_child(job.parent, job.key, options.layout)
     job.parent = nil
   end
   if options.with_children and not uproot_children(base, job_id, options) then
-    return false
-  end
-  if options.budget <= 0 then
+    if was_pending then
+      -- By this the next call finds it again.
+      redis.call('SADD', parent.key .. ':dependencies', job.key)
+    end
     return false
   end
   options.budget = options.budget - 1

@@ -1,0 +1,120 @@
+"""Removing jobs by hand, one or many: `remove_job`, `remove_children`, `leave_parent`, `sweep_jobs`, `obliterate`."""
+
+from __future__ import annotations
+
+import pytest
+
+from support import flow_trees
+from support.engine import EngineQueue
+from support.flow_trees import tree
+from toril import clock, errors
+from toril.engine import administration, steps
+from toril.engine.active import Finish
+from toril.jobs.job import JobState
+
+
+async def test_a_removed_job_leaves_nothing_but_its_event(queue: EngineQueue) -> None:
+    await queue.add()
+    job = await queue.take_one()
+    await queue.active.log("1", "row")
+    with pytest.raises(errors.JobLockedError, match=r"job 1 of queue .* is being run"):
+        await steps.walk(queue.connection, administration.remove(queue.keys, "1"))
+    await queue.finish(Finish.completed(job, "1"))
+    for _ in range(2):
+        await steps.walk(queue.connection, administration.remove(queue.keys, "1"))
+    assert queue.raw.keys(queue.keys.job("1") + "*") == []
+    assert queue.places() == {}
+    assert queue.event_names().count("removed") == 1
+    assert queue.events()[-1] == {"event": "removed", "jobId": "1", "prev": "completed"}
+
+
+async def test_many_children_take_several_calls(queue: EngineQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(administration, "JOBS_PER_CALL", 2)
+    nested = tree(queue, "child-m", *[tree(queue, f"child-m-{n}") for n in range(3)])
+    await flow_trees.add(queue.connection, tree(queue, "p", nested, *[tree(queue, f"child-{n}") for n in range(5)]))
+    await queue.finish(Finish.completed(await queue.take_one(), "1"))
+    await steps.walk(queue.connection, administration.remove(queue.keys, "p"))
+    assert queue.places() == {}
+    assert queue.raw.keys(queue.keys.base + "*child*") == queue.raw.keys(queue.keys.base + "p*") == []
+
+
+async def test_only_children_that_wait_are_removed(queue: EngineQueue) -> None:
+    await flow_trees.add(queue.connection, tree(queue, "p", *[tree(queue, f"child-{n}") for n in range(4)]))
+    done, bad, _ = await queue.take(3)
+    await queue.finish(Finish.completed(done, "1"), Finish.failed(bad, "no", "[]"))
+    await steps.walk(queue.connection, administration.remove_unprocessed_children(queue.keys, "p"))
+    assert queue.places() == {
+        "active": ["child-2"], "completed": ["child-0"], "failed": ["child-1"], "waiting-children": ["p"],
+    }  # fmt: skip
+
+
+async def test_a_child_that_leaves_lets_its_parent_run(queue: EngineQueue) -> None:
+    await flow_trees.add(queue.connection, tree(queue, "p", tree(queue, "a")))
+    assert await steps.walk(queue.connection, administration.leave_parent(queue.keys, "a")) is True
+    assert queue.places() == {"wait": ["p", "a"]}
+    assert not {"parent", "parentKey"} & queue.hash("a").keys()
+    with pytest.raises(errors.JobStateError, match="has no parent"):
+        await steps.walk(queue.connection, administration.leave_parent(queue.keys, "a"))
+
+
+@pytest.mark.parametrize("jobs_per_call", [1000, 3])
+async def test_cleaning_takes_the_old_and_leaves_the_young(
+    queue: EngineQueue, jobs_per_call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "JOBS_PER_CALL", jobs_per_call)
+    now = clock.now_ms()
+    for number in range(10):
+        await queue.add(jobId=f"job-{number}", timestamp=now if number in (1, 4, 9) else now - 100_000)
+    removed = await steps.walk(queue.connection, administration.clean(queue.keys, JobState.WAITING, grace_ms=50_000))
+    assert sorted(removed) == [f"job-{number}" for number in (0, 2, 3, 5, 6, 7, 8)]
+    assert queue.places() == {"wait": ["job-1", "job-4", "job-9"]}
+    told = [int(event["count"]) for event in queue.events() if event["event"] == "cleaned"]
+    assert sum(told) == 7
+    assert len(told) == (1 if jobs_per_call == 1000 else 4)
+
+
+async def test_cleaning_looks_at_both_lists_and_at_no_more_than_the_limit(queue: EngineQueue) -> None:
+    for number in range(3):
+        await queue.add(jobId=f"w-{number}")
+    queue.raw.lpush(queue.keys.paused, "p-0", "p-1")
+    removed = await steps.walk(queue.connection, administration.clean(queue.keys, JobState.WAITING, limit=4))
+    assert removed == ["w-0", "w-1", "w-2", "p-0"]
+    assert queue.places() == {"paused": ["p-1"]}
+
+
+@pytest.mark.parametrize("jobs_per_call", [1000, 2])
+async def test_draining_takes_all_that_waits(
+    queue: EngineQueue, jobs_per_call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "JOBS_PER_CALL", jobs_per_call)
+    for number in range(8):
+        await queue.add(jobId=f"n-{number}", priority=number % 3)
+    await queue.add(jobId="later", delay=60_000)
+    running = await queue.take_one()
+    assert await steps.walk(queue.connection, administration.drain(queue.keys)) == 7
+    assert queue.places() == {"active": [running.id], "delayed": ["later"]}
+    assert await steps.walk(queue.connection, administration.drain(queue.keys, delayed=True)) == 1
+    assert len(queue.raw.keys(queue.keys.base + "n-*")) == 2
+
+
+async def test_obliterating_with_running_jobs_has_to_be_forced(queue: EngineQueue) -> None:
+    await queue.add()
+    job = await queue.take_one()
+    with pytest.raises(errors.JobStateError, match="has running jobs"):
+        await steps.walk(queue.connection, administration.obliterate(queue.keys))
+    assert not await queue.inspector.is_paused()
+    await steps.walk(queue.connection, administration.obliterate(queue.keys, force=True))
+    assert queue.raw.keys("*") == []
+    assert (await queue.active.finish_and_take([Finish.completed(job, "1")], 0, "t")).codes == [-1]
+
+
+async def test_obliterating_takes_only_keys_of_the_queue(queue: EngineQueue) -> None:
+    """Names may hold what a pattern would read otherwise."""
+    await queue.add()
+    others = ["bull:other:wait", queue.keys.base[:-1] + "x:wait", queue.keys.base + "deep:er:q:meta", "unrelated"]
+    for key in others:
+        queue.raw.set(key, "x")
+    queue.raw.set(queue.keys.base + "deep:er:q:1", "a job of the queue with our base in its prefix")
+    queue.raw.set(queue.keys.base + "old:logs", "of no job")
+    await steps.walk(queue.connection, administration.obliterate(queue.keys))
+    assert sorted(queue.raw.keys("*")) == sorted([*others, queue.keys.base + "deep:er:q:1"])
