@@ -83,7 +83,7 @@ function openWorker(queue, options, entry) {
   return worker;
 }
 
-async function open({ kind, queue, options }) {
+async function open({ kind, queue, options, own }) {
   const handle = opened.size + 1;
   const entry = { kind, events: [], runs: [] };
   if (kind === "Worker") {
@@ -91,14 +91,14 @@ async function open({ kind, queue, options }) {
   } else if (kind === "QueueEvents") {
     entry.object = new bullmq.QueueEvents(queue, options);
     // `drained` comes with the entry's id alone.
-    for (const event of EVENTS) {
+    for (const event of [...EVENTS, ...(own ?? [])]) {
       entry.object.on(event, (fields) => entry.events.push({ event, ...(typeof fields === "string" ? {} : fields) }));
     }
     entry.object.on("error", (problem) => entry.events.push({ event: "error", message: problem.message }));
   } else if (kind === "FlowProducer") {
     entry.object = new bullmq.FlowProducer(options);
   } else {
-    entry.object = new bullmq.Queue(queue, options);
+    entry.object = new bullmq[kind](queue, options); // Queue, QueueEventsProducer
   }
   opened.set(handle, entry);
   await entry.object.waitUntilReady();

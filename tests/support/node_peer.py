@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import threading
+from collections.abc import Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -171,9 +172,13 @@ class Peer:
         """Start a Worker; a job's name says what it does (see the driver)."""
         return await self._open("Worker", **options)
 
-    async def listener(self) -> Handle:
-        """A QueueEvents that starts at the stream's beginning."""
-        return await self._open("QueueEvents", lastEventId="0-0")
+    async def listener(self, *own: str) -> Handle:
+        """A QueueEvents that starts at the stream's beginning; `own`: names of events that are not BullMQ's."""
+        return await self._open("QueueEvents", own=own, lastEventId="0-0")
+
+    async def event_producer(self) -> Handle:
+        """A QueueEventsProducer."""
+        return await self._open("QueueEventsProducer")
 
     async def flows(self) -> Handle:
         """A FlowProducer."""
@@ -216,9 +221,9 @@ class Peer:
             await handle.close(force=True)
         assert problems == [], "BullMQ met what it cannot read"
 
-    async def _open(self, kind: str, **options: Any) -> Handle:
+    async def _open(self, kind: str, *, own: Sequence[str] = (), **options: Any) -> Handle:
         options = {"connection": {"url": self.url}, **options}
-        number = await self.node.request("open", kind=kind, queue=self.queue_name, options=options)
+        number = await self.node.request("open", kind=kind, queue=self.queue_name, options=options, own=own)
         handle = Handle(self.node, number)
         self._opened.append(handle)
         return handle

@@ -11,6 +11,7 @@ from support.engine import EngineQueue
 from toril import clock, errors
 from toril.engine import administration, steps
 from toril.engine.active import Finish
+from toril.engine.connection import Call
 from toril.engine.keys import QueueKeys
 from toril.engine.steps import Steps
 
@@ -18,8 +19,9 @@ HOUR_MS = 3_600_000
 
 
 async def test_a_promoted_job_runs_next_but_for_those_that_wait(queue: EngineQueue) -> None:
-    for options in ({}, {"delay": HOUR_MS}, {"delay": HOUR_MS, "priority": 3}):
-        await queue.add(**options)
+    await queue.add()
+    await queue.add(delay=HOUR_MS)
+    await queue.add(delay=HOUR_MS, priority=3)
     queue.raw.delete(queue.keys.marker)
     await steps.walk(queue.connection, administration.promote(queue.keys, "2"))
     await steps.walk(queue.connection, administration.promote(queue.keys, "3"))
@@ -86,13 +88,16 @@ async def test_jobs_delayed_anew_while_all_are_promoted_stay(
     for _ in range(3):
         await queue.add(delay=HOUR_MS)
     work = administration.promote_all(queue.keys)
-    moved = await queue.connection.run(next(work))
+    step = next(work)
+    assert isinstance(step, Call)
+    moved = await queue.connection.run(step)
     assert moved[:2] == (2, 1)
-    await queue.add(delay=HOUR_MS)
-    await queue.add(delay=HOUR_MS)
-    second = work.send(moved)
+    for _ in range(2):
+        await queue.add(delay=HOUR_MS)
+    step = work.send(moved)
+    assert isinstance(step, Call)
     with pytest.raises(StopIteration) as end:
-        work.send(await queue.connection.run(second))
+        work.send(await queue.connection.run(step))
     assert end.value.value == 4
     assert len(queue.places()["delayed"]) == 1
 
@@ -108,8 +113,8 @@ async def test_a_delay_counts_from_now(queue: EngineQueue) -> None:
 
 
 async def test_a_waiting_job_takes_its_new_place(queue: EngineQueue) -> None:
-    for options in ({}, {}, {"priority": 5}, {"priority": 5}):
-        await queue.add(**options)
+    for priority in (0, 0, 5, 5):
+        await queue.add(priority=priority)
     for job_id, priority, lifo in (("1", 5, False), ("4", 5, True), ("2", 0, True), ("3", 0, False)):
         await steps.walk(queue.connection, administration.change_priority(queue.keys, job_id, priority, lifo=lifo))
     assert queue.places() == {"wait": ["2", "3"], "prioritized": ["4", "1"]}

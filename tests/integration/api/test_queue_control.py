@@ -1,0 +1,156 @@
+"""Steering a queue and its jobs with the public API, with an event loop and without."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from support.engine import EngineQueue, open_queue
+from toril import Queue, errors
+from toril.engine.active import Finish
+from toril.engine.events import QueueEvent
+from toril.handle import JobHandle, SyncJobHandle
+from toril.queue_control import QueueControl, SyncQueueControl
+
+
+@pytest.fixture
+async def tasks(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
+    async with Queue(queue_name, url=redis_url) as queue:
+        yield queue
+
+
+@pytest.fixture
+async def stored(redis_url: str, queue_name: str) -> AsyncIterator[EngineQueue]:
+    async with open_queue(redis_url, queue_name) as opened:
+        yield opened
+
+
+def steer(queue: Queue) -> list[Any]:
+    """Everything once, from plain code, on a queue with one failed and one completed job."""
+    sync = queue.sync
+    bad, done = queue.handle("bad").sync, queue.handle("done").sync
+    answers: list[Any] = [sync.counts()["failed"], [job.id for job in sync.jobs("failed", "completed")]]
+    bad.retry(reset_attempts=True)
+    done.progress(70)
+    done.update_data({"n": 2})
+    answers += [done.log("a"), done.log("b", keep=1), done.logs().rows, done.job().progress, done.job().data]
+    done.clear_logs()
+    answers += [done.logs(newest_first=True).count, sync.pause(), sync.is_paused(), sync.resume()]
+    later = sync.add("n", {}, {"delay": 60_000})
+    later.sync.change_delay(timedelta(hours=1))
+    later.sync.change_priority(3)
+    later.sync.promote()
+    answers += [sync.counts_by_priority([0, 3]), sync.workers(), sync.event_readers(), sync.metrics("failed").count]
+    done.remove()
+    sync.add("n", {}, {"delay": 60_000})
+    answers += [sync.promote_all(), sync.drain(delayed=True), sync.retry_all(), sync.clean("waiting", older_than=60)]
+    sync.publish_event("deployed", {"version": 7})
+    sync.obliterate()
+    return answers
+
+
+async def steer_async(queue: Queue) -> list[Any]:
+    """The same with an event loop."""
+    bad, done = queue.handle("bad"), queue.handle("done")
+    answers: list[Any] = [(await queue.counts())["failed"], [job.id for job in await queue.jobs("failed", "completed")]]
+    await bad.retry(reset_attempts=True)
+    await done.progress(70)
+    await done.update_data({"n": 2})
+    answers += [await done.log("a"), await done.log("b", keep=1), (await done.logs()).rows]
+    answers += [(await done.job()).progress, (await done.job()).data]
+    await done.clear_logs()
+    answers += [(await done.logs(newest_first=True)).count]
+    answers += [await queue.pause(), await queue.is_paused(), await queue.resume()]
+    later = await queue.add("n", {}, {"delay": 60_000})
+    await later.change_delay(timedelta(hours=1))
+    await later.change_priority(3)
+    await later.promote()
+    answers += [await queue.counts_by_priority([0, 3]), await queue.workers(), await queue.event_readers()]
+    answers += [(await queue.metrics("failed")).count]
+    await done.remove()
+    await queue.add("n", {}, {"delay": 60_000})
+    answers += [await queue.promote_all(), await queue.drain(delayed=True), await queue.retry_all()]
+    answers += [await queue.clean("waiting", older_than=60)]
+    await queue.publish_event("deployed", {"version": 7})
+    await queue.obliterate()
+    return answers
+
+
+@pytest.mark.requirement("I-22", "I-23", "I-32")
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "plain"])
+async def test_everything_once(tasks: Queue, stored: EngineQueue, is_async: bool) -> None:
+    for job_id in ("bad", "done"):
+        await stored.add(jobId=job_id)
+    bad, done = await stored.take(2)
+    await stored.finish(Finish.failed(bad, "no", "[]"), Finish.completed(done, "1"))
+    answers = await (steer_async(tasks) if is_async else asyncio.to_thread(steer, tasks))
+    assert answers == [
+        1, ["bad", "done"], 1, 1, ["b"], 70, {"n": 2}, 0, True, True, True, {0: 1, 3: 1}, [], [], 0, 1, 3, 0, [],
+    ]  # fmt: skip
+    assert stored.raw.keys("*") == []
+
+
+@pytest.mark.parametrize(
+    ("plain", "asynchronous"), [(SyncQueueControl, QueueControl), (SyncJobHandle, JobHandle)], ids=["queue", "job"]
+)
+def test_both_sides_offer_the_same(plain: type, asynchronous: type) -> None:
+    def methods(of: type) -> dict[str, str]:
+        found = inspect.getmembers(of, inspect.isfunction)
+        return {name: str(inspect.signature(function)) for name, function in found if not name.startswith("_")}
+
+    offered = {**methods(Queue), **methods(asynchronous)}
+    assert {name: signature for name, signature in methods(plain).items() if offered.get(name) != signature} == {}
+
+
+REFUSED: dict[str, tuple[str, Callable[[Queue], Any]]] = {
+    "a-state-that-is-none": ("state", lambda queue: queue.clean("wait")),
+    "no-state-to-retry": ("state", lambda queue: queue.retry_all("delayed")),  # type: ignore[arg-type]
+    "a-time-without-zone": ("until", lambda queue: queue.retry_all(until=datetime(2026, 1, 1))),
+    "a-negative-age": ("older_than", lambda queue: queue.clean("failed", older_than=-1)),
+    "a-negative-limit": ("limit", lambda queue: queue.clean("failed", limit=-1)),
+    "a-rank-below-0": ("first", lambda queue: queue.jobs("failed", first=-2)),
+    "too-high-a-priority": ("priority", lambda queue: queue.handle("1").change_priority(2**21)),
+    "a-delay-that-is-none": ("delay", lambda queue: queue.handle("1").change_delay(float("nan"))),
+    "an-event-of-bullmq": ("name", lambda queue: queue.publish_event("completed")),
+    "an-event-with-an-object": ("fields.a", lambda queue: queue.publish_event("mine", {"a": {}})),  # type: ignore[dict-item]
+    "progress-that-is-no-json": ("progress", lambda queue: queue.handle("1").progress(float("inf"))),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+async def test_bad_input_names_its_field_and_writes_nothing(tasks: Queue, stored: EngineQueue, name: str) -> None:
+    field, call = REFUSED[name]
+    with pytest.raises(errors.InvalidInputError) as refused:
+        await call(tasks)
+    assert refused.value.field == field
+    assert stored.raw.keys("*") == []
+
+
+async def test_only_jobs_that_failed_before(tasks: Queue, stored: EngineQueue) -> None:
+    await stored.add()
+    await stored.finish(Finish.failed(await stored.take_one(), "no", "[]"))
+    assert await tasks.retry_all(until=datetime(2020, 1, 1, tzinfo=UTC)) == 0
+    assert await tasks.retry_all(until=datetime.now(UTC) + timedelta(minutes=1)) == 1
+
+
+async def test_a_job_without_parent_or_children(tasks: Queue) -> None:
+    handle = await tasks.add("n", {})
+    await handle.remove_unprocessed_children()
+    with pytest.raises(errors.JobStateError, match="has no parent"):
+        await handle.leave_parent()
+    await asyncio.to_thread(handle.sync.remove_unprocessed_children)
+    with pytest.raises(errors.JobStateError, match="has no parent"):
+        await asyncio.to_thread(handle.sync.leave_parent)
+
+
+async def test_events_of_ones_own(tasks: Queue, stored: EngineQueue) -> None:
+    stored.raw.hset(stored.keys.meta, "opts.maxLenEvents", 500)
+    async with tasks.events() as events:
+        event_id = await tasks.publish_event("deployed", {"jobId": "7", "version": 3})
+        event = await asyncio.wait_for(anext(events), 10)
+    assert event == QueueEvent(event_id, "deployed", "7", {"version": "3"})
