@@ -39,7 +39,7 @@ class Parameters:
         self.context_names: list[str] = []
         self._positional: list[str] = []
         self._names: list[str] = []
-        self._required: list[str] = []
+        self._required: set[str] = set()
         self._takes_any = False
         for name, parameter in inspect.signature(function).parameters.items():
             self._note(name, parameter)
@@ -60,7 +60,7 @@ class Parameters:
             return
         self._names.append(name)
         if parameter.default is parameter.empty:
-            self._required.append(name)
+            self._required.add(name)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Turn a call's arguments into a job's data. Defaults are left out: they are the function's to fill in.
@@ -92,14 +92,16 @@ class Parameters:
         if not isinstance(data, dict):
             names = ", ".join(self._names) or "no keys"
             raise errors.InvalidPayloadError("data", f"must be an object with {names}")
-        for name in self._required:
-            if name not in data:
-                raise errors.InvalidPayloadError(f"data.{name}", "is missing")
+        if not self._required <= data.keys():
+            missing = next(name for name in self._names if name in self._required and name not in data)
+            raise errors.InvalidPayloadError(f"data.{missing}", "is missing")
         checks = self._checks
         if checks is None:
             checks = self._checks = self._make_checks()
         for name, value in data.items():
             accepted = checks.get(name)
+            if accepted is not None and type(value) in accepted:
+                continue
             if accepted is None:
                 if not self._takes_any and name not in self._names:
                     known = ", ".join(self._names) or "none"
@@ -110,7 +112,7 @@ class Parameters:
     def example(self) -> dict[str, Any]:
         """Data that fits: what is required, with a plain value of its type each. For showing how a job looks."""
         checks = self._make_checks()
-        kinds = {name: checks.get(name, (str,))[0] for name in self._required}
+        kinds = {name: checks.get(name, (str,))[0] for name in self._names if name in self._required}
         return {name: _EXAMPLES.get(kind, "text") for name, kind in kinds.items()}
 
     def _make_checks(self) -> dict[str, tuple[type, ...]]:

@@ -7,7 +7,7 @@ import json
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
@@ -88,7 +88,7 @@ class Queue(QueueControl, LimitMethods):
             **enqueue_options.to_bullmq(defaults, clock.now_ms()),
         }
         """What every job of this queue starts from, in BullMQ's words and units."""
-        JobOptions.from_bullmq(self.default_job_options)
+        self._default_options = JobOptions.from_bullmq(self.default_job_options)
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         """By job name."""
         self.default_processor: Callable[[Job], Any] | None = None
@@ -162,25 +162,32 @@ class Queue(QueueControl, LimitMethods):
     async def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
         """Add many jobs of this queue, hundreds in one call each: `add_bulk([send.draft(to) for to in addresses])`.
 
+        The drafts of a list have all been checked before the first is added. Others are added as they come, while Redis
+        works on those before, so that an iterator may have millions; when it fails in the middle, those stay.
+
         Raises as `add` does. When it fails in the middle, the calls before are done.
         """
         return [JobHandle(self, job_id) for job_id in await self.add_new(self._of_drafts(drafts))]
 
-    async def add_new(self, jobs: Sequence[NewJob]) -> list[str]:
+    async def add_new(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add prepared jobs and return their ids, in order."""
         return await self._client().producer.add(jobs)
 
     def _new_job(self, name: str, data: Any, opts: Mapping[str, Any] | None) -> NewJob:
-        options = JobOptions.from_bullmq({**self.default_job_options, **(opts or {})})
+        options = self._default_options
+        if opts:
+            options = JobOptions.from_bullmq({**self.default_job_options, **opts})
         return NewJob.create(name, data, options)
 
-    def _of_drafts(self, drafts: Iterable[Draft[Any]]) -> list[NewJob]:
-        jobs = []
-        for draft in drafts:
-            if draft.queue is not self:
-                raise errors.InvalidOptionError("drafts", f"a draft of queue {draft.queue.name} is not for {self.name}")
-            jobs.append(draft.job)
-        return jobs
+    def _of_drafts(self, drafts: Iterable[Draft[Any]]) -> Iterable[NewJob]:
+        def jobs() -> Iterator[NewJob]:
+            for draft in drafts:
+                if draft.queue is not self:
+                    name = draft.queue.name
+                    raise errors.InvalidOptionError("drafts", f"a draft of queue {name} is not for {self.name}")
+                yield draft.job
+
+        return list(jobs()) if isinstance(drafts, Sequence) else jobs()
 
     # ---- looking and steering
 
@@ -302,7 +309,7 @@ class SyncQueue(SyncQueueControl):
         """As `Queue.add_bulk`."""
         return [JobHandle(self._queue, job_id) for job_id in self.add_new(self._queue._of_drafts(drafts))]
 
-    def add_new(self, jobs: Sequence[NewJob]) -> list[str]:
+    def add_new(self, jobs: Iterable[NewJob]) -> list[str]:
         """As `Queue.add_new`."""
         return self._open().add(jobs)
 

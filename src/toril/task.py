@@ -23,7 +23,7 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Draft(Generic[R_co]):
     """A job that is checked and ready, but not added yet: see `Queue.add_bulk`."""
 

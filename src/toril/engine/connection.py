@@ -75,26 +75,44 @@ class AsyncConnection:
             UnknownOutcomeError: it may have been carried out.
             WrongKeyTypeError: a key of the queue has a type that is not BullMQ's.
         """
+        return await self.result(call, await self.start(call))
+
+    async def start(self, call: Call[Any]) -> asyncio.Future[Any]:
+        """Send one script, so that Redis works on it meanwhile, and return what `result` waits for.
+
+        Raises:
+            RedisUnavailableError: nothing was carried out.
+        """
+        protocol = self._protocol
+        if protocol is None or protocol.closed is not None:
+            protocol = await self._connect()
+        return protocol.send(call.pack())
+
+    async def result(self, call: Call[R], started: asyncio.Future[Any]) -> R:
+        """Wait for what was started, and return the parsed reply. Raises as `run` does."""
         try:
-            reply = await self._request(call.pack())
+            reply = await started
         except replies.ServerReply as problem:
             if not str(problem).startswith("NOSCRIPT"):
                 raise self._refused(problem) from None
-            reply = await self._request_or_raise(call.pack(by_source=True))
+            reply = await self._request(call.pack(by_source=True))
         return call.parse(reply)
 
     async def command(self, *parts: Part) -> Any:
         """Run one plain command and return its reply. Raises as `run` does."""
-        return await self._request_or_raise(wire.pack(parts))
+        return await self._request(wire.pack(parts))
 
     async def close(self) -> None:
         protocol, self._protocol = self._protocol, None
         if protocol is not None:
             protocol.abort(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "the connection was closed"))
 
-    async def _request_or_raise(self, packed: bytes) -> Any:
+    async def _request(self, packed: bytes) -> Any:
+        protocol = self._protocol
+        if protocol is None or protocol.closed is not None:
+            protocol = await self._connect()
         try:
-            return await self._request(packed)
+            return await protocol.send(packed)
         except replies.ServerReply as problem:
             raise self._refused(problem) from None
 
@@ -103,19 +121,6 @@ class AsyncConnection:
         if self._protocol is not None and error.reason is RedisReason.NOT_MASTER:
             self._protocol.abort(errors.RedisUnavailableError(error.reason, str(error)))
         return error
-
-    async def _request(self, packed: bytes) -> Any:
-        protocol = self._protocol
-        if protocol is None or protocol.closed is not None:
-            protocol = await self._connect()
-        future = protocol.send(packed)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                return await future
-        except TimeoutError:
-            message = f"Redis {self.settings.endpoint}: no answer in {self._timeout_seconds:g} s"
-            protocol.abort(errors.RedisUnavailableError(RedisReason.TIMEOUT, message))
-            raise errors.UnknownOutcomeError(RedisReason.TIMEOUT, message) from None
 
     async def _connect(self) -> wire.WireProtocol:
         async with self._dialing:
@@ -126,6 +131,7 @@ class AsyncConnection:
                     timeout_seconds=self._timeout_seconds,
                     max_reply_bytes=self._max_reply_bytes,
                 )
+                self._protocol.watch(self._timeout_seconds)
                 self.connects += 1
                 self._connected_at = asyncio.get_running_loop().time()
             return self._protocol

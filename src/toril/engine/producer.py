@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+import collections
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
+from typing import Any
 
 from toril import clock, errors
 from toril.engine import scripts
-from toril.engine.connection import AsyncConnection
+from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
 from toril.jobs.job import NewJob
 
-JOBS_PER_CALL = 500
-"""One call holds Redis for a few milliseconds at most; more jobs go in several calls."""
+JOBS_PER_CALL = 100
+"""One call holds Redis for a millisecond; more jobs go in several, and while Redis works on one the next is made."""
+CALLS_AT_ONCE = 8
+"""Calls that are sent before the first is answered: enough to keep Redis busy, few enough to bound the memory."""
 BYTES_PER_CALL = 4 * 1024 * 1024
 RETRY_PAUSES_SECONDS = (0.05, 0.2, 0.5, 1.0)
 """Pauses before a repeated add of jobs that have ids."""
+
+_Started = tuple[Call[list[str]], Sequence[NewJob], asyncio.Future[Any] | errors.RedisError]
 
 
 class Producer:
@@ -27,7 +33,7 @@ class Producer:
         self.keys = keys
         self.layout: scripts.Layout = layout
 
-    async def add(self, jobs: Sequence[NewJob]) -> list[str]:
+    async def add(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add jobs and return their ids, in order. An id that is there already is returned and nothing is changed.
 
         Jobs that all have an id are added again when the connection fails; the id keeps them single.
@@ -37,8 +43,20 @@ class Producer:
             UnknownOutcomeError: jobs without an id may have been added.
         """
         ids: list[str] = []
-        for part in parts_of(jobs):
-            ids += await self._add_part(part)
+        started: collections.deque[_Started] = collections.deque()
+        try:
+            for part in parts_of(jobs):
+                call = scripts.add_jobs(self.keys, part, now_ms=clock.now_ms(), layout=self.layout)
+                started.append((call, part, await self._start(call)))
+                if len(started) >= CALLS_AT_ONCE:
+                    ids += await self._end(*started.popleft())
+            while started:
+                ids += await self._end(*started.popleft())
+        finally:
+            for _, _, rest in started:
+                # Another call has failed; what became of this one is not told.
+                if not isinstance(rest, BaseException):
+                    rest.add_done_callback(lambda done: done.cancelled() or done.exception())
         return ids
 
     async def pause(self) -> bool:
@@ -49,16 +67,28 @@ class Producer:
         """Resume the queue; return whether it was paused."""
         return await self.connection.run(scripts.resume(self.keys))
 
-    async def _add_part(self, jobs: Sequence[NewJob]) -> list[str]:
-        call = scripts.add_jobs(self.keys, jobs, now_ms=clock.now_ms(), layout=self.layout)
-        for pause in repeat_pauses(jobs):
+    async def _start(self, call: Call[list[str]]) -> asyncio.Future[Any] | errors.RedisError:
+        try:
+            return await self.connection.start(call)
+        except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
+            return problem
+
+    async def _end(
+        self, call: Call[list[str]], jobs: Sequence[NewJob], started: asyncio.Future[Any] | errors.RedisError
+    ) -> list[str]:
+        """The ids of one call; when the connection fails, jobs that all have an id are added again."""
+        pauses = iter(repeat_pauses(jobs))
+        while True:
             try:
-                return await self.connection.run(call)
+                if isinstance(started, errors.RedisError):
+                    raise started
+                return await self.connection.result(call, started)
             except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
-                if not is_cut(problem):
+                pause = next(pauses, None)
+                if pause is None or not is_cut(problem):
                     raise
-                await asyncio.sleep(pause)
-        return await self.connection.run(call)
+            await asyncio.sleep(pause)
+            started = await self._start(call)
 
 
 def repeat_pauses(jobs: Sequence[NewJob]) -> tuple[float, ...]:
@@ -71,7 +101,7 @@ def is_cut(problem: errors.RedisError) -> bool:
     return problem.reason in (errors.RedisReason.CONNECTION_REFUSED, errors.RedisReason.TIMEOUT)
 
 
-def parts_of(jobs: Sequence[NewJob]) -> Iterator[list[NewJob]]:
+def parts_of(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
     """Cut into calls of bounded number and size."""
     rest = iter(jobs)
     while part := list(islice(rest, JOBS_PER_CALL)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from toril import clock, errors
 from toril.engine import scripts
@@ -21,7 +21,7 @@ class SyncProducer:
         self.keys = keys
         self.layout: scripts.Layout = layout
 
-    def add(self, jobs: Sequence[NewJob]) -> list[str]:
+    def add(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add jobs and return their ids. As `Producer.add`."""
         ids: list[str] = []
         for part in parts_of(jobs):

@@ -35,6 +35,10 @@ def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
     return packed
 
 
+LOOKS = 8
+"""How often the watchdog looks in the time that a reply may take; a late one is noticed an eighth later at most. A loop
+that was held up for long has looked once meanwhile, and reads first what has arrived."""
+
 MAX_LINE_BYTES = 64 * 1024
 """A status, number or error is never longer, nor is the announcement of a text or array."""
 
@@ -75,7 +79,10 @@ class WireProtocol(asyncio.Protocol):
         self.endpoint = endpoint
         self.closed: BaseException | None = None
         self.pending: collections.deque[asyncio.Future[Any]] = collections.deque()
-        self.last_reply_at = 0.0
+        self._timeout_seconds = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._watched: asyncio.Future[Any] | None = None
+        self._looks = 0
         self._max_reply_bytes = max_reply_bytes
         self._bytes_since_reply = 0
         # Who sets a limit of their own distrusts the server. An element takes more than a byte.
@@ -129,6 +136,23 @@ class WireProtocol(asyncio.Protocol):
         self.transport.write(packed)
         return future
 
+    def watch(self, timeout_seconds: float) -> None:
+        """Give the connection up when a reply takes longer than this. One timer watches all: a call costs none."""
+        self._timeout_seconds = timeout_seconds
+        self._watchdog = self._loop.call_later(timeout_seconds / LOOKS, self._look_for_late_reply)
+
+    def _look_for_late_reply(self) -> None:
+        oldest = self.pending[0] if self.pending else None
+        if oldest is None or oldest is not self._watched:
+            self._watched, self._looks = oldest, 0
+        else:
+            self._looks += 1
+        if self._looks < LOOKS:
+            self._watchdog = self._loop.call_later(self._timeout_seconds / LOOKS, self._look_for_late_reply)
+            return
+        message = f"Redis {self.endpoint}: no answer in {self._timeout_seconds:g} s"
+        self._fail(errors.RedisUnavailableError(RedisReason.TIMEOUT, message))
+
     def abort(self, error: errors.RedisUnavailableError) -> None:
         """Give the connection up; everything pending fails with `error`."""
         self._fail(error)
@@ -138,6 +162,8 @@ class WireProtocol(asyncio.Protocol):
             self.closed = error
         if self.transport is not None:
             self.transport.abort()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
         waiting, self.pending = self.pending, collections.deque()
         for future in waiting:
             if not future.done():

@@ -28,7 +28,7 @@ class JobState(StrEnum):
     """In no list of the queue: removed, or never added."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class NewJob:
     """A job ready to be added: everything checked, data already JSON."""
 
@@ -66,6 +66,8 @@ class NewJob:
 
 def links_to_json(options: JobOptions, *, waits_for_children: bool = False) -> str:
     """What `NewJob.links_json` holds for these options."""
+    if options.parent is None and options.deduplication is None and not waits_for_children:
+        return ""
     links: dict[str, Any] = {}
     if options.parent is not None:
         links["parentKey"] = options.parent.key
@@ -74,7 +76,7 @@ def links_to_json(options: JobOptions, *, waits_for_children: bool = False) -> s
         links["deduplication"] = options.deduplication
     if waits_for_children:
         links["waitsForChildren"] = True
-    return _compact(links) if links else ""
+    return _compact(links)
 
 
 def _compact(value: Any) -> str:

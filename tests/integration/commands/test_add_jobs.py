@@ -150,4 +150,4 @@ async def test_the_event_stream_is_capped(queue: EngineQueue) -> None:
 
 def test_the_clock_is_the_callers() -> None:
     call = scripts.add_jobs(QueueKeys("q"), [NewJob.create("n", None, JobOptions.from_bullmq({"delay": 5}))], now_ms=77)
-    assert call.args[6:8] == [77, 5]
+    assert call.args[5:7] == [77, 5]

@@ -2,63 +2,99 @@
 --
 -- KEYS[1] meta (hash); the other keys follow from the base
 -- ARGV[1] base of the queue's keys, with colon    ARGV[2] layout of paused queues (5 or 6)
--- ARGV[3...] for each job: id ('' = the next number), name, data (JSON), opts (JSON), timestamp (ms), delay (ms),
---            priority, lifo (1 or 0), links ('' = none, else JSON: see linking.lua)
+-- ARGV[3] how many kinds of jobs there are: what is the same for many is sent once
+-- ARGV[4...] for each kind: name, opts (JSON), timestamp (ms), delay (ms), priority, lifo (1 or 0), links ('' = none, else
+--            JSON: see linking.lua); then for each job: number of its kind, from 1; id ('' = the next number); data (JSON)
 -- Returns: the ids, in order; an id that existed is returned as it is and nothing is changed.
 -- Events: added, then waiting or delayed; duplicated.
 -- Cost: O(jobs), with O(log n) for delayed and prioritized ones.
--- include: linking
-local queue = queue_of(ARGV[1])
-read_settings(queue, ARGV[2])
-local base, target_key = queue.base, queue.target
-local FIELDS = 9
-local count = (#ARGV - 2) / FIELDS
+-- include: calls
+-- include: storing
+local args = ARGV
+local queue = queue_of(args[1])
+read_settings(queue, args[2])
+local base, events = queue.base, queue.events
+local KIND_FIELDS, JOB_FIELDS = 7, 3
+local first_job = 4 + tonumber(args[3]) * KIND_FIELDS
+local count = (#args - first_job + 1) / JOB_FIELDS
 
 -- A key of another type must fail here, before anything is written.
-redis.call('LLEN', target_key)
-redis.call('XLEN', queue.events)
-redis.call('ZCARD', queue.delayed)
-redis.call('ZCARD', queue.prioritized)
-redis.call('ZCARD', queue.marker)
+call('LLEN', queue.target)
+call('XLEN', events)
+call('ZCARD', queue.delayed)
+call('ZCARD', queue.prioritized)
+call('ZCARD', queue.marker)
 
-local last_number = redis.call('INCRBY', queue.id, count)
+local kinds = {}
+for at = 4, first_job - 1, KIND_FIELDS do
+  local kind = {
+    name = args[at], opts = args[at + 1], timestamp = args[at + 2], delay = args[at + 3], priority = args[at + 4],
+    is_lifo = args[at + 5] == '1', links = args[at + 6] ~= '' and cjson.decode(args[at + 6]),
+  }
+  kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
+  kinds[#kinds + 1] = kind
+end
+
+local last_number = call('INCRBY', queue.id, count)
 local ids, front, back = {}, {}, {}
 
 -- New jobs enter on the left and leave on the right; LIFO ones enter where they leave.
 local function push_collected()
-  call_in_batches('LPUSH', target_key, front)
-  call_in_batches('RPUSH', target_key, back)
+  call_in_batches('LPUSH', queue.target, front)
+  call_in_batches('RPUSH', queue.target, back)
   front, back = {}, {}
 end
 
-local function read_new_job(at, number)
-  return {
-    id = ARGV[at + 1] == '' and text_of(number) or ARGV[at + 1], has_own_id = ARGV[at + 1] ~= '',
-    name = ARGV[at + 2], data = ARGV[at + 3], opts = ARGV[at + 4], timestamp = ARGV[at + 5],
-    delay = tonumber(ARGV[at + 6]), priority = tonumber(ARGV[at + 7]), is_lifo = ARGV[at + 8] == '1',
+-- Links are for few jobs; without any, the functions for them are not even made.
+local add_linked_job
+local function add_with_links(job, links)
+  if not add_linked_job then
+-- include: linking
+    add_linked_job = add_linked
+  end
+  push_collected()
+  return add_linked_job(queue, job, links)
+end
+
+local function add_other(kind, job_id, has_own_id, data)
+  local job = {
+    id = job_id, has_own_id = has_own_id, name = kind.name, data = data, opts = kind.opts, timestamp = kind.timestamp,
+    delay = tonumber(kind.delay), priority = tonumber(kind.priority), is_lifo = kind.is_lifo,
   }
+  if kind.links then
+    return add_with_links(job, kind.links)
+  end
+  store_new(queue, job)
+  if place_new(queue, job) == 'wait' then
+    local list = job.is_lifo and back or front
+    list[#list + 1] = job_id
+  end
+  return job_id
 end
 
 for index = 1, count do
-  local at = 2 + (index - 1) * FIELDS
-  local number = last_number - count + index
-  if ARGV[at + 9] ~= '' then
-    push_collected()
-    ids[index] = add_linked(queue, read_new_job(at, number), cjson.decode(ARGV[at + 9]))
-  else
-    local job = read_new_job(at, number)
-    ids[index] = job.id
-    if job.has_own_id and redis.call('EXISTS', base .. job.id) == 1 then
-      redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
-    else
-      store_new(queue, job)
-      if place_new(queue, job) == 'wait' then
-        local list = job.is_lifo and back or front
-        list[#list + 1] = job.id
-      end
-    end
+  local at = first_job + (index - 1) * JOB_FIELDS
+  local kind, job_id, data = kinds[tonumber(args[at])], args[at + 1], args[at + 2]
+  local has_own_id = job_id ~= ''
+  if not has_own_id then
+    job_id = text_of(last_number - count + index)
   end
+  if has_own_id and not kind.links and call('EXISTS', base .. job_id) == 1 then
+    call('XADD', events, '*', 'event', 'duplicated', 'jobId', job_id)
+  elseif kind.is_plain then
+    call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
+      'delay', '0', 'priority', '0')
+    call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
+    call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
+    local list = kind.is_lifo and back or front
+    list[#list + 1] = job_id
+    queue.has_runnable = true
+  else
+    job_id = add_other(kind, job_id, has_own_id, data)
+  end
+  ids[index] = job_id
 end
 push_collected()
+call('XTRIM', events, 'MAXLEN', '~', queue.max_events)
 wake(queue)
 return ids

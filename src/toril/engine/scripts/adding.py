@@ -21,11 +21,21 @@ def add_jobs(keys: QueueKeys, jobs: Sequence[NewJob], *, now_ms: int, layout: La
     Its answer raises ParentNotFoundError or ParentConflictError for the first job that was refused; the others of the
     same call are added.
     """
-    args: list[Part] = [keys.base, layout]
+    kinds: dict[tuple[str, int, str], str] = {}
+    kind_args: list[Part] = []
+    job_args: list[Part] = []
     has_links = False
     for job in jobs:
-        args += _job_args(job, now_ms)
-        has_links = has_links or job.links_json != ""
+        # Jobs of one task share the object with its options.
+        key = (job.name, id(job.options), job.links_json)
+        kind = kinds.get(key)
+        if kind is None:
+            kind = kinds[key] = str(len(kinds) + 1)
+            _, name, _, *shared = _job_args(job, now_ms)
+            kind_args += (name, *shared)
+            has_links = has_links or job.links_json != ""
+        job_args += (kind, job.options.job_id, job.data_json)
+    args: list[Part] = [keys.base, layout, len(kinds), *kind_args, *job_args]
 
     def parse(reply: Any) -> list[str]:
         for job, answer in zip(jobs, reply, strict=True):
