@@ -22,7 +22,7 @@ from toril.jobs.options import JobOptions
 from toril.queue_control import QueueControl, SyncQueueControl
 from toril.queue_limits import LimitMethods
 from toril.schedulers import Schedulers, SyncSchedulers
-from toril.task import AsyncTask, BaseTask, Draft, Task, TaskDecorator
+from toril.task import AsyncTask, BackoffStrategy, BaseTask, Draft, Task, TaskDecorator
 
 if TYPE_CHECKING:
     from toril.engine.connection import AsyncConnection
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D", bound=Callable[[Job], Any])
+B = TypeVar("B", bound=BackoffStrategy)
+H = TypeVar("H", bound=Callable[[Job, BaseException], Any])
 
 known_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
 """Every `Queue` object of this process; a worker finds its tasks here after importing the processor's module."""
@@ -93,6 +95,10 @@ class Queue(QueueControl, LimitMethods):
         """By job name."""
         self.default_processor: Callable[[Job], Any] | None = None
         """Runs the jobs whose name no task has."""
+        self.backoff_strategy: BackoffStrategy | None = None
+        """Decides about jobs whose backoff type is none of BullMQ's own."""
+        self.exhausted_hooks: list[Callable[[Job, BaseException], Any]] = []
+        """Run when a job has failed for good."""
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = weakref.WeakKeyDictionary()
         self.schedulers = Schedulers(self)
         """Jobs on a calendar, or at an interval."""
@@ -127,6 +133,31 @@ class Queue(QueueControl, LimitMethods):
         if self.default_processor is not None:
             raise errors.InvalidOptionError("default", f"queue {self.name} has a default already")
         self.default_processor = function
+        return function
+
+    def backoff(self, function: B, /) -> B:
+        """Make a function say how long jobs with a backoff type of your own wait: `Backoff("custom", 0)`.
+
+        ```python
+        @emails.backoff
+        def pause(attempts_made: int, error: BaseException, job: JobRecord) -> float | None:
+            return None if "quota" in str(error) else attempts_made * 1.5        # seconds; None: no other attempt
+        ```
+        """
+        if asyncio.iscoroutinefunction(function):
+            raise errors.InvalidOptionError("backoff", "must be a plain function: it is called between jobs")
+        if self.backoff_strategy is not None:
+            raise errors.InvalidOptionError("backoff", f"queue {self.name} has a backoff strategy already")
+        self.backoff_strategy = function
+        return function
+
+    def on_exhausted(self, function: H, /) -> H:
+        """Have a function called once when a job has failed for good: no attempts left, or an error without another.
+
+        It runs in the worker, after the failure is recorded, with the job and its error; plain functions in a thread.
+        A worker that is killed in that moment does not call it: to miss nothing, read the queue's events.
+        """
+        self.exhausted_hooks.append(function)
         return function
 
     def _make_task(self, function: Callable[..., Any], options: TaskOptions) -> BaseTask[Any, Any]:

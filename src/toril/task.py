@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from toril import clock, enqueue_options, errors
-from toril.enqueue_options import EnqueueOptions, TaskOptions
+from toril.enqueue_options import Duration, EnqueueOptions, TaskOptions
 from toril.handle import JobHandle
-from toril.jobs.job import NewJob
+from toril.jobs.job import JobRecord, NewJob
 from toril.jobs.options import JobOptions
 from toril.parameters import Parameters
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
+
+
+BackoffStrategy = Callable[[int, BaseException, JobRecord], Duration | None]
+"""How long a job waits: attempts made so far (1 = the first has failed), the error, the job. None or −1 = give up."""
 
 
 @dataclass(slots=True)

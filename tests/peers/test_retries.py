@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -145,3 +146,62 @@ async def test_they_retry_what_we_ended(peer: Peer, ours: EngineQueue, outcome: 
     await peer.worker()
     end = await peer.until_state(job_id, "completed")
     assert (end["attemptsMade"], end["returnvalue"]) == (2, {"n": 1})
+
+
+@pytest.mark.wire(29, 30, 32)
+@pytest.mark.requirement("Z-26", "X-04")
+async def test_three_retries_are_four_attempts_by_turns(peer: Peer, ours: EngineQueue) -> None:
+    """5, 10 and 20 s; the pauses are cut short by `promote`."""
+    backoff = {"type": "exponential", "delay": 5000}
+    job_id = await peer.queue.add("fail", {"message": "no"}, attempts=4, backoff=backoff)
+    for attempt in (1, 2, 3, 4):
+        if attempt % 2:
+            worker = await peer.worker()
+            await peer.until_state(job_id, "delayed")
+            await worker.close()
+        else:
+            await ours.finish(fail(await ours.take_one(), ValueError("no")))
+        stored = ours.hash(job_id)
+        assert (stored["atm"], len(json.loads(stored["stacktrace"]))) == (str(attempt), attempt)
+        if attempt < 4:
+            assert stored["delay"] == str(5000 * 2 ** (attempt - 1))
+            (due_ms,) = [float(score) / 4096 for _, score in ours.raw.zrange(ours.keys.delayed, 0, -1, withscores=True)]
+            assert 0 <= due_ms - float(stored["processedOn"]) - 5000 * 2 ** (attempt - 1) < 2000
+            await peer.queue.job(job_id, "promote")
+    assert await peer.queue.job(job_id, "getState") == "failed"
+    assert ours.event_names()[-3:] == ["failed", "retries-exhausted", "drained"]
+
+
+@pytest.mark.wire(31)
+async def test_jobs_that_are_due_go_before_one_that_is_retried_at_once(peer: Peer, ours: EngineQueue) -> None:
+    """The order of the line after an immediate retry is the same, whoever worked the job."""
+
+    async def line_after(retry: Callable[[], Awaitable[None]]) -> list[str]:
+        await retry()
+        line = ours.places().get("wait", [])
+        ours.raw.flushdb()
+        return line
+
+    async def set_up() -> None:
+        await peer.queue.add("fail", {"message": "no"}, attempts=2, jobId="retried")
+
+    async def put_due() -> None:
+        # Due already, and not promoted yet: it was added while the job was running.
+        await peer.queue.add("echo", {}, jobId="due", delay=1, timestamp=1000)
+        await peer.queue.add("echo", {}, jobId="waiting")
+
+    async def by_them() -> None:
+        await set_up()
+        worker = await peer.worker(autorun=False)
+        await worker.call("getNextJob", "t")
+        await put_due()
+        await peer.node.request("failJob", handle=peer.queue.number, jobId="retried", message="no", token="t")
+
+    async def by_us() -> None:
+        await set_up()
+        job = await ours.take_one()
+        await put_due()
+        await ours.finish(fail(job, ValueError("no")))
+
+    theirs = await line_after(by_them)
+    assert await line_after(by_us) == theirs == ["waiting", "due", "retried"]

@@ -44,6 +44,11 @@ class Backoff:
             raise errors.InvalidOptionError(f"{field}.jitter", "must be between 0 and 1")
         return cls(kind, _at_least_zero(delay, f"{field}.delay"), float(jitter))
 
+    @property
+    def is_known(self) -> bool:
+        """Whether it is one of BullMQ's own types."""
+        return self.type in ("fixed", "exponential")
+
     def to_wire(self) -> dict[str, Any]:
         wire: dict[str, Any] = {"type": self.type, "delay": _whole(self.delay_ms)}
         if self.jitter:

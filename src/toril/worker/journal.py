@@ -8,6 +8,7 @@ from typing import Any
 
 from toril import clock, errors
 from toril.worker.executor import Run
+from toril.worker.hooks import Hooks
 from toril.worker.metrics import Metrics, outcome_of
 
 LINES_PER_SECOND = 10
@@ -21,9 +22,10 @@ logger = logging.getLogger("toril.worker")
 class Journal:
     """One worker's account of itself."""
 
-    def __init__(self, metrics: Metrics, endpoint: str) -> None:
+    def __init__(self, metrics: Metrics, endpoint: str, hooks: Hooks) -> None:
         """Args: endpoint: of Redis, for people; without credentials."""
         self._metrics = metrics
+        self._hooks = hooks
         self._endpoint = endpoint
         self._second = 0
         self._lines = 0
@@ -67,6 +69,7 @@ class Journal:
             fields |= {"outcome": "retry", "retry_in_ms": finish.delay_ms}
             logger.warning("attempt failed", extra={"fields": fields})
         else:
+            self._hooks.failed_for_good(run)
             fields["outcome"] = outcome_of(run)
             logger.warning("job failed", extra={"fields": fields})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ from typing import Any
 
 from toril import errors
 from toril.engine.active import Finish, TakenJob
+from toril.enqueue_options import milliseconds
 from toril.jobs import backoff, codec, retention
 from toril.jobs.backoff import Backoff
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
+from toril.task import BackoffStrategy
+
+logger = logging.getLogger("toril.worker")
 
 MAX_RETURN_BYTES = 5 * 1024 * 1024
 """Larger return values fail the job: they are stored twice, in the job and in the stream that everyone reads."""
@@ -37,6 +42,8 @@ class Rules:
     keep_failed: KeepPolicy = KEEP_ALL
     delay_ms: int = 0
     """How long the job was to wait from the start; waiting for that is not the queue's fault."""
+    strategy: BackoffStrategy | None = None
+    """The user's own, for backoff types that BullMQ does not have."""
 
 
 class RuleBook:
@@ -44,9 +51,15 @@ class RuleBook:
 
     SIZE = 512
 
-    def __init__(self, keep_completed: KeepPolicy | None = None, keep_failed: KeepPolicy | None = None) -> None:
+    def __init__(
+        self,
+        keep_completed: KeepPolicy | None = None,
+        keep_failed: KeepPolicy | None = None,
+        strategy: BackoffStrategy | None = None,
+    ) -> None:
         self._keep_completed = keep_completed
         self._keep_failed = keep_failed
+        self._strategy = strategy
         self._known: dict[str, Rules] = {}
 
     def of(self, job: TakenJob) -> Rules:
@@ -80,6 +93,7 @@ class RuleBook:
                 self._keep_failed or KEEP_ALL,
             ),
             delay_ms=_whole(opts.get("delay")) or 0,
+            strategy=self._strategy,
         )
 
 
@@ -109,7 +123,9 @@ def failed(
     stacktrace = _stacktrace(job, error, trace, rules.stack_trace_limit)
     attempts_made = job.attempts_made + 1
     if attempts_made < rules.attempts and not isinstance(error, errors.UnrecoverableError):
-        return Finish.retry(job, reason_of(error), stacktrace, _delay_ms(rules, attempts_made, random))
+        delay_ms = _delay_ms(job, error, rules, attempts_made, random)
+        if delay_ms is not None:
+            return Finish.retry(job, reason_of(error), stacktrace, delay_ms)
     return Finish.failed(job, reason_of(error), stacktrace, rules.keep_failed, attempts=rules.attempts)
 
 
@@ -134,7 +150,17 @@ def reason_of(error: BaseException) -> str:
     return _storable(words or type(error).__name__)[:MAX_REASON]
 
 
-def _delay_ms(rules: Rules, attempts_made: int, random: Callable[[], float]) -> int:
+def _delay_ms(
+    job: TakenJob, error: BaseException, rules: Rules, attempts_made: int, random: Callable[[], float]
+) -> int | None:
+    """How long the job waits; None = it is not to be tried again."""
+    if rules.strategy is not None and rules.backoff is not None and not rules.backoff.is_known:
+        try:
+            length = rules.strategy(attempts_made, error, job)
+            return None if length in (None, -1) else milliseconds(length, "the backoff strategy's answer")
+        except Exception:
+            # The user's mistake is not to cost the job its attempts.
+            logger.exception("the backoff strategy failed", extra={"fields": {"job_id": job.id}})
     try:
         return backoff.retry_delay_ms(rules.backoff, attempts_made, random, max_delay_ms=rules.max_delay_ms)
     except errors.InvalidOptionError:

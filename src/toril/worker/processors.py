@@ -6,7 +6,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from toril import errors
 from toril.job_context import Job, JobRun
 from toril.parameters import Parameters
 from toril.queue import Queue, known_queues
+from toril.task import BackoffStrategy
 
 
 class How(Enum):
@@ -61,7 +62,17 @@ class Processor:
 class Processors:
     """The processors of one queue by job name."""
 
-    def __init__(self, queue_name: str, by_name: Mapping[str, Processor], default: Processor | None) -> None:
+    def __init__(
+        self,
+        queue_name: str,
+        by_name: Mapping[str, Processor],
+        default: Processor | None,
+        *,
+        backoff_strategy: BackoffStrategy | None = None,
+        on_exhausted: Sequence[Callable[[Job, BaseException], Any]] = (),
+    ) -> None:
+        self.backoff_strategy = backoff_strategy
+        self.on_exhausted = on_exhausted
         self._queue_name = queue_name
         self._by_name = dict(by_name)
         self._default = default
@@ -89,6 +100,8 @@ class Processors:
         """
         by_name: dict[str, Processor] = {}
         defaults: list[Callable[..., Any]] = []
+        strategies: list[BackoffStrategy] = []
+        on_exhausted: list[Callable[[Job, BaseException], Any]] = []
         for queue in queues:
             for name, task in queue.tasks.items():
                 if name in by_name:
@@ -96,14 +109,20 @@ class Processors:
                 by_name[name] = Processor(task.function, _how(task.function, is_inline=task.is_inline), task.parameters)
             if queue.default_processor is not None:
                 defaults.append(queue.default_processor)
+            if queue.backoff_strategy is not None:
+                strategies.append(queue.backoff_strategy)
+            on_exhausted += queue.exhausted_hooks
         if len(defaults) > 1:
             raise errors.ProcessorLoadError(f"queue {queue_name!r} has two default processors")
+        if len(strategies) > 1:
+            raise errors.ProcessorLoadError(f"queue {queue_name!r} has two backoff strategies")
         if not by_name and not defaults:
             raise errors.ProcessorLoadError(
                 f"queue {queue_name!r} has no tasks: write `@queue.task` above a function, or `@queue.default`"
             )
         default = Processor(defaults[0], _how(defaults[0]), None) if defaults else None
-        return cls(queue_name, by_name, default)
+        strategy = strategies[0] if strategies else None
+        return cls(queue_name, by_name, default, backoff_strategy=strategy, on_exhausted=on_exhausted)
 
 
 def load(processor: Mapping[str, Any], queue_name: str) -> Processors:

@@ -16,6 +16,7 @@ from toril.worker import health
 from toril.worker.executor import Executor
 from toril.worker.fetcher import Fetcher
 from toril.worker.heartbeat import Heartbeat
+from toril.worker.hooks import Hooks
 from toril.worker.journal import Journal
 from toril.worker.lock_keeper import LockKeeper
 from toril.worker.metrics import Metrics
@@ -60,10 +61,11 @@ class Worker:
         self._wake = asyncio.Event()
         self._heartbeat = Heartbeat()
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
-        self._journal = Journal(self._metrics, settings.redis.endpoint)
+        self._hooks = Hooks(processors.on_exhausted)
+        self._journal = Journal(self._metrics, settings.redis.endpoint, self._hooks)
         self._executor = Executor(
             processors,
-            RuleBook(settings.keep_completed, settings.keep_failed),
+            RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy),
             self._active,
             concurrency=settings.concurrency,
             on_ended=self._wake.set,
@@ -152,6 +154,7 @@ class Worker:
 
     async def _close(self) -> None:
         self._executor.close()
+        await self._hooks.close()
         self._journal.close()
         await self._probe.close()
         await self._blocking.close()

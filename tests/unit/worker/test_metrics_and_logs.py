@@ -19,6 +19,7 @@ from toril.job_context import current_run
 from toril.worker import health, logs, metrics
 from toril.worker.executor import Run
 from toril.worker.heartbeat import STALE_MS, Heartbeat
+from toril.worker.hooks import Hooks
 from toril.worker.journal import LINES_PER_SECOND, Journal
 from toril.worker.metrics import MAX_JOB_NAMES, Metrics
 from toril.worker.outcomes import RuleBook
@@ -155,7 +156,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_successes_are_sampled_with_exact_counts(counts: Metrics, make_run: Any, time: Clock, log: io.StringIO) -> None:
-    journal = Journal(counts, "redis:6379/0")
+    journal = Journal(counts, "redis:6379/0", Hooks([]))
     journal.finished([make_run() for _ in range(1000)])
     time.ms += 1000
     journal.finished([make_run() for _ in range(15)])
@@ -168,7 +169,7 @@ def test_successes_are_sampled_with_exact_counts(counts: Metrics, make_run: Any,
 
 
 def test_every_failure_is_told(counts: Metrics, make_run: Any, time: Clock, log: io.StringIO) -> None:
-    journal = Journal(counts, "redis:6379/0")
+    journal = Journal(counts, "redis:6379/0", Hooks([]))
     journal.finished([make_run("retry", error=ValueError("again")) for _ in range(50)])
     journal.finished([make_run("failed", error=ValueError("for good"), seconds=0.0123, name="x", job_id="7")])
     found = lines(log)
@@ -182,7 +183,7 @@ def test_every_failure_is_told(counts: Metrics, make_run: Any, time: Clock, log:
 
 
 def test_an_outage_is_told_at_its_begin_and_end(counts: Metrics, time: Clock, log: io.StringIO) -> None:
-    journal = Journal(counts, "redis:6379/0")
+    journal = Journal(counts, "redis:6379/0", Hooks([]))
     journal.redis_works()
     problem = errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "cannot connect")
     for _ in range(20):

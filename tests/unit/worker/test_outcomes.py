@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from support.taken import taken_job
 from toril import errors
 from toril.engine.active import Finish
+from toril.jobs.job import JobRecord
 from toril.jobs.retention import KEEP_ALL, KEEP_NONE, KeepPolicy
 from toril.worker import outcomes
 from toril.worker.outcomes import RuleBook, Rules
@@ -121,3 +123,45 @@ def test_rules_are_read_once_for_all_jobs_of_a_kind_and_do_not_pile_up() -> None
     for number in range(RuleBook.SIZE * 2):
         assert book.of(taken_job(opts={"delay": number})).delay_ms == number
     assert len(book._known) <= RuleBook.SIZE
+
+
+def test_a_strategy_of_the_users_own_decides_about_types_that_bullmq_does_not_have() -> None:
+    seen: list[tuple[int, str, str]] = []
+
+    def pause(attempts_made: int, error: BaseException, job: JobRecord) -> float | timedelta:
+        seen.append((attempts_made, str(error), job.id))
+        return 1.5 * attempts_made if attempts_made < 3 else timedelta(minutes=1)
+
+    book = RuleBook(strategy=pause)
+
+    def delay_of(made: int, backoff: Any) -> int:
+        job = taken_job(opts={"attempts": 5, "backoff": backoff}, atm=made)
+        return outcomes.failed(job, ValueError("no"), book.of(job), lambda: 0.5).delay_ms
+
+    custom = {"type": "custom", "delay": 7, "jitter": 0.5}
+    assert [delay_of(made, custom) for made in (0, 1, 2)] == [1500, 3000, 60_000]
+    assert seen == [(1, "no", "1"), (2, "no", "1"), (3, "no", "1")]
+    assert delay_of(0, {"type": "fixed", "delay": 7}) == 7
+    assert delay_of(0, None) == 0
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("answer", [None, -1])
+def test_a_strategy_may_give_up(answer: Any) -> None:
+    job = taken_job(opts={"attempts": 5, "backoff": {"type": "custom"}})
+    rules = RuleBook(strategy=lambda *_: answer).of(job)
+    finish = outcomes.failed(job, ValueError("no"), rules, lambda: 0.5)
+    assert (finish.kind, finish.attempts) == ("failed", 5)
+
+
+@pytest.mark.parametrize("answer", ["soon", -2, float("nan"), [], ValueError("broken")])
+def test_a_broken_strategy_costs_no_attempts(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
+    def pause(*_: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    job = taken_job(opts={"attempts": 2, "backoff": {"type": "custom", "delay": 5000}})
+    finish = outcomes.failed(job, ValueError("no"), RuleBook(strategy=pause).of(job), lambda: 0.5)
+    assert (finish.kind, finish.delay_ms) == ("retry", 5000)
+    assert "the backoff strategy failed" in caplog.text

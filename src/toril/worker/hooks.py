@@ -1,0 +1,51 @@
+"""Runs what users want to happen when a job has failed for good. Nothing here can harm a job or the worker."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from toril import errors
+from toril.job_context import Job
+from toril.worker.executor import Run
+
+WAIT_SECONDS = 10.0
+"""How long a worker that ends waits for hooks that still run."""
+
+logger = logging.getLogger("toril.worker")
+
+
+class Hooks:
+    """The functions of `@queue.on_exhausted`, run one after the other for each job that has failed for good."""
+
+    def __init__(self, on_exhausted: Sequence[Callable[[Job, BaseException], Any]]) -> None:
+        self._on_exhausted = on_exhausted
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def failed_for_good(self, run: Run) -> None:
+        """The failure is recorded. Returns at once."""
+        if self._on_exhausted:
+            task = asyncio.create_task(self._run(run), name="toril hook")
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, run: Run) -> None:
+        problem = run.error or errors.UnrecoverableError(run.outcome.value)
+        for function in self._on_exhausted:
+            try:
+                if inspect.iscoroutinefunction(function):
+                    await function(Job(run), problem)
+                else:
+                    await asyncio.to_thread(function, Job(run), problem)
+            except Exception:
+                logger.exception("a function of on_exhausted failed", extra={"fields": {"job_id": run.record.id}})
+
+    async def close(self) -> None:
+        """Wait for what runs, but not for ever."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=WAIT_SECONDS)
+            for task in late:
+                task.cancel()

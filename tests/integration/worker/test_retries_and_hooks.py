@@ -1,0 +1,85 @@
+"""Pauses of the user's own between attempts, and what is called when there are no more."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from support.engine import EngineQueue
+from support.worker_inside import StartWorker
+from toril import Backoff, Job, JobFailedError, Queue, Unrecoverable, errors
+
+
+@pytest.mark.requirement("I-20")
+async def test_pauses_of_the_users_own(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    @tasks.backoff
+    def pause(attempts_made: int, error: BaseException, job: object) -> float | None:
+        return None if "give up" in str(error) else attempts_made * 0.002
+
+    @tasks.task(attempts=4, backoff=Backoff("custom", 0))
+    async def work(words: list[str], *, job: Job = Job.current()) -> int:
+        if job.attempt <= len(words):
+            raise ValueError(words[job.attempt - 1])
+        return job.attempt
+
+    async with worker(tasks):
+        assert await (await work.enqueue(["a", "b", "c"])).result(10) == 4
+        with pytest.raises(JobFailedError, match="give up"):
+            await (await work.enqueue(["a", "give up"])).result(10)
+    assert (stored.hash("1")["delay"], stored.hash("2")["atm"]) == ("0", "2")
+    assert stored.event_names().count("delayed") == 4
+    assert stored.event_names().count("retries-exhausted") == 0
+
+
+@pytest.mark.requirement("B-14", "I-12", "X-24", "T13")
+async def test_the_hook_is_called_once_after_the_last_attempt(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    told: list[tuple[str, int, str, str]] = []
+    threads: list[str] = []
+
+    @tasks.on_exhausted
+    async def notify(job: Job, error: BaseException) -> None:
+        # The failure is recorded before anybody is told of it.
+        told.append((job.name, job.attempt, str(error), stored.hash(job.id)["failedReason"]))
+
+    @tasks.on_exhausted
+    def notify_in_a_thread(job: Job, error: BaseException) -> None:
+        threads.append(threading.current_thread().name)
+        raise RuntimeError("harms nobody")
+
+    @tasks.task(attempts=3)
+    async def fails() -> None:
+        raise ValueError("no")
+
+    @tasks.task(attempts=3)
+    async def is_hopeless() -> None:
+        raise Unrecoverable("hopeless")
+
+    @tasks.task(attempts=3)
+    async def recovers(*, job: Job = Job.current()) -> None:
+        if job.attempt < 3:
+            raise ValueError("not yet")
+
+    async with worker(tasks):
+        handles = [await fails.enqueue(), await is_hopeless.enqueue(), await recovers.enqueue()]
+        await asyncio.gather(*(handle.result(10) for handle in handles), return_exceptions=True)
+    # A worker that ends waits for them.
+    assert sorted(told) == [("fails", 3, "no", "no"), ("is-hopeless", 1, "hopeless", "hopeless")]
+    assert len(threads) == 2
+    assert threading.main_thread().name not in threads
+
+
+def test_one_strategy_a_queue_and_a_plain_one() -> None:
+    queue = Queue("a")
+
+    async def waits(attempts_made: int, error: BaseException, job: object) -> float:
+        return 1
+
+    with pytest.raises(errors.InvalidOptionError, match="must be a plain function"):
+        queue.backoff(waits)  # type: ignore[type-var]
+    queue.backoff(lambda *_: 1)
+    with pytest.raises(errors.InvalidOptionError, match="has a backoff strategy already"):
+        queue.backoff(lambda *_: 1)
