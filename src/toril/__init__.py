@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toril.engine.events import QueueEvent, QueueEvents
     from toril.enqueue_options import Backoff, Deduplication, Keep, exponential, fixed, keep
     from toril.errors import (
         DelayJobError,
         JobFailedError,
+        JobLockedError,
         JobNotFoundError,
         JobSignalError,
+        JobStateError,
         ParentConflictError,
         ParentNotFoundError,
         RateLimitedError,
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from toril.flows import Flow, add_flows, flow
     from toril.handle import JobHandle
     from toril.job_context import Job
+    from toril.jobs.job import JobRecord, JobState
     from toril.queue import Queue
     from toril.queue_limits import RateLimit
     from toril.schedulers import Scheduler
@@ -34,13 +38,15 @@ __version__ = "0.1.0"
 _HOMES = {
     "toril.enqueue_options": ("Backoff", "Deduplication", "Keep", "exponential", "fixed", "keep"),
     "toril.errors": (
-        "DelayJobError", "JobFailedError", "JobNotFoundError", "JobSignalError", "ParentConflictError",
-        "ParentNotFoundError", "RateLimitedError", "RequeueJobError", "ResultTimeoutError", "TorilError",
-        "Unrecoverable", "UnrecoverableError", "WaitForChildrenError",
+        "DelayJobError", "JobFailedError", "JobLockedError", "JobNotFoundError", "JobSignalError",
+        "JobStateError", "ParentConflictError", "ParentNotFoundError", "RateLimitedError", "RequeueJobError",
+        "ResultTimeoutError", "TorilError", "Unrecoverable", "UnrecoverableError", "WaitForChildrenError",
     ),
+    "toril.engine.events": ("QueueEvent", "QueueEvents"),
     "toril.flows": ("Flow", "add_flows", "flow"),
     "toril.handle": ("JobHandle",),
     "toril.job_context": ("Job",),
+    "toril.jobs.job": ("JobRecord", "JobState"),
     "toril.queue": ("Queue",),
     "toril.queue_limits": ("RateLimit",),
     "toril.schedulers": ("Scheduler",),
@@ -58,12 +64,18 @@ __all__ = [
     "Job",
     "JobFailedError",
     "JobHandle",
+    "JobLockedError",
     "JobNotFoundError",
+    "JobRecord",
     "JobSignalError",
+    "JobState",
+    "JobStateError",
     "Keep",
     "ParentConflictError",
     "ParentNotFoundError",
     "Queue",
+    "QueueEvent",
+    "QueueEvents",
     "RateLimit",
     "RateLimitedError",
     "RequeueJobError",

@@ -80,7 +80,7 @@ LIVES: dict[str, tuple[str, dict[str, Any], dict[str, Any], int]] = {
 }
 
 
-@pytest.mark.requirement("Z-24", "Z-26", "Z-29")
+@pytest.mark.requirement("Z-24", "Z-26", "Z-29", "I-21")
 @pytest.mark.wire(19, 20, 25, 29, 31, 33)
 @pytest.mark.parametrize("life", LIVES.values(), ids=LIVES.keys())
 async def test_lives(peer: Peer, ours: EngineQueue, life: tuple[str, dict[str, Any], dict[str, Any], int]) -> None:

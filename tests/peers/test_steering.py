@@ -93,6 +93,8 @@ CASES: dict[str, Case] = {
         [call("retry", "1", reset_attempts_made=True, reset_attempts_started=True)],
     ),
     "retry-all": (added({}, {"priority": 1}, {}, {}, then="ffc"), [(None, "retryJobs")], [call("retry_all")]),
+    "retry-all-paused": (added({}, {}, {}, then="ffp"), [(None, "retryJobs")], [call("retry_all")]),
+    "promote-all-paused": (added({"delay": HOUR_MS}, then="p"), [(None, "promoteJobs")], [call("promote_all")]),
     "retry-all-completed": (
         added({}, {}, {}, then="ccf"),
         [(None, "retryJobs", {"state": "completed", "count": 1})],

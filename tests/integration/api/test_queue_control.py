@@ -138,6 +138,35 @@ async def test_only_jobs_that_failed_before(tasks: Queue, stored: EngineQueue) -
     assert await tasks.retry_all(until=datetime.now(UTC) + timedelta(minutes=1)) == 1
 
 
+@pytest.mark.requirement("C-26", "I-32", "X-26")
+async def test_a_cleaning_once_a_day(tasks: Queue, stored: EngineQueue) -> None:
+    hours = {"c-1": 1, "c-23": 23, "c-25": 25, "f-25": 25, "f-167": 167, "f-169": 169}
+    for job_id in hours:
+        await stored.add(jobId=job_id)
+    jobs = await stored.take(6)
+    await stored.finish(
+        *[Finish.completed(job, "1") for job in jobs[:3]], *[Finish.failed(job, "no", "[]") for job in jobs[3:]]
+    )
+    now_ms = int(stored.raw.time()[0]) * 1000
+    for job_id, age in hours.items():
+        key = stored.keys.completed if job_id.startswith("c") else stored.keys.failed
+        stored.raw.zadd(key, {job_id: now_ms - age * 3_600_000})
+    assert await tasks.clean("completed", older_than=timedelta(hours=24)) == ["c-25"]
+    assert await tasks.clean("failed", older_than=timedelta(days=7), limit=1000) == ["f-169"]
+    assert stored.places() == {"completed": ["c-23", "c-1"], "failed": ["f-167", "f-25"]}
+
+
+@pytest.mark.requirement("C-12")
+async def test_one_call_tells_where_a_job_is_and_how_far(tasks: Queue, stored: EngineQueue) -> None:
+    handle = await tasks.add("render", {"video": 7}, {"attempts": 3})
+    (job,) = await stored.take()
+    await stored.finish(Finish.retry(job, "busy", "[]", 0))
+    await stored.take()
+    await handle.progress(50)
+    (found,) = await tasks.jobs("active")
+    assert (found.id, found.progress, found.attempts_made, found.data) == (handle.id, 50, 1, {"video": 7})
+
+
 async def test_a_job_without_parent_or_children(tasks: Queue) -> None:
     handle = await tasks.add("n", {})
     await handle.remove_unprocessed_children()

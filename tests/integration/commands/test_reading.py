@@ -15,7 +15,7 @@ from toril.engine.keys import QueueKeys
 from toril.jobs.job import JobState
 
 
-@pytest.mark.requirement("I-23", "X-09")
+@pytest.mark.requirement("C-11", "I-23", "X-09")
 async def test_one_job_in_every_state(queue: EngineQueue) -> None:
     for job_id in ("completed", "failed", "active"):
         await queue.add(jobId="is-" + job_id)
@@ -84,6 +84,7 @@ async def test_a_broken_queue_spoils_only_its_own_answer(queue: EngineQueue) -> 
         await type(queue.inspector)(queue.connection, QueueKeys("broken")).signals()
 
 
+@pytest.mark.requirement("C-27")
 async def test_many_queues_take_several_calls(queue: EngineQueue) -> None:
     await queue.add()
     queues = [QueueKeys(f"other-{number}") for number in range(250)] + [queue.keys]
