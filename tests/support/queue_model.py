@@ -283,6 +283,7 @@ class QueueModel:
                 self.later.add(job.id)
                 self.events.append(("delayed", job.id))
             else:
+                self._promote_due()
                 self._make_runnable(job, in_front=job.is_lifo)
             return
         self.events.append((end.kind, job.id))
