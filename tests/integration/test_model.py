@@ -356,7 +356,7 @@ def _end(finish: Finish) -> End:
 
 @pytest.mark.requirement("T21", "T36")
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("steps", soak.lengths(1500, 10_000))
+@pytest.mark.parametrize("steps", soak.lengths(1000, 10_000))
 def test_model_and_engine_agree(redis_url: str, redis_server: RedisServer, steps: int) -> None:
     each = 40
     how = settings(
