@@ -51,6 +51,20 @@ const processors = {
     await gate(job.data.gate).passed;
     return "passed";
   },
+  childrenValues: async (job) => job.getChildrenValues(),
+  // Adds two children, waits for them, and returns what they returned.
+  addChildren: async (job, token) => {
+    if (!job.data.added) {
+      const { url, queue } = job.data;
+      const children = new bullmq.Queue(queue, { connection: { url } });
+      const parent = { id: job.id, queue: job.queueQualifiedName };
+      for (const n of [1, 2]) await children.add("echo", { n }, { parent });
+      await children.close();
+      await job.updateData({ ...job.data, added: true });
+    }
+    if (await job.moveToWaitingChildren(token)) throw new bullmq.WaitingChildrenError();
+    return job.getChildrenValues();
+  },
   sleep: async (job) => {
     await new Promise((resolve) => setTimeout(resolve, job.data.ms));
     return "slept";
@@ -69,9 +83,9 @@ const processors = {
 };
 
 function openWorker(queue, options, entry) {
-  const run = async (job) => {
+  const run = async (job, token) => {
     entry.runs.push({ id: job.id, name: job.name, attemptsMade: job.attemptsMade, atMs: Date.now() });
-    return (processors[job.name] ?? processors.echo)(job);
+    return (processors[job.name] ?? processors.echo)(job, token);
   };
   const worker = new bullmq.Worker(queue, run, options);
   for (const event of WORKER_EVENTS) {

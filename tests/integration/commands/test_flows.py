@@ -233,7 +233,6 @@ async def test_waiting_for_children_that_have_just_ended(queue: EngineQueue) -> 
     assert told == [("waiting-children", "active"), ("waiting", "waiting-children"), ("active", "waiting")]
 
 
-@pytest.mark.wire(56)
 async def test_a_job_that_waits_for_a_time(queue: EngineQueue) -> None:
     await queue.add(jobId="a", attempts=2)
     before = clock.now_ms()
@@ -247,7 +246,6 @@ async def test_a_job_that_waits_for_a_time(queue: EngineQueue) -> None:
     assert (stored["delay"], stored.get("atm"), stored.get("failedReason")) == ("60000", None, None)
 
 
-@pytest.mark.wire(52)
 async def test_a_job_that_says_that_the_rate_limit_is_reached(queue: EngineQueue) -> None:
     for job_id in ("a", "b"):
         await queue.add(jobId=job_id)

@@ -89,7 +89,6 @@ async def test_what_a_childs_failure_does(
             assert await handle.result(10) == ([] if on_failure == "remove_dependency" else ["broken"])
 
 
-@pytest.mark.wire(57, 78)
 @pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
 async def test_a_running_job_adds_children_and_waits(
     tasks: Queue, parts: Queue, worker: StartWorker, is_async: bool
@@ -137,7 +136,6 @@ async def _is(handle: Any, state: str) -> bool:
     return bool(await handle.state() == state)
 
 
-@pytest.mark.wire(24)
 async def test_a_job_that_returns_before_its_children_have_ended_fails(
     tasks: Queue, parts: Queue, worker: StartWorker
 ) -> None:
@@ -194,7 +192,6 @@ async def test_a_flow_is_on_one_redis(tasks: Queue) -> None:
 # ---- jobs that ask to be run anew
 
 
-@pytest.mark.wire(56)
 @pytest.mark.parametrize("until", [0.05, timedelta(seconds=0.05), "moment"], ids=["seconds", "timedelta", "datetime"])
 async def test_later(tasks: Queue, worker: StartWorker, stored: EngineQueue, until: Any) -> None:
     runs: list[int] = []
@@ -213,7 +210,6 @@ async def test_later(tasks: Queue, worker: StartWorker, stored: EngineQueue, unt
     assert "failedReason" not in stored.hash("1")
 
 
-@pytest.mark.wire(57)
 async def test_again_as_the_next_one(tasks: Queue, worker: StartWorker) -> None:
     runs: list[str] = []
 
@@ -230,7 +226,6 @@ async def test_again_as_the_next_one(tasks: Queue, worker: StartWorker) -> None:
     assert runs == ["a", "a", "b"]
 
 
-@pytest.mark.wire(52)
 @pytest.mark.parametrize("has_limit", [True, False], ids=["with-a-limit", "without"])
 async def test_the_rate_limit_of_somebody_else(
     tasks: Queue, worker: StartWorker, stored: EngineQueue, has_limit: bool
