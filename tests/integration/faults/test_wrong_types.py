@@ -112,3 +112,24 @@ def calls_of(stored: EngineQueue) -> int:
 
 async def _all_ended(stored: EngineQueue) -> bool:
     return set(stored.places()) == {"completed"} and len(stored.places()["completed"]) == 7
+
+
+@pytest.mark.requirement("T33", "T83")
+@pytest.mark.parametrize("part", ["", ":lock"])
+async def test_one_jobs_own_keys_spoil_that_job_alone(queue: EngineQueue, part: str) -> None:
+    """Its hash or its lock is a list, while it runs beside others."""
+    for _ in range(3):
+        await queue.add()
+    jobs = (await queue.active.take(3, "mine:1")).jobs
+    key = queue.keys.job(jobs[1].id) + part
+    queue.raw.delete(key)
+    queue.raw.rpush(key, "x")
+    for job in jobs:
+        queue.raw.pexpire(queue.keys.lock(job.id), 5000)
+    if not part:
+        queue.raw.delete(queue.keys.lock(jobs[1].id))
+    assert await queue.active.extend_locks(jobs) == {jobs[1].id}
+    assert all(queue.raw.pttl(queue.keys.lock(job.id)) > 20_000 for job in (jobs[0], jobs[2]))
+    assert [job.id for job in await queue.active.adopt("mine:", ())] == [jobs[2].id, jobs[0].id]
+    reply = await queue.active.finish_and_take([Finish.completed(jobs[0], "1"), Finish.completed(jobs[2], "1")], 0, "t")
+    assert reply.codes == [0, 0]

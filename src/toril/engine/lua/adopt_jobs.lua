@@ -7,9 +7,13 @@
 local base, prefix = ARGV[1], ARGV[2]
 local found = {}
 for _, job_id in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do
-  local token = redis.call('GET', base .. job_id .. ':lock')
-  if token and string.sub(token, 1, #prefix) == prefix then
-    found[#found + 1] = {job_id, redis.call('HGETALL', base .. job_id), token}
+  -- Keys of another type are passed over: they would keep the worker from its other jobs.
+  local token = redis.pcall('GET', base .. job_id .. ':lock')
+  if type(token) == 'string' and string.sub(token, 1, #prefix) == prefix then
+    local fields = redis.pcall('HGETALL', base .. job_id)
+    if not fields.err then
+      found[#found + 1] = {job_id, fields, token}
+    end
   end
 end
 return found

@@ -11,11 +11,12 @@ local lost, kept = {}, {}
 for at = 2, #ARGV - 3, 3 do
   local job_id, token, ats = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local lock_key = base .. job_id .. ':lock'
-  local holder = redis.call('GET', lock_key)
+  -- A key of another type is that job's trouble alone: the locks of all others are to be renewed.
+  local holder = redis.pcall('GET', lock_key)
   if holder == token then
     redis.call('PEXPIRE', lock_key, lock_ms)
     kept[#kept + 1] = job_id
-  elseif not holder and redis.call('HGET', base .. job_id, 'ats') == ats
+  elseif not holder and redis.pcall('HGET', base .. job_id, 'ats') == ats
       and redis.call('LPOS', active_key, job_id) then
     redis.call('SET', lock_key, token, 'PX', lock_ms)
     kept[#kept + 1] = job_id

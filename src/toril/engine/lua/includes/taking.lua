@@ -84,6 +84,8 @@ local function take(queue, taker, count, now_ms)
   -- A key of another type must fail here: what was taken out of `wait` would be in no list, or active and not told.
   call('ZCARD', queue.prioritized)
   if not queue.is_trimmed then
+    -- Nothing was ended by this call, so that nothing has touched these yet.
+    call('LLEN', queue.active)
     call('XLEN', queue.events)
   end
   local reply, taken, used = {0, 0, now}, 0, 0
