@@ -9,7 +9,11 @@ import { appendFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { createRequire } from "node:module";
 
-const bullmq = createRequire(import.meta.url)(process.argv[2]);
+const require = createRequire(import.meta.url);
+const bullmq = require(process.argv[2]);
+// The parser that this package itself uses.
+const cron = createRequire(require.resolve(process.argv[2]))("cron-parser");
+const parseCron = cron.CronExpressionParser?.parse ?? cron.parseExpression;
 const EVENTS = [
   "added", "waiting", "delayed", "active", "completed", "failed", "retries-exhausted", "progress", "stalled", "removed",
   "duplicated", "deduplicated", "debounced", "paused", "resumed", "drained", "cleaned", "waiting-children",
@@ -135,7 +139,21 @@ async function loadJob(handle, jobId) {
   return job;
 }
 
+// The next moments of a pattern, each computed from the one before as a worker does; or what the parser says.
+function cronTimes([pattern, tz, afterMs, count]) {
+  const times = [];
+  try {
+    for (let after = afterMs; times.length < count; times.push(after)) {
+      after = parseCron(pattern, { currentDate: new Date(after), tz }).next().getTime();
+    }
+  } catch (problem) {
+    return problem.message;
+  }
+  return times;
+}
+
 const operations = {
+  cron: async ({ cases }) => cases.map(cronTimes),
   open,
   call: async ({ handle, method, args }) => plain(await get(handle).object[method](...args)),
   job: async ({ handle, jobId, method, args }) => plain(await (await loadJob(handle, jobId))[method](...args)),
