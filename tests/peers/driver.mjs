@@ -170,6 +170,13 @@ const operations = {
     const jobs = Array.from({ length: count }, () => ({ name, data, opts: options }));
     return (await get(handle).object.addBulk(jobs)).map((job) => job.id);
   },
+  // Take one job as a worker's loop does, and complete it.
+  takeOne: async ({ handle }) => {
+    const job = await get(handle).object.getNextJob("token:1", { block: false });
+    if (!job) throw new Error("there is no job to take");
+    await job.moveToCompleted(null, "token:1", false);
+    return job.id;
+  },
   events: async ({ handle }) => get(handle).events,
   runs: async ({ handle }) => get(handle).runs,
   release: async ({ name }) => gate(name).open(),

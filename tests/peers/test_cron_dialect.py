@@ -62,7 +62,7 @@ async def theirs(nodes: Callable[[str], NodePeer], version: str) -> Callable[[li
 
 
 @pytest.mark.wire(85)
-@pytest.mark.requirement("E-45", "I-16")
+@pytest.mark.requirement("I-16")
 async def test_the_same_moments(theirs: Any) -> None:
     cases = [[pattern, zone, milliseconds(moment), 3] for pattern in PATTERNS for zone in ZONES for moment in MOMENTS]
     cases = random.Random(7).sample(cases, 240)
@@ -73,7 +73,6 @@ async def test_the_same_moments(theirs: Any) -> None:
 
 
 @pytest.mark.wire(85)
-@pytest.mark.requirement("E-45")
 async def test_the_same_patterns_are_refused(theirs: Any) -> None:
     for pattern, reply in zip(REFUSED, await theirs([[each, "UTC", 0, 1] for each in REFUSED]), strict=True):
         assert isinstance(reply, str), pattern
@@ -81,7 +80,6 @@ async def test_the_same_patterns_are_refused(theirs: Any) -> None:
             Schedule.from_bullmq({"pattern": pattern})
 
 
-@pytest.mark.requirement("E-45")
 async def test_where_the_clock_skips_midnight_the_job_still_comes(theirs: Any) -> None:
     """A difference on purpose: BullMQ leaves out the day whose first hour is skipped."""
     case = ["10 0 * * *", "Africa/Cairo", milliseconds("2026-04-23T12:00:00"), 1]
