@@ -64,7 +64,9 @@ async def theirs(nodes: Callable[[str], NodePeer], version: str) -> Callable[[li
 @pytest.mark.wire(85)
 @pytest.mark.requirement("I-16")
 async def test_the_same_moments(theirs: Any) -> None:
-    cases = [[pattern, zone, milliseconds(moment), 3] for pattern in PATTERNS for zone in ZONES for moment in MOMENTS]
+    cases: list[Any] = [
+        [pattern, zone, milliseconds(moment), 3] for pattern in PATTERNS for zone in ZONES for moment in MOMENTS
+    ]
     cases = random.Random(7).sample(cases, 240)
     different = [
         (case, expected) for case, expected in zip(cases, await theirs(cases), strict=True) if times(*case) != expected
@@ -82,6 +84,6 @@ async def test_the_same_patterns_are_refused(theirs: Any) -> None:
 
 async def test_where_the_clock_skips_midnight_the_job_still_comes(theirs: Any) -> None:
     """A difference on purpose: BullMQ leaves out the day whose first hour is skipped."""
-    case = ["10 0 * * *", "Africa/Cairo", milliseconds("2026-04-23T12:00:00"), 1]
+    case: list[Any] = ["10 0 * * *", "Africa/Cairo", milliseconds("2026-04-23T12:00:00"), 1]
     assert times("10 0 * * *", "Africa/Cairo", case[2], 1) == [milliseconds("2026-04-23T22:10:00")]
     assert (await theirs([case]))[0] == [milliseconds("2026-04-24T21:10:00")]
