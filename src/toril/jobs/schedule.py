@@ -122,15 +122,6 @@ class Schedule:
         following = slot_ms + self.every_ms
         return following if following >= now_ms else _aligned(now_ms, self.every_ms, offset_ms)
 
-    def slots(self, now_ms: int, count: int) -> list[int]:
-        """The first `count` slots as of now, when each job is taken in time: what people want to see of a schedule."""
-        found: list[int] = []
-        slot = self.first_slot_ms(now_ms)
-        while slot is not None and len(found) < count and not self.is_over(slot, len(found)):
-            found.append(slot)
-            slot = self.next_slot_ms(slot, slot)
-        return found
-
     def _next_by_pattern(self, after_ms: int) -> int | None:
         after_ms = max(after_ms, self.start_ms or 0)
         slot = _next_cron_ms(self.pattern, self.tz, after_ms)
