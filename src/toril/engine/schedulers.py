@@ -64,11 +64,24 @@ class JobSchedulers:
         self.keys = keys
         self.layout: scripts.Layout = layout
 
-    async def upsert(self, scheduler_id: str, schedule: Schedule, template: JobTemplate) -> Upserted | None:
+    async def upsert(
+        self,
+        scheduler_id: str,
+        schedule: Schedule,
+        template: JobTemplate,
+        *,
+        first_ms: int | None = None,
+        made: int | None = None,
+    ) -> Upserted | None:
         """Make a scheduler, or change the one of this id, and arm its next job.
 
         A job that was armed and not taken is replaced. With the same interval as before it keeps its slot; a pattern's
         next slot, and that of a new interval, is counted from now.
+
+        Args:
+            first_ms: an interval's slots are counted from this one, Unix milliseconds; None = where BullMQ puts them.
+            made: how many jobs count as made before, for `limit` and the iteration count; None = as BullMQ counts,
+                which begins anew when the scheduler was removed.
 
         Returns:
             The armed job; None when the schedule has no slot any more: then nothing was changed.
@@ -84,9 +97,10 @@ class JobSchedulers:
             seen = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
             if schedule.end_ms is not None and schedule.end_ms < seen.now_ms:
                 raise errors.InvalidOptionError("endDate", "must be later than now")
-            upsert = _upsert(scheduler_id, schedule, template, seen, taken_ms)
+            upsert = _upsert(scheduler_id, schedule, template, seen, taken_ms, first_ms)
             if upsert is None:
                 return None
+            upsert = replace(upsert, made=made)
             code, slot_ms = await self.connection.run(scripts.upsert_scheduler(self.keys, upsert, layout=self.layout))
             if code == scripts.MADE:
                 return Upserted(f"repeat:{scheduler_id}:{slot_ms}", slot_ms)
@@ -100,8 +114,13 @@ class JobSchedulers:
 
     async def get(self, scheduler_id: str) -> SchedulerRecord | None:
         """Read one scheduler; None when there is none."""
+        record, _ = await self.look(scheduler_id)
+        return record
+
+    async def look(self, scheduler_id: str) -> tuple[SchedulerRecord | None, int]:
+        """Read one scheduler, and Redis's clock at that moment, Unix milliseconds."""
         read = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
-        return read.records[0] if read.records else None
+        return (read.records[0] if read.records else None), read.now_ms
 
     async def list(self, start: int = 0, end: int = -1) -> list[SchedulerRecord]:
         """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
@@ -142,6 +161,17 @@ class JobSchedulers:
         if turn.has_made_jobs:
             read = await self.connection.run(scripts.read_schedulers(self.keys, "due", 0, 0))
         return turn.result(read)
+
+    async def advance_one(self, scheduler_id: str, *, catch_up_ms: int = 0) -> Advanced:
+        """Make the next jobs of one scheduler if its current slot has come, whether or not that slot's job was taken.
+
+        Args:
+            catch_up_ms: as with `advance_due`.
+        """
+        read = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
+        turn = _Turn(read, catch_up_ms=catch_up_ms, also_waiting=True)
+        await self._make([record for record in read.records if record.slot_ms <= read.now_ms], turn)
+        return turn.result(None)
 
     async def _make(self, records: Sequence[SchedulerRecord], turn: _Turn) -> int:
         """Make next jobs, and those after while there are any. Returns how many of the records stay as they are."""
@@ -200,17 +230,22 @@ class _Turn:
 
 
 def _upsert(
-    scheduler_id: str, schedule: Schedule, template: JobTemplate, seen: SchedulersRead, taken_ms: int | None
-) -> Upsert | None:
+    scheduler_id: str, schedule: Schedule, template: JobTemplate, seen: SchedulersRead, taken_ms: int | None,
+    first_ms: int | None,
+) -> Upsert | None:  # fmt: skip
     """What to store, as of what was seen; `taken_ms` is a slot that turned out to have a job already."""
     record = seen.records[0] if seen.records else None
-    keeps = bool(record and schedule.every_ms and record.repeat.get("every") == schedule.every_ms)
+    keeps = bool(record and schedule.every_ms and record.repeat.get("every") == schedule.every_ms and first_ms is None)
     if taken_ms is not None:
         slot_ms = schedule.next_slot_ms(taken_ms, taken_ms, offset_ms=schedule.offset_ms)
+    elif first_ms is not None:
+        slot_ms = first_ms
     elif keeps and record:
         slot_ms = schedule.next_slot_ms(record.slot_ms, seen.now_ms, offset_ms=schedule.offset_ms)
     else:
         slot_ms = schedule.first_slot_ms(seen.now_ms)
     if slot_ms is None:
         return None
-    return Upsert(scheduler_id, schedule, template, record.slot_ms if record else None, slot_ms, keeps)
+    seen_ms = record.slot_ms if record else None
+    begins_anew = first_ms is not None and schedule.every_ms > 0
+    return Upsert(scheduler_id, schedule, template, seen_ms, slot_ms, keeps, begins_anew)

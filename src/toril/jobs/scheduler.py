@@ -214,9 +214,13 @@ def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> N
     )
 
 
-def first_opts(schedule: Schedule, template: JobTemplate, scheduler_id: str) -> dict[str, Any]:
-    """Options of a scheduler's first job, without what depends on slot and moment."""
-    repeat = {**schedule.to_bullmq(), "count": 1}
+def first_opts(schedule: Schedule, template: JobTemplate, scheduler_id: str, *, made: int = 0) -> dict[str, Any]:
+    """Options of a scheduler's first job, without what depends on slot and moment.
+
+    Args:
+        made: jobs that count towards the limit already.
+    """
+    repeat = {**schedule.to_bullmq(), "count": made + 1}
     return {**(template.opts or {}), "repeat": repeat, "repeatJobKey": scheduler_id}
 
 

@@ -42,21 +42,29 @@ class Upsert:
     slot_ms: int
     keeps_slot: bool
     """Whether the slot of an armed job is kept: its interval is the same."""
+    begins_anew: bool = False
+    """Whether the slots of an interval are counted from this one, whatever was stored before."""
+    made: int | None = None
+    """How many jobs were made before this one; None = as BullMQ counts."""
 
     def args(self) -> list[Part]:
         schedule, template = self.schedule, self.template
-        offset = schedule.offset_ms
-        new_offset = offset or (self.slot_ms % schedule.every_ms if schedule.every_ms else 0)
+        derived = self.slot_ms % schedule.every_ms if schedule.every_ms else 0
+        offset: Part = schedule.offset_ms or (derived if self.begins_anew else "")
+        new_offset = schedule.offset_ms or derived
         fields: list[Part] = []
         for name, value in schedule.to_bullmq().items():
             if name != "offset":
                 fields += [name, value]
+        if self.made is not None:
+            fields += ["ic", self.made + 1]
+        first_opts = scheduler.first_opts(schedule, template, self.scheduler_id, made=self.made or 0)
         return [
             self.scheduler_id,
             "" if self.seen_ms is None else self.seen_ms,
             self.slot_ms,
             "1" if self.keeps_slot else "0",
-            _open(scheduler.first_opts(schedule, template, self.scheduler_id)),
+            _open(first_opts),
             _id_start(self.scheduler_id),
             "1" if schedule.pattern else "0",
             template.priority,
@@ -64,7 +72,7 @@ class Upsert:
             template.name or self.scheduler_id,
             template.data_json,
             scheduler.opts_json(template.opts) if template.opts else "",
-            offset or "",
+            offset,
             new_offset,
             *fields,
         ]
