@@ -1,55 +1,107 @@
-"""Write docs/jobqueue.md: every field of the JobQueue CRD, with its type, default and description."""
+"""Write docs/jobqueue.md and docs/cronjobschedule.md: every field of a CRD, with its type, default and description."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-CRD = ROOT / "crds" / "jobqueues.toril.dev.yaml"
-PAGE = ROOT / "docs" / "jobqueue.md"
 
-HEAD = """\
-<!-- Made by `make crds` from crds/jobqueues.toril.dev.yaml; change it there. -->
 
-# JobQueue
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The page of one kind, and what stands on it beyond the fields."""
 
-{description}
+    plural: str
+    kind: str
+    units: str
+    """What is said of units."""
+    example: str
+    """The smallest useful object, YAML."""
 
-`kubectl explain jobqueue.spec` shows the same on a cluster. A field that is not listed here is refused (by kubectl's
-strict validation, its default), and so is a value that breaks a rule; the message names the field. Blocks with BullMQ's
-names have BullMQ's units, mostly milliseconds; all other lengths of time end in `Seconds`.
+    @property
+    def crd(self) -> Path:
+        return ROOT / "crds" / f"{self.plural}.toril.dev.yaml"
 
-The smallest useful one:
+    @property
+    def path(self) -> Path:
+        return ROOT / "docs" / f"{self.kind.lower()}.md"
 
-```yaml
+    def render(self) -> str:
+        """The whole page."""
+        return render(self, yaml.safe_load(self.crd.read_text()))
+
+
+PAGES = (
+    Page(
+        plural="jobqueues",
+        kind="JobQueue",
+        units="Blocks with BullMQ's\nnames have BullMQ's units, mostly milliseconds; all other lengths of time end in "
+        "`Seconds`.",
+        example="""\
 apiVersion: toril.dev/v1alpha1
 kind: JobQueue
 metadata:
   name: page-save
 spec:
-  redis: {{url: "redis://redis:6379"}}
+  redis: {url: "redis://redis:6379"}
   worker:
     image: registry.example/pages:1.0
     processor:
-      python: {{module: jobs}}
-```
+      python: {module: jobs}
+""",
+    ),
+    Page(
+        plural="cronjobschedules",
+        kind="CronJobSchedule",
+        units="`every`,\n`offset` and `jobTemplate.opts` have BullMQ's names and units, mostly milliseconds.",
+        example="""\
+apiVersion: toril.dev/v1alpha1
+kind: CronJobSchedule
+metadata:
+  name: image-cleanup
+spec:
+  queueRef: {name: image-cleanup}
+  schedule: "0 */6 * * *"
+""",
+    ),
+)
+
+HEAD = """\
+<!-- Made by `make crds` from crds/{plural}.toril.dev.yaml; change it there. -->
+
+# {kind}
+
+{description}
+
+`kubectl explain {singular}.spec` shows the same on a cluster. A field that is not listed here is refused (by kubectl's
+strict validation, its default), and so is a value that breaks a rule; the message names the field. {units}
+
+The smallest useful one:
+
+```yaml
+{example}```
 """
 AS_IN_PODS = ("env", "envFrom", "resources", "tolerations", "nodeSelector", "secretKeyRef")
 """Fields whose inside is Kubernetes' own and not listed again."""
 
 
-def render(crd: Mapping[str, Any]) -> str:
-    """The whole page."""
+def render(page: Page, crd: Mapping[str, Any]) -> str:
+    """A page out of a CRD."""
     version = crd["spec"]["versions"][0]
     root = version["schema"]["openAPIV3Schema"]
     spec, status = root["properties"]["spec"], root["properties"]["status"]
-    parts = [HEAD.format(description=root["description"]), _section("spec", spec, is_flat=True)]
+    head = HEAD.format(
+        plural=page.plural, kind=page.kind, description=root["description"], singular=page.kind.lower(),
+        units=page.units, example=page.example,
+    )  # fmt: skip
+    parts = [head, _section("spec", spec, is_flat=True)]
     parts += [_section(f"spec.{name}", inner) for name, inner in spec["properties"].items() if "properties" in inner]
-    parts += [_section("status", status), _columns(version["additionalPrinterColumns"])]
+    parts += [_section("status", status), _columns(page, version["additionalPrinterColumns"])]
     return "\n".join(parts)
 
 
@@ -115,14 +167,15 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _columns(columns: Sequence[Mapping[str, Any]]) -> str:
+def _columns(page: Page, columns: Sequence[Mapping[str, Any]]) -> str:
     names = [f"`{each['name']}`" + (" (with `-o wide`)" if each.get("priority") else "") for each in columns]
-    return f"## Columns of `kubectl get jobqueues`\n\n{', '.join(names)}.\n"
+    return f"## Columns of `kubectl get {page.plural}`\n\n{', '.join(names)}.\n"
 
 
 def main() -> None:
-    PAGE.write_text(render(yaml.safe_load(CRD.read_text())))
-    print(f"crds: {PAGE.relative_to(ROOT)}")
+    for page in PAGES:
+        page.path.write_text(page.render())
+        print(f"crds: {page.path.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

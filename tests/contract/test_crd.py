@@ -1,4 +1,4 @@
-"""The CRD, `toril.specs` and the examples agree: fields, defaults, and the rules about schemas that we keep."""
+"""The CRDs, `toril.specs` and the examples agree: fields, defaults, and the rules about schemas that we keep."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import pytest
 import yaml
 
 from toril.cli import schemas
+from toril.specs.cron_job_schedule import parse_cron_job_schedule
 from toril.specs.jobqueue import parse_job_queue
 
 ROOT = Path(__file__).parents[2]
-CRD = yaml.safe_load(schemas.crd_text("jobqueues"))
-SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+CRDS = {plural: yaml.safe_load(schemas.crd_text(plural)) for plural in schemas.PLURALS.values()}
+ROOTS = {plural: crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] for plural, crd in CRDS.items()}
+SPECS = {plural: root["properties"]["spec"] for plural, root in ROOTS.items()}
 REQUIRED = {"redis": {"host": "r"}, "worker": {"processor": {"python": {"module": "m"}}}}
+EACH_CRD = pytest.mark.parametrize("plural", CRDS)
 
 
 def nodes(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -41,16 +44,30 @@ def filled(schema: Mapping[str, Any], given: Any) -> Any:
     return whole
 
 
-def manifest(spec: Mapping[str, Any]) -> dict[str, Any]:
-    return {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "metadata": {"name": "q"}, "spec": spec}
+def manifest(spec: Mapping[str, Any], kind: str = "JobQueue") -> dict[str, Any]:
+    return {"apiVersion": "toril.dev/v1alpha1", "kind": kind, "metadata": {"name": "q"}, "spec": spec}
 
 
-def test_a_spec_means_the_same_before_and_after_the_servers_defaults() -> None:
-    assert parse_job_queue(manifest(REQUIRED)) == parse_job_queue(manifest(filled(SPEC, REQUIRED)))
+def parse(document: Mapping[str, Any]) -> Any:
+    return (parse_job_queue if document["kind"] == "JobQueue" else parse_cron_job_schedule)(document)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        ("JobQueue", REQUIRED),
+        ("CronJobSchedule", {"queueRef": {"name": "q"}, "every": 5000}),
+        ("CronJobSchedule", {"queueRef": {"name": "q"}, "schedule": "0 2 * * *"}),
+    ],
+)
+def test_a_spec_means_the_same_before_and_after_the_servers_defaults(kind: str, spec: Mapping[str, Any]) -> None:
+    whole = filled(SPECS[schemas.PLURALS[kind]], spec)
+    assert whole != spec
+    assert parse(manifest(spec, kind)) == parse(manifest(whole, kind))
 
 
 def test_the_defaults_are_the_documented_ones() -> None:
-    scaling = filled(SPEC, REQUIRED)["scaling"]
+    scaling = filled(SPECS["jobqueues"], REQUIRED)["scaling"]
     assert scaling == {
         "mode": "Auto",
         "minReplicas": 0,
@@ -64,21 +81,24 @@ def test_the_defaults_are_the_documented_ones() -> None:
     }
 
 
-def test_every_list_says_how_it_is_merged_and_has_a_limit() -> None:
-    for path, schema in nodes(CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]):
+@EACH_CRD
+def test_every_list_says_how_it_is_merged_and_has_a_limit(plural: str) -> None:
+    for path, schema in nodes(ROOTS[plural]):
         if schema.get("type") == "array":
             assert "x-kubernetes-list-type" in schema, path
             assert "maxItems" in schema, path
 
 
-def test_every_text_of_the_spec_has_a_limit() -> None:
+@EACH_CRD
+def test_every_text_of_the_spec_has_a_limit(plural: str) -> None:
     """Without limits the API server refuses rules about a field as too expensive."""
-    for path, schema in nodes(SPEC):
-        if schema.get("type") == "string":
+    for path, schema in nodes(SPECS[plural]):
+        if schema.get("type") == "string" and schema.get("format") != "date-time":
             assert "maxLength" in schema or "enum" in schema, path
 
 
-def test_every_field_of_the_spec_is_described_or_an_old_acquaintance() -> None:
+@EACH_CRD
+def test_every_field_of_the_spec_is_described_or_an_old_acquaintance(plural: str) -> None:
     pods = (
         ".worker.env[]",
         ".worker.envFrom[]",
@@ -86,33 +106,44 @@ def test_every_field_of_the_spec_is_described_or_an_old_acquaintance() -> None:
         ".worker.nodeSelector",
         ".secretKeyRef.",
     )
-    for path, schema in nodes(SPEC):
+    for path, schema in nodes(SPECS[plural]):
         if path.endswith("[]") or any(part in path for part in (*pods, ".behavior.", ".resources.")):
             continue
         assert "description" in schema or path.endswith((".enabled", ".maxReplicas", ".type")), path
 
 
-def test_every_word_of_the_schema_is_one_that_kubernetes_knows() -> None:
+@EACH_CRD
+def test_every_word_of_the_schema_is_one_that_kubernetes_knows(plural: str) -> None:
     """A comma in a description without quotes makes a word of its second half."""
     known = {"type", "format", "description", "default", "enum", "pattern", "required", "properties", "items"}
     known |= {"additionalProperties", "minimum", "maximum"}
-    for path, schema in nodes(CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]):
+    for path, schema in nodes(ROOTS[plural]):
         unknown = {word for word in schema.keys() - known if not word.startswith(("x-kubernetes-", "min", "max"))}
         assert unknown == set(), path
 
 
-def test_the_crd_can_be_applied_from_the_client_side() -> None:
+@EACH_CRD
+def test_the_crd_can_be_applied_from_the_client_side(plural: str) -> None:
     """`kubectl apply` keeps a copy in an annotation of at most 256 KiB."""
-    assert len(yaml.safe_dump(CRD, default_flow_style=True)) < 100 * 1024
+    assert len(yaml.safe_dump(CRDS[plural], default_flow_style=True)) < 100 * 1024
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*/queues.yaml")), ids=lambda path: path.parent.name)
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("examples/*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 def test_examples_are_accepted(path: Path) -> None:
     documents = list(yaml.safe_load_all(path.read_text()))
     assert documents
     for document in documents:
-        assert schemas.problems_of(document, "jobqueues") == []
-        parse_job_queue(document)
+        assert schemas.problems_of(document, schemas.PLURALS[document["kind"]]) == []
+        parse(document)
+
+
+def test_the_options_of_a_schedules_jobs_are_those_of_a_queues() -> None:
+    """But for the delay: a slot's job has its slot's."""
+    of_queue = SPECS["jobqueues"]["properties"]["defaultJobOptions"]["properties"]
+    of_schedule = SPECS["cronjobschedules"]["properties"]["jobTemplate"]["properties"]["opts"]["properties"]
+    assert {name: schema for name, schema in of_queue.items() if name != "delay"} == of_schedule
 
 
 def test_an_unknown_field_is_named_with_its_path() -> None:

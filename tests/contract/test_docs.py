@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -16,6 +15,7 @@ from support import documents
 from tools import crd_reference
 from toril import errors
 from toril.cli import schemas, tree
+from toril.specs.cron_job_schedule import parse_cron_job_schedule
 from toril.specs.jobqueue import parse_job_queue
 from toril.worker import metrics as worker_metrics
 from toril_operator import conditions
@@ -86,9 +86,9 @@ def test_targets_of_make_that_are_mentioned_exist(page: Path) -> None:
 @pytest.mark.parametrize("block", YAML, ids=str)
 def test_manifests_are_accepted(block: documents.Block) -> None:
     for document in yaml.safe_load_all(block.text):
-        if document.get("kind") == "JobQueue":
-            assert schemas.problems_of(document, "jobqueues") == []
-            parse_job_queue(document)
+        if (plural := schemas.PLURALS.get(document.get("kind"))) is not None:
+            assert schemas.problems_of(document, plural) == []
+            (parse_job_queue if plural == "jobqueues" else parse_cron_job_schedule)(document)
 
 
 @pytest.mark.parametrize("block", PYTHON, ids=str)
@@ -103,9 +103,9 @@ def test_links_lead_to_files(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
-def test_the_pages_of_jobqueue_fields_is_that_of_the_crd() -> None:
-    crd: dict[str, Any] = yaml.safe_load(crd_reference.CRD.read_text())
-    assert crd_reference.PAGE.read_text() == crd_reference.render(crd), "run `make crds`"
+@pytest.mark.parametrize("page", crd_reference.PAGES, ids=lambda page: page.plural)
+def test_the_page_of_a_kinds_fields_is_that_of_its_crd(page: crd_reference.Page) -> None:
+    assert page.path.read_text() == page.render(), "run `make crds`"
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_workers_metrics_are_those_of_the_page() -> None:
 def test_the_operators_metrics_are_those_of_the_page() -> None:
     metrics = operator_metrics.Metrics()
     # What has labels shows them only when it has counted something.
-    metrics.reconciles.labels(result="ok").inc()
+    metrics.reconciles.labels(kind="JobQueue", result="ok").inc()
     metrics.decisions.labels(direction="up", limited_by="Backlog").inc()
     metrics.kopf_restarts.labels(reason="LoginError").inc()
     assert listed_metrics("Operator") == set(families(metrics.registry))

@@ -15,6 +15,8 @@ import yaml
 from toril import errors
 
 GROUP = "toril.dev"
+PLURALS = {"JobQueue": "jobqueues", "CronJobSchedule": "cronjobschedules"}
+"""Our kinds, and what their objects are called together."""
 
 
 def crd_text(plural: str) -> str:
