@@ -1,4 +1,5 @@
-"""What ZettaNote's workers do: save an edited page, and upload an image that was dropped into one.
+"""What ZettaNote's workers do: save an edited page, upload an image that was dropped into one, and, by the clock, clean
+up images and remind of tasks.
 
 A short pause stands for the database and for the image store; everything else is real. Both jobs may run twice for the
 same data without harm, as jobs must that run at least once. The fields `failTimes` and `invalid` are for the demo and
@@ -24,6 +25,8 @@ _IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "
 
 pages = Queue("page-save")
 images = Queue("image-upload")
+cleanups = Queue("image-cleanup")
+reminders = Queue("task-reminder")
 
 
 class SavedPage(TypedDict):
@@ -87,6 +90,51 @@ async def image_upload(
     await asyncio.sleep(IMAGE_STORE_SECONDS)
     digest = hashlib.sha256(content).hexdigest()[:16]
     return {"publicId": f"{pageId}/{digest}.{kind}", "type": kind, "bytes": len(content), "pageId": pageId}
+
+
+class CleanedImages(TypedDict):
+    orphaned: int
+    marked: int
+    batches: int
+
+
+class SentReminders(TypedDict):
+    upcoming: int
+    overdue: int
+
+
+@cleanups.task
+async def image_cleanup(
+    cleanupType: str = "comprehensive", batchSize: int = 50, *, job: Job = Job.current()
+) -> CleanedImages:
+    """Remove images that were marked for deletion and, if comprehensive, those that no page refers to."""
+    if cleanupType not in ("comprehensive", "marked"):
+        raise Unrecoverable(f"there is no cleanup of type {cleanupType!r}")
+    found = await find_images(is_comprehensive=cleanupType == "comprehensive")
+    names = [*found["orphaned"], *found["marked"]]
+    batches = [names[first : first + batchSize] for first in range(0, len(names), batchSize)]
+    for number, batch in enumerate(batches, 1):
+        await asyncio.sleep(IMAGE_STORE_SECONDS)
+        await job.log(f"batch {number} of {len(batches)}: {len(batch)} images removed")
+        await job.progress(100 * number // len(batches))
+    return {"orphaned": len(found["orphaned"]), "marked": len(found["marked"]), "batches": len(batches)}
+
+
+@reminders.task
+async def task_reminder(*, job: Job = Job.current()) -> SentReminders:
+    """Remind of tasks whose time comes within the day, and of those whose time is over."""
+    await asyncio.sleep(DATABASE_SECONDS)
+    hours = [-30, -2, 1, 5, 23, 40]
+    upcoming, overdue = sum(0 <= left < 24 for left in hours), sum(left < 0 for left in hours)
+    await job.log(f"{upcoming} tasks are due within a day, {overdue} are overdue")
+    return {"upcoming": upcoming, "overdue": overdue}
+
+
+async def find_images(*, is_comprehensive: bool) -> dict[str, list[str]]:
+    """Names of images that may go: what the database would tell."""
+    await asyncio.sleep(DATABASE_SECONDS)
+    orphaned = [f"orphan-{number}" for number in range(60)] if is_comprehensive else []
+    return {"orphaned": orphaned, "marked": [f"marked-{number}" for number in range(15)]}
 
 
 def decode_image(text: str) -> bytes:

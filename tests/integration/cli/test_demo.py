@@ -31,6 +31,10 @@ def test_every_job_is_accounted_for() -> None:
     assert "  completed      19 of 19 planned" in out
     assert "  failed         1 of 1 planned (invalid data, never retried)" in out
     assert "30 of 30 jobs have ended" in out
+    assert re.search(
+        r"^  image-cleanup  runOnCreate: completed; next slot .* (00|06|12|18):00:00 UTC$", out, re.MULTILINE
+    )
+    assert re.search(r"^  task-reminder  runOnCreate: completed; next slot .*:[0-5][05]:00 UTC$", out, re.MULTILINE)
     assert re.search(r"^All 30 jobs are accounted for, after [0-9]+ s\.$", out, re.MULTILINE)
     assert "cooldown and scale-down window are 3 s" in done.stderr
     assert "planned failure" not in done.stderr

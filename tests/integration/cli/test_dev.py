@@ -23,6 +23,31 @@ spec:
   scaling: {maxReplicas: 3, cooldownSeconds: 0, behavior: {scaleDown: {stabilizationWindowSeconds: 0}}}
 """
 SUSPENDED = QUEUE.replace("{name: mail}", "{name: later}") + "  suspend: true\n"
+SCHEDULES = """
+apiVersion: toril.dev/v1alpha1
+kind: CronJobSchedule
+metadata: {name: tick}
+spec:
+  queueRef: {name: mail}
+  every: 1000
+  jobTemplate: {name: shout, data: {text: tick}}
+---
+apiVersion: toril.dev/v1alpha1
+kind: CronJobSchedule
+metadata: {name: asleep}
+spec:
+  queueRef: {name: mail}
+  schedule: "* * * * * *"
+  suspend: true
+  runOnCreate: OncePerGeneration
+---
+apiVersion: toril.dev/v1alpha1
+kind: CronJobSchedule
+metadata: {name: lonely}
+spec:
+  queueRef: {name: later}
+  every: 1000
+"""
 JOBS = """
 import asyncio, os, pathlib
 from toril import Queue
@@ -76,6 +101,29 @@ def test_scales_from_zero_and_back_and_ends_without_a_trace(folder: Path) -> Non
         assert running.wait() == 0
         running.wait_gone(running.url)
     assert "spec.redis and worker.image" in running.text
+
+
+def test_schedules_are_kept_going_with_workers_and_without(folder: Path) -> None:
+    nobody = QUEUE.replace("{name: mail}", "{name: later}").replace("worker: {", "worker: {mode: None, ")
+    (folder / "queues.yaml").write_text(f"{QUEUE}---\n{nobody}---\n{SCHEDULES}")
+    with local_mode(folder) as running:
+        running.wait_text(r"^schedules: tick \(every 1 s\), asleep \(suspended\), lonely \(every 1 s\)$")
+        running.wait_text(r"job finished \[shout repeat:default\.tick:[0-9]+\] outcome=completed")
+        with redis.Redis.from_url(running.url, decode_responses=True) as client:
+
+            def slots(queue: str, name: str) -> list[int]:
+                start = f"bull:{queue}:repeat:default.{name}:"
+                return sorted(int(key.removeprefix(start)) for key in client.scan_iter(f"{start}*"))
+
+            for queue, name in (("mail", "tick"), ("later", "lonely")):
+                wait_until(lambda: len(slots(queue, name)) > 3, f"slots of {name}")  # noqa: B023
+                made = slots(queue, name)
+                assert made == list(range(made[0], made[-1] + 1, 1000))
+            assert slots("mail", "asleep") == []
+        running.interrupt()
+        assert running.wait() == 0
+        running.wait_gone(running.url)
+    assert "toril-run" not in running.text
 
 
 def test_ctrl_c_lets_a_running_job_finish(folder: Path) -> None:
@@ -161,7 +209,7 @@ def test_refused_manifests_are_told_by_file_object_and_field(folder: Path, capsy
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        f"{file}: JobQueue/mail: spec.suspended: unknown field; known here: defaultJobOptions, deletionPolicy, prefix, "
+        f"{file}: JobQueue/mail: spec.suspended: unknown field; known here: defaultJobOptions, deletionPolicy, "
         "queueName, redis, replicas, scaling, suspend, worker",
         f"{file}: JobQueue/mail: spec.scaling.maxReplicas: must be at least 1",
     ]

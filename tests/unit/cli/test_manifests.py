@@ -32,7 +32,9 @@ def problems_of(folder: Path, text: str) -> list[str]:
 
 def test_the_example_is_accepted() -> None:
     loaded = manifests.load([Path(__file__).parents[3] / "examples" / "zettanote"])
-    assert [queue.spec.queue_name for queue in loaded.queues] == ["page-save", "image-upload"]
+    queues = [queue.spec.queue_name for queue in loaded.queues]
+    assert queues == ["page-save", "image-upload", "image-cleanup", "task-reminder"]
+    assert [schedule.spec.pattern for schedule in loaded.schedules] == ["0 */6 * * *", "*/5 * * * *"]
 
 
 def test_folders_lists_and_other_kinds(tmp_path: Path) -> None:
@@ -119,3 +121,39 @@ def test_all_problems_at_once_and_missing_files(tmp_path: Path) -> None:
     missing, wrong = refused.value.problems
     assert missing == f"{tmp_path}/none.yaml: no such file or folder"
     assert wrong.startswith(f"{tmp_path}/bad.yaml: JobQueue/mail: spek: unknown field; known here: apiVersion, ")
+
+
+SCHEDULE = """
+apiVersion: toril.dev/v1alpha1
+kind: CronJobSchedule
+metadata: {name: NAME}
+spec:
+  queueRef: {name: mail}
+  schedule: "0 2 * * *"
+"""
+
+
+def schedule(name: str = "nightly") -> str:
+    return SCHEDULE.replace("NAME", name)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            schedule().replace("name: mail", "name: post"),
+            "spec.queueRef.name: there is no JobQueue 'post' in these manifests",
+        ),
+        (schedule() + "  every: 1000\n", "spec: exactly one of schedule and every must be given"),
+        (schedule() + "  jitterSeconds: 5\n", "spec.jitterSeconds: unknown field; known here: endDate, every"),
+        (schedule().replace("0 2", "61 2"), "spec.schedule: minute '61'"),
+        (schedule() + "  timeZone: Europe/Atlantis\n", "spec.timeZone: 'Europe/Atlantis' is no time zone"),
+        (
+            schedule("one") + "  schedulerId: x\n---\n" + schedule("nightly") + "  schedulerId: x\n",
+            "spec.schedulerId: 'x' is that of CronJobSchedule/one already",
+        ),
+    ],
+)
+def test_schedules_that_a_cluster_would_refuse_or_complain_of(tmp_path: Path, text: str, problem: str) -> None:
+    (told,) = problems_of(tmp_path, good() + "---\n" + text)
+    assert told.startswith(f"q.yaml: CronJobSchedule/nightly: {problem}")

@@ -19,7 +19,7 @@ DEMO_JOBS = 300
 @click.command()
 @click.option(
     "-f", "--filename", "paths", metavar="DIR|FILE", type=click.Path(path_type=Path), multiple=True, required=True,
-    help="JobQueue manifests, as for kubectl apply. May be repeated.",
+    help="Manifests of JobQueues and CronJobSchedules, as for kubectl apply. May be repeated.",
 )  # fmt: skip
 @click.option("--demo", "is_demo", is_flag=True, help="Add jobs to examples/zettanote, account for each, and end.")
 @click.option(
@@ -28,7 +28,7 @@ DEMO_JOBS = 300
 )  # fmt: skip
 @click.option("--redis", "redis_url", metavar="URL", help="Use this Redis; by default a private server is started.")
 def dev(paths: Sequence[Path], is_demo: bool, jobs: int | None, redis_url: str | None) -> ExitCode:
-    """Run JobQueue manifests on this machine, without a cluster.
+    """Run manifests of JobQueues and CronJobSchedules on this machine, without a cluster.
 
     Starts a private Redis or Valkey server that keeps nothing, and worker processes that are scaled from zero by the
     same rules as in a cluster. The workers find their modules in the manifests' folders, then in the current one.
@@ -53,4 +53,6 @@ def dev(paths: Sequence[Path], is_demo: bool, jobs: int | None, redis_url: str |
     with contextlib.closing(table.open_display()) as display:
         for line in hints.about_manifests(loaded, is_demo=is_demo):
             display.say(line)
-        return asyncio.run(local_run.run(specs, folders, display, redis_url=redis_url, demo_jobs=demo_jobs))
+        schedules = [schedule.spec for schedule in loaded.schedules]
+        running = local_run.run(specs, schedules, folders, display, redis_url=redis_url, demo_jobs=demo_jobs)
+        return asyncio.run(running)

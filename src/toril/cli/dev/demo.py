@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import datetime
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from toril import clock, errors
 from toril.cli.dev import demo_plan
-from toril.cli.dev.demo_plan import Outcome, PlannedJob
+from toril.cli.dev.demo_plan import Outcome, PlannedJob, ScheduleSummary
+from toril.cli.dev.schedules import ScheduleRun
 from toril.cli.dev.session import QueueRun, Session
 from toril.cli.dev.table import Progress
 from toril.engine import events
 from toril.engine.connection import BlockingConnection
 from toril.engine.inspector import Inspector
+from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
-from toril.jobs.job import NewJob
+from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.specs.jobqueue import JobQueueSpec
 
@@ -98,6 +101,7 @@ class Demo:
         self._started_ms = clock.monotonic_ms()
         by_name = {run.spec.queue_name: run for run in session.runs}
         self.queues = [QueueDemo(by_name[name]) for name in demo_plan.QUEUES]
+        self._schedules: list[ScheduleSummary] = []
 
     async def run(self) -> list[str]:
         """Carry it out.
@@ -109,6 +113,10 @@ class Demo:
             for queue in self.queues:
                 await self._add(queue)
             problems = await self._wait_ended()
+        for run in self._session.schedules.runs:
+            if run.run_id is not None:
+                self._schedules.append(await self._wait_schedule(run, run.run_id))
+        problems += [problem for each in self._schedules if (problem := each.problem) is not None]
         problems += await self._wait_scaled_down()
         self._session.show()
         for queue in self.queues:
@@ -130,6 +138,7 @@ class Demo:
                 )
                 for queue in self.queues
             ],
+            schedules=self._schedules,
         )
 
     @contextlib.asynccontextmanager
@@ -175,6 +184,17 @@ class Demo:
                 await asyncio.sleep(_POLL_SECONDS)
         return []
 
+    async def _wait_schedule(self, run: ScheduleRun, job_id: str) -> ScheduleSummary:
+        """Wait until the first run of a schedule has ended, for as long as it takes any job to."""
+        reader = Inspector(self._session.connection, QueueKeys(run.queue.queue_name, run.queue.prefix))
+        deadline_ms = clock.monotonic_ms() + STUCK_SECONDS * 1000
+        state = await reader.state(job_id)
+        while state not in (JobState.COMPLETED, JobState.FAILED) and clock.monotonic_ms() < deadline_ms:
+            await asyncio.sleep(_POLL_SECONDS)
+            state = await reader.state(job_id)
+        next_slot = "none" if run.next_slot_ms is None else _as_text(run.next_slot_ms)
+        return ScheduleSummary(name=run.spec.name, job_id=job_id, state=state, next_slot=next_slot)
+
     async def _wait_scaled_down(self) -> list[str]:
         """Wait until no queue has workers, as the scaler decides it. Returns a line when that does not come."""
         lowest = sum(queue.run.spec.scaling.min_replicas for queue in self.queues)
@@ -200,3 +220,7 @@ class Demo:
             part = ids[first : first + _READS_AT_ONCE]
             outcomes.update(zip(part, await asyncio.gather(*map(read, part)), strict=True))
         return outcomes
+
+
+def _as_text(moment_ms: int) -> str:
+    return datetime.datetime.fromtimestamp(moment_ms / 1000, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

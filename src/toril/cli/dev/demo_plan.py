@@ -138,11 +138,29 @@ class QueueSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduleSummary:
+    """What became of one schedule's first run."""
+
+    name: str
+    job_id: str
+    state: JobState
+    next_slot: str
+    """For people."""
+
+    @property
+    def problem(self) -> str | None:
+        if self.state is JobState.COMPLETED:
+            return None
+        return f"schedule {self.name}: its run {self.job_id} is {self.state}, planned was {JobState.COMPLETED}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """What the demo tells at its end."""
 
     seconds: float
     queues: Sequence[QueueSummary]
+    schedules: Sequence[ScheduleSummary] = ()
 
     @property
     def jobs(self) -> int:
@@ -165,3 +183,8 @@ class Summary:
             yield f"  workers        {' → '.join(map(str, queue.scaling))}"
             if queue.start_ms is not None:
                 yield f"  first start    {queue.start_ms / 1000:.1f} s after adding, with no worker there before"
+        if self.schedules:
+            yield ""
+            yield "schedules"
+        for schedule in self.schedules:
+            yield f"  {schedule.name:<14} runOnCreate: {schedule.state}; next slot {schedule.next_slot}"

@@ -13,6 +13,7 @@ from toril.cli.dev import demo, environment
 from toril.cli.dev.manifests import Manifests
 from toril.cli.dev.tasks import Task
 from toril.engine.settings import RedisSettings
+from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec
 
 
@@ -20,15 +21,22 @@ def about_manifests(loaded: Manifests, *, is_demo: bool) -> Iterator[str]:
     """What was found, and what of it has no meaning without a cluster."""
     names = ", ".join(queue.spec.queue_name for queue in loaded.queues)
     yield f"queues: {names}"
+    if loaded.schedules:
+        yield f"schedules: {', '.join(_about_schedule(schedule.spec) for schedule in loaded.schedules)}"
     yield "ignored here: spec.redis and worker.image (workers are processes)"
     for queue in loaded.queues:
         if fields := ", ".join(environment.ignored_fields(queue.spec)):
             yield f"JobQueue/{queue.spec.name}: ignored as well, for want of a cluster: {fields}"
     if loaded.ignored:
-        yield f"ignored, being no JobQueue: {', '.join(loaded.ignored)}"
+        yield f"ignored, being no JobQueue or CronJobSchedule: {', '.join(loaded.ignored)}"
     if is_demo:
         seconds = demo.QUICK_MS / 1000
         yield f"demo: cooldown and scale-down window are {seconds:g} s, so that you see the way back to 0"
+
+
+def _about_schedule(spec: CronJobScheduleSpec) -> str:
+    when = f"every {(spec.every_ms or 0) / 1000:g} s" if spec.pattern is None else f"{spec.pattern} {spec.time_zone}"
+    return f"{spec.name} ({'suspended' if spec.is_suspended else when})"
 
 
 def how_to_add(spec: JobQueueSpec, task: Task | None, url: str) -> Iterator[str]:

@@ -22,12 +22,13 @@ from toril.cli.output import ExitCode
 from toril.engine.connection import AsyncConnection
 from toril.engine.settings import RedisSettings
 from toril.errors import RedisReason
+from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec, WorkerMode
 
 
 async def run(
-    specs: Sequence[JobQueueSpec], folders: Sequence[Path], display: Display, *, redis_url: str | None,
-    demo_jobs: int | None,
+    specs: Sequence[JobQueueSpec], schedules: Sequence[CronJobScheduleSpec], folders: Sequence[Path],
+    display: Display, *, redis_url: str | None, demo_jobs: int | None,
 ) -> ExitCode:  # fmt: skip
     """Run the queues until Ctrl-C, or until the demo is over.
 
@@ -45,7 +46,9 @@ async def run(
         async with _redis(redis_url, display) as (url, server_end):
             connection = AsyncConnection(RedisSettings.from_url(url, "--redis"))
             environments = [environment.build_environment(spec, url, folders, os.environ) for spec in specs]
-            session = Session(specs, environments, connection, display, shows_output=demo_jobs is None)
+            session = Session(
+                specs, environments, connection, display, schedules=schedules, shows_output=demo_jobs is None
+            )
             try:
                 await connection.command("PING")
                 demo = None if demo_jobs is None else Demo(session, demo_jobs)

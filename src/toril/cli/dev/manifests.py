@@ -12,7 +12,8 @@ import yaml
 
 from toril import errors
 from toril.cli import schemas
-from toril.specs import jobqueue
+from toril.specs import cron_job_schedule, jobqueue
+from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec
 
 _SUFFIXES = (".yaml", ".yml", ".json")
@@ -37,10 +38,22 @@ class LoadedQueue:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedSchedule:
+    """One CronJobSchedule and where it was written."""
+
+    spec: CronJobScheduleSpec
+    file: Path
+
+
+Loaded = LoadedQueue | LoadedSchedule
+
+
+@dataclass(frozen=True, slots=True)
 class Manifests:
     """Everything found, in the order of files and documents."""
 
     queues: tuple[LoadedQueue, ...]
+    schedules: tuple[LoadedSchedule, ...]
     ignored: tuple[str, ...]
     """Objects of other kinds, `Deployment/redis`: local mode has nothing to do with them."""
 
@@ -64,31 +77,36 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def load(paths: Sequence[Path]) -> Manifests:
-    """Read the JobQueues in files and folders (`*.yaml`, `*.yml`, `*.json` directly in them).
+    """Read the JobQueues and CronJobSchedules in files and folders (`*.yaml`, `*.yml`, `*.json` directly in them).
 
     Raises:
-        ManifestError: anything that cannot be read or that a cluster would refuse, two objects for one queue,
-            or no JobQueue at all; all problems at once.
+        ManifestError: anything that cannot be read or that a cluster would refuse, two objects for one queue or one
+            scheduler, a schedule without its queue, or no JobQueue at all; all problems at once.
     """
-    queues: list[LoadedQueue] = []
+    found: list[Loaded] = []
     ignored: list[str] = []
     problems: list[str] = []
     for file in _files(paths, problems):
         for document in _documents(file, problems):
             name = _object_name(document)
-            if document.get("kind") != "JobQueue" or not _is_ours(document):
+            if document.get("kind") not in schemas.PLURALS or not _is_ours(document):
                 ignored.append(name)
                 continue
-            refused, spec = _parse(document)
-            problems += [f"{file}: {name}: {problem}" for problem in refused]
-            if spec is not None:
-                queues.append(LoadedQueue(spec, file))
+            try:
+                found.append(_parse(document, file))
+            except ManifestError as refused:
+                problems += [f"{file}: {name}: {problem}" for problem in refused.problems]
+    queues = [each for each in found if isinstance(each, LoadedQueue)]
+    schedules = [each for each in found if isinstance(each, LoadedSchedule)]
     problems += _conflicts(queues)
+    if not problems:
+        # A queue that was refused is missing for one reason only.
+        problems += _schedule_problems(schedules, queues)
     if not queues and not problems:
         problems.append(f"{', '.join(map(str, paths))}: no JobQueue found")
     if problems:
         raise ManifestError(problems)
-    return Manifests(tuple(queues), tuple(ignored))
+    return Manifests(tuple(queues), tuple(schedules), tuple(ignored))
 
 
 def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
@@ -133,17 +151,21 @@ def _object_name(document: Mapping[str, Any]) -> str:
     return f"{document.get('kind') or 'object without kind'}/{name or '?'}"
 
 
-def _parse(document: Mapping[str, Any]) -> tuple[list[errors.InvalidSpecError], JobQueueSpec | None]:
-    """The problems of one JobQueue, or its spec."""
+def _parse(document: Mapping[str, Any], file: Path) -> Loaded:
+    """One object of ours. Raises ManifestError with its problems, one a field."""
     try:
-        if problems := schemas.problems_of(document, "jobqueues"):
-            return problems, None
-        spec = jobqueue.parse_job_queue(document)
+        if problems := schemas.problems_of(document, schemas.PLURALS[document["kind"]]):
+            raise ManifestError([str(problem) for problem in problems])
+        loaded: Loaded
+        if document["kind"] == jobqueue.KIND:
+            loaded = LoadedQueue(jobqueue.parse_job_queue(document), file)
+        else:
+            loaded = LoadedSchedule(cron_job_schedule.parse_cron_job_schedule(document), file)
     except errors.InvalidSpecError as problem:
-        return [problem], None
-    if _OBJECT_NAME.fullmatch(spec.name) is None:
-        return [errors.InvalidSpecError("metadata.name", "must be lower-case letters, digits, '-' and '.'")], None
-    return [], spec
+        raise ManifestError([str(problem)]) from None
+    if _OBJECT_NAME.fullmatch(loaded.spec.name) is None:
+        raise ManifestError(["metadata.name: must be lower-case letters, digits, '-' and '.'"])
+    return loaded
 
 
 def _conflicts(queues: Sequence[LoadedQueue]) -> list[str]:
@@ -162,3 +184,25 @@ def _conflicts(queues: Sequence[LoadedQueue]) -> list[str]:
                 f"by JobQueue/{first.spec.name} already"
             )
     return problems
+
+
+def _schedule_problems(schedules: Sequence[LoadedSchedule], queues: Sequence[LoadedQueue]) -> Iterator[str]:
+    """What a cluster would tell in conditions: a queue that is not there, one scheduler twice, a senseless schedule."""
+    by_name = {(queue.spec.namespace, queue.spec.name): queue.spec for queue in queues}
+    known: dict[tuple[str, str, str], LoadedSchedule] = {}
+    for schedule in schedules:
+        spec = schedule.spec
+        where = f"{schedule.file}: CronJobSchedule/{spec.name}"
+        queue = by_name.get((spec.namespace, spec.queue))
+        if queue is None:
+            yield f"{where}: spec.queueRef.name: there is no JobQueue {spec.queue!r} in these manifests"
+            continue
+        first = known.setdefault((spec.namespace, spec.queue, spec.scheduler_id), schedule)
+        if first is not schedule:
+            owner = f"CronJobSchedule/{first.spec.name}"
+            yield f"{where}: spec.schedulerId: {spec.scheduler_id!r} is that of {owner} already"
+        try:
+            cron_job_schedule.build_schedule(spec)
+            cron_job_schedule.build_template(spec, queue.default_job_options)
+        except errors.InvalidSpecError as problem:
+            yield f"{where}: {problem}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from toril import clock, errors
 from toril.cli.dev.fleet import ProcessFleet
+from toril.cli.dev.schedules import Schedules
 from toril.cli.dev.table import Display, Progress, QueueRow
 from toril.engine import inspector
 from toril.engine.connection import AsyncConnection
@@ -17,6 +18,7 @@ from toril.engine.producer import Producer
 from toril.jobs.signals import QueueSignals
 from toril.scaling import decide as scaler
 from toril.scaling.policy import Unknown
+from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec, WorkerMode
 
 TURN_SECONDS = 0.25
@@ -82,6 +84,7 @@ class Session:
         connection: AsyncConnection,
         display: Display,
         *,
+        schedules: Sequence[CronJobScheduleSpec] = (),
         shows_output: bool,
     ) -> None:
         """Args:
@@ -91,6 +94,7 @@ class Session:
         self.connection = connection
         self.progress: Progress | None = None
         """Shown below the table; set by who knows it."""
+        self.schedules = Schedules(schedules, specs, connection)
         self._display = display
         self._shows_output = shows_output
         self.runs = [
@@ -107,7 +111,9 @@ class Session:
         for run in self.runs:
             if run.spec.is_suspended:
                 await Producer(self.connection, run.keys, layout=run.spec.paused_layout.value).pause()
+        await self.schedules.start()
         while True:
+            await self.schedules.turn()
             await self._look()
             for run in self.runs:
                 await run.decide(clock.monotonic_ms())
