@@ -11,7 +11,7 @@ import base64
 import json
 import os
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -56,6 +56,7 @@ class Resource:
 
 
 JOB_QUEUES = Resource("toril.dev/v1alpha1", "jobqueues")
+CRON_JOB_SCHEDULES = Resource("toril.dev/v1alpha1", "cronjobschedules")
 DEPLOYMENTS = Resource("apps/v1", "deployments")
 PODS = Resource("v1", "pods")
 SECRETS = Resource("v1", "secrets")
@@ -223,6 +224,20 @@ class KubeClient:
         if resource_version is not None:
             cast("Json", manifest["metadata"])["resourceVersion"] = resource_version
         return await self.apply(DEPLOYMENTS, manifest, manager=manager, force=True, subresource="scale")
+
+    async def set_finalizers(self, resource: Resource, manifest: Mapping[str, Any], finalizers: Sequence[str]) -> Json:
+        """Replace an object's finalizers; answers the object as it now is, which may be its last.
+
+        Args:
+            manifest: the object as last seen.
+
+        Raises:
+            KubeConflictError: it has changed since.
+        """
+        metadata = manifest["metadata"]
+        change = {"metadata": {"resourceVersion": metadata["resourceVersion"], "finalizers": list(finalizers)}}
+        path = resource.path(metadata["namespace"], metadata["name"])
+        return await self._call("PATCH", path, None, change, "application/merge-patch+json")
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> Json:
         """Create an object. Repeated when no answer comes, so that it needs a name of its own to be made once."""

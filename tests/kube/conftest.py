@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import cluster_fixtures, operator_process
+from support import cluster_fixtures, kube_api, operator_process
 from support.cluster import Cluster, control_plane
-from support.job_queues import JobQueues
+from support.job_queues import CronJobSchedules, JobQueues
 from support.kube_api import KubeApi
 from support.operator_process import OperatorProcess
-from toril.cli import schemas
 
 
 @pytest.fixture(scope="session")
@@ -27,10 +26,9 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def job_queue_type(cluster: Cluster) -> None:
-    """The JobQueue resource."""
-    cluster.apply(schemas.crd_text("jobqueues"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/jobqueues.toril.dev", "--timeout=30s")
+def our_types(cluster: Cluster) -> None:
+    """The resources of toril.dev."""
+    kube_api.install_crds(cluster)
 
 
 @pytest.fixture(scope="session")
@@ -42,13 +40,19 @@ def api(cluster: Cluster) -> Iterator[KubeApi]:
 
 
 @pytest.fixture(scope="module")
-def operator(cluster: Cluster, job_queue_type: None) -> Iterator[OperatorProcess]:
+def operator(cluster: Cluster, our_types: None) -> Iterator[OperatorProcess]:
     """One operator for all namespaces and for the tests of one file. Tests that harm it start their own."""
     with operator_process.start(cluster) as running:
         yield running
 
 
 @pytest.fixture
-def queues(api: KubeApi, namespace: str, job_queue_type: None) -> JobQueues:
+def queues(api: KubeApi, namespace: str, our_types: None) -> JobQueues:
     """The JobQueues of the test's namespace; none yet."""
     return JobQueues(api, namespace)
+
+
+@pytest.fixture
+def schedules(queues: JobQueues) -> CronJobSchedules:
+    """The CronJobSchedules of the test's namespace; none yet."""
+    return CronJobSchedules(queues)

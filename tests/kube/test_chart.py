@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from support import kube_api
 from support.cluster import Cluster
 from support.cluster_errors import ClusterError
 from support.waiting import wait_until
-from toril.cli import schemas
 
 CHART = str(Path(__file__).parents[2] / "charts" / "toril")
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -60,8 +60,7 @@ def test_the_restricted_standard_is_really_asked_for(cluster: Cluster, restricte
 def release(cluster: Cluster, namespace: str) -> Iterator[str]:
     """The chart installed, without its CRDs: the run's tests share those, and a release would own them."""
     name = namespace
-    cluster.apply(schemas.crd_text("jobqueues"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/jobqueues.toril.dev", "--timeout=30s")
+    kube_api.install_crds(cluster)
     cluster.helm("install", name, CHART, "--namespace", namespace, "--set=crds.install=false")
     yield name
     cluster.helm("uninstall", name, "--namespace", namespace)
@@ -92,8 +91,8 @@ def test_people_may_do_with_queues_what_they_may_with_deployments(
             "create", "rolebinding", role, f"--clusterrole={role}", f"--serviceaccount={namespace}:{role}",
             "-n", namespace,
         )  # fmt: skip
-    queues = "jobqueues.toril.dev"
     # The controller manager adds the chart's roles to the cluster's own a moment later.
-    wait_until(lambda: may(cluster, namespace, "edit", "create", queues), "edit may create JobQueues")
-    wait_until(lambda: may(cluster, namespace, "view", "list", queues), "view may list JobQueues")
-    assert not may(cluster, namespace, "view", "create", queues)
+    for ours in ("jobqueues.toril.dev", "cronjobschedules.toril.dev"):
+        wait_until(lambda ours=ours: may(cluster, namespace, "edit", "create", ours), f"edit may create {ours}")  # type: ignore[misc]
+        wait_until(lambda ours=ours: may(cluster, namespace, "view", "list", ours), f"view may list {ours}")  # type: ignore[misc]
+        assert not may(cluster, namespace, "view", "create", ours)

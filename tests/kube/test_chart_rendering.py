@@ -76,6 +76,7 @@ def test_by_default_the_operator_looks_after_the_whole_cluster(helm: Path) -> No
         ("ClusterRole", "", "toril-edit"),
         ("ClusterRole", "", "toril-view"),
         ("CustomResourceDefinition", "", "jobqueues.toril.dev"),
+        ("CustomResourceDefinition", "", "cronjobschedules.toril.dev"),
         ("Deployment", "toril-system", "toril"),
     }
     main = container(objects)
@@ -124,6 +125,8 @@ def test_the_operator_may_do_no_more_than_it_does(helm: Path) -> None:
         "jobqueues.toril.dev",
         "jobqueues/status.toril.dev",
         "jobqueues/finalizers.toril.dev",
+        "cronjobschedules.toril.dev",
+        "cronjobschedules/status.toril.dev",
         "deployments.apps",
         "deployments/scale.apps",
         "pods",
@@ -140,12 +143,13 @@ def test_a_digest_wins_over_a_tag_and_a_registry_comes_first(helm: Path) -> None
     assert "--worker-image=toril/worker:edge" in container(objects)["args"]
 
 
+@pytest.mark.parametrize("plural", schemas.PLURALS.values())
 @pytest.mark.parametrize("keep", [True, False])
-def test_the_crds_are_the_sources_with_the_charts_metadata(helm: Path, keep: bool) -> None:
-    crd = render(helm, f"crds.keep={str(keep).lower()}")["CustomResourceDefinition", "", "jobqueues.toril.dev"]
+def test_the_crds_are_the_sources_with_the_charts_metadata(helm: Path, keep: bool, plural: str) -> None:
+    crd = render(helm, f"crds.keep={str(keep).lower()}")["CustomResourceDefinition", "", f"{plural}.toril.dev"]
     annotations = crd["metadata"].pop("annotations", {})
     crd["metadata"].pop("labels")
-    assert crd == yaml.safe_load(schemas.crd_text("jobqueues"))
+    assert crd == yaml.safe_load(schemas.crd_text(plural))
     assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else {})
 
 

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from support import cluster_fixtures, operator_process
+from support import cluster_fixtures, kube_api, operator_process
 from support.cluster import Cluster, control_plane
 from support.job_queues import JobQueues, add_jobs, job_queue
 from support.kube_api import KubeApi
 from support.operator_process import OperatorProcess
 from support.waiting import wait_until
-from toril.cli import schemas
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/jobqueues.toril.dev"
 
@@ -32,11 +31,6 @@ def running(cluster: Cluster) -> Iterator[OperatorProcess]:
         yield operator
 
 
-def install(cluster: Cluster) -> None:
-    cluster.apply(schemas.crd_text("jobqueues"))
-    cluster.kubectl("wait", "--for=condition=Established", "crd/jobqueues.toril.dev", "--timeout=30s")
-
-
 @pytest.mark.requirement("T75")
 def test_sigterm_while_there_is_nothing_to_serve(running: OperatorProcess) -> None:
     assert running.http("/readyz")[0] == 503
@@ -46,8 +40,8 @@ def test_sigterm_while_there_is_nothing_to_serve(running: OperatorProcess) -> No
 @pytest.mark.requirement("T52", "T53", "T61")
 def test_from_no_resource_over_outages_to_a_new_one(cluster: Cluster, running: OperatorProcess, redis_url: str) -> None:
     assert cluster.plane is not None
-    assert running.http("/readyz") == (503, "the JobQueue resource is not there yet\n")
-    install(cluster)
+    assert running.http("/readyz") == (503, "the resources of toril.dev are not there yet\n")
+    kube_api.install_crds(cluster)
     wait_until(lambda: running.http("/readyz")[0] == 200, "the operator to find the resource", timeout_seconds=30)
     queues = JobQueues(KubeApi(cluster), cluster.create_namespace())
     queues.create(job_queue("email", redis_url))
@@ -75,7 +69,7 @@ def test_from_no_resource_over_outages_to_a_new_one(cluster: Cluster, running: O
     # The resource goes, and with it every JobQueue; a new one of the same name is served again.
     queues.api.delete(CRD)
     wait_until(lambda: queues.api.get_or_none(CRD) is None, "the resource to go", timeout_seconds=30)
-    install(cluster)
+    kube_api.install_crds(cluster)
     queues.create(job_queue("image", redis_url))
     queues.wait_reason("image", "Ready", "True/Reconciled", seconds=60)
     queues.api.close()

@@ -33,7 +33,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def operator(cluster: Cluster, namespace: str, job_queue_type: None) -> Iterator[OperatorProcess]:
+def operator(cluster: Cluster, namespace: str, our_types: None) -> Iterator[OperatorProcess]:
     with operator_process.start(cluster, namespaces=[namespace]) as running:
         yield running
 
@@ -65,7 +65,7 @@ def test_redis_away_and_back(operator: OperatorProcess, queues: JobQueues, serve
     wait_until(lambda: events(queues, "RedisRecovered"), "the event RedisRecovered")
 
 
-def test_a_crash_scales_nothing_down(cluster: Cluster, queues: JobQueues, redis_url: str, job_queue_type: None) -> None:
+def test_a_crash_scales_nothing_down(cluster: Cluster, queues: JobQueues, redis_url: str, our_types: None) -> None:
     """Killed while 4 workers run, the work goes meanwhile: after the restart a whole down window passes first."""
     scaling = {**FAST, "behavior": {"scaleDown": {"stabilizationWindowSeconds": 4}}}
     with operator_process.start(cluster, namespaces=[queues.namespace]) as operator:
@@ -94,7 +94,7 @@ def redis_flush(url: str) -> None:
 @pytest.mark.requirement("T58", "T113")
 @pytest.mark.parametrize("replicas", [0, 7])
 def test_a_crash_between_the_two_writes_of_a_new_deployment(
-    cluster: Cluster, queues: JobQueues, redis_url: str, replicas: int, job_queue_type: None
+    cluster: Cluster, queues: JobQueues, redis_url: str, replicas: int, our_types: None
 ) -> None:
     """The manifest's manager owns the replicas, the scaler nothing yet: they must not fall back to the default of 1."""
     scaling = {**FAST, "mode": "Manual"}
@@ -199,7 +199,7 @@ def all_objects(queues: JobQueues) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.requirement("T112")
 def test_a_redis_on_this_machine_is_refused_unless_allowed(
-    cluster: Cluster, queues: JobQueues, server: RedisServer, job_queue_type: None
+    cluster: Cluster, queues: JobQueues, server: RedisServer, our_types: None
 ) -> None:
     flags = [f"--namespaces={queues.namespace}"]
     connections = server.client().info("stats")["total_connections_received"]

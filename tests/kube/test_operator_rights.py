@@ -76,7 +76,13 @@ async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_p
         "worker": {"processor": {"python": {"module": "jobs"}}},
     }
     queue = {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "metadata": {"name": "mail"}, "spec": spec}
-    cluster.apply(secret, queue, namespace=TEAM)
+    schedule = {
+        "apiVersion": "toril.dev/v1alpha1",
+        "kind": "CronJobSchedule",
+        "metadata": {"name": "mail"},
+        "spec": {"queueRef": {"name": "mail"}, "schedule": "0 2 * * *"},
+    }
+    cluster.apply(secret, queue, schedule, namespace=TEAM)
 
     def deployments() -> list[Any]:
         return list(cluster.get("deployments", "-n", TEAM)["items"])
@@ -89,6 +95,8 @@ async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_p
         wait_until(lambda: cluster.get("events.events.k8s.io", "-n", TEAM)["items"], "an event", timeout_seconds=30)
         cluster.kubectl("patch", "jq", "mail", "-n", TEAM, "--type=merge", "-p", '{"spec":{"worker":{"mode":"None"}}}')
         wait_until(lambda: not deployments(), "the Deployment to go", timeout_seconds=30, interval_seconds=0.2)
+        cluster.kubectl("wait", "--for=condition=Ready", "cjs/mail", "-n", TEAM, "--timeout=30s")
+        cluster.kubectl("delete", "cjs", "mail", "-n", TEAM, "--timeout=30s")
 
     seen = list(requests(cluster))
     assert [right for right, code in seen if code == 403] == []

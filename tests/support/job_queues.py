@@ -1,4 +1,5 @@
-"""A namespace with JobQueues in it: create them, look at what became of them, and play the kubelet where no node is."""
+"""A namespace with JobQueues and CronJobSchedules in it: create them, look at what became of them, and play the kubelet
+where no node is."""
 
 from __future__ import annotations
 
@@ -37,37 +38,29 @@ def job_queue(name: str, url: str, **spec: Any) -> dict[str, Any]:
     }
 
 
-class JobQueues:
-    """Those of one namespace."""
+class Objects:
+    """Those of one kind in one namespace."""
+
+    plural: str
 
     def __init__(self, api: KubeApi, namespace: str) -> None:
         self.api = api
         self.namespace = namespace
 
     def path(self, name: str = "", subresource: str = "") -> str:
-        parts = [f"/apis/toril.dev/v1alpha1/namespaces/{self.namespace}/jobqueues", name, subresource]
+        parts = [f"/apis/toril.dev/v1alpha1/namespaces/{self.namespace}/{self.plural}", name, subresource]
         return "/".join(part for part in parts if part)
-
-    def deployment_path(self, name: str) -> str:
-        return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/jq-{name}"
-
-    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
-        return self.api.create(self.path() + "?fieldValidation=Strict", manifest)
 
     def get(self, name: str) -> dict[str, Any]:
         return self.api.get(self.path(name))
 
+    def change(self, name: str, **spec: Any) -> None:
+        """Change whole fields of `spec`."""
+        self.api.patch(self.path(name), {"spec": spec})
+
     def status(self, name: str) -> dict[str, Any]:
         found: dict[str, Any] = self.get(name).get("status") or {}
         return found
-
-    def deployment(self, name: str) -> dict[str, Any] | None:
-        return self.api.get_or_none(self.deployment_path(name))
-
-    def replicas(self, name: str) -> int | None:
-        """What the Deployment asks for; None when there is none."""
-        found = self.deployment(name)
-        return None if found is None else int(found["spec"]["replicas"])
 
     def condition(self, name: str, kind: str) -> dict[str, Any]:
         conditions = self.status(name).get("conditions") or ()
@@ -85,6 +78,24 @@ class JobQueues:
             return is_current and self.reason(name, kind) == wanted
 
         wait_until(is_so, f"{name}: {kind} {wanted}", timeout_seconds=seconds)
+
+
+class JobQueues(Objects):
+    plural = "jobqueues"
+
+    def deployment_path(self, name: str) -> str:
+        return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/jq-{name}"
+
+    def create(self, manifest: dict[str, Any]) -> dict[str, Any]:
+        return self.api.create(self.path() + "?fieldValidation=Strict", manifest)
+
+    def deployment(self, name: str) -> dict[str, Any] | None:
+        return self.api.get_or_none(self.deployment_path(name))
+
+    def replicas(self, name: str) -> int | None:
+        """What the Deployment asks for; None when there is none."""
+        found = self.deployment(name)
+        return None if found is None else int(found["spec"]["replicas"])
 
     def wait_replicas(self, name: str, wanted: int, seconds: float = 15) -> float:
         """Wait for the Deployment to ask for so many; how long it took, seconds."""
@@ -126,6 +137,30 @@ class JobQueues:
     def make_ready(self, name: str) -> None:
         """Every pod runs and is ready, as the kubelet would say."""
         self.play_kubelet(name, {"started": True, "state": {"running": {}}}, is_ready=True)
+
+
+class CronJobSchedules(Objects):
+    plural = "cronjobschedules"
+
+    def __init__(self, queues: JobQueues) -> None:
+        super().__init__(queues.api, queues.namespace)
+
+    def manifest(self, name: str, queue: str = "email", **spec: Any) -> dict[str, Any]:
+        return {
+            "apiVersion": "toril.dev/v1alpha1",
+            "kind": "CronJobSchedule",
+            "metadata": {"name": name},
+            "spec": {"queueRef": {"name": queue}, **spec},
+        }
+
+    def create(self, name: str, queue: str = "email", **spec: Any) -> dict[str, Any]:
+        return self.api.create(self.path() + "?fieldValidation=Strict", self.manifest(name, queue, **spec))
+
+    def delete(self, name: str) -> None:
+        self.api.delete(self.path(name))
+
+    def is_gone(self, name: str) -> bool:
+        return self.api.get_or_none(self.path(name)) is None
 
 
 def add_jobs(url: str, queue: str, count: int, **options: Any) -> None:

@@ -7,6 +7,7 @@ import http.client
 import json
 import ssl
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,6 +15,18 @@ from urllib.parse import urlsplit
 import yaml
 
 from support.cluster import Cluster
+from toril.cli import schemas
+
+
+def install_crds(cluster: Cluster) -> None:
+    """Have the server know our kinds."""
+    cluster.apply(*(schemas.crd_text(plural) for plural in schemas.PLURALS.values()))
+    names = [f"crd/{plural}.toril.dev" for plural in schemas.PLURALS.values()]
+    cluster.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
+
+
+IDLE_SECONDS = 10.0
+"""A connection that was not used for so long is opened anew: the server may have closed it."""
 
 
 class KubeApi:
@@ -31,6 +44,7 @@ class KubeApi:
             context.load_cert_chain(certificate, key)
         server = urlsplit(place["server"])
         self._connection = http.client.HTTPSConnection(server.hostname or "", server.port, context=context, timeout=20)
+        self._used_at = time.monotonic()
 
     def get_or_none(self, path: str) -> dict[str, Any] | None:
         status, answer = self.call("GET", path)
@@ -57,10 +71,14 @@ class KubeApi:
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"
     ) -> tuple[int, dict[str, Any]]:
         """Status code and decoded answer."""
+        if time.monotonic() - self._used_at > IDLE_SECONDS:
+            self._connection.close()
         payload = None if body is None else json.dumps(body)
         self._connection.request(method, path, payload, {"Content-Type": content_type})
         reply = self._connection.getresponse()
-        return reply.status, json.loads(reply.read())
+        answer = json.loads(reply.read())
+        self._used_at = time.monotonic()
+        return reply.status, answer
 
     def close(self) -> None:
         self._connection.close()

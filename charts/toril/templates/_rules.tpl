@@ -4,8 +4,12 @@
   resources: [jobqueues]
   verbs: [list, watch]
 - apiGroups: [toril.dev]
-  resources: [jobqueues/status]
+  resources: [jobqueues/status, cronjobschedules/status]
   verbs: [patch]
+# Patch: the finalizer, by which a deleted schedule stays until what it has in Redis is removed.
+- apiGroups: [toril.dev]
+  resources: [cronjobschedules]
+  verbs: [list, watch, patch]
 # To own Deployments in a JobQueue's name, so that they go when it goes.
 - apiGroups: [toril.dev]
   resources: [jobqueues/finalizers]

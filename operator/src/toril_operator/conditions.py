@@ -1,4 +1,4 @@
-"""The conditions of a JobQueue: their types, their reasons, and how a list of them is carried forward. Pure."""
+"""The conditions of our kinds: their types, their reasons, and how a list of them is carried forward. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_MESSAGE = 1000
 
 
 class Type(StrEnum):
-    """What a condition is about. Every JobQueue has all of them."""
+    """What a condition is about. Every object has all those of its kind."""
 
     READY = "Ready"
     """Everything that was asked for is done and works."""
@@ -25,7 +25,11 @@ class Type(StrEnum):
     SCALING_ACTIVE = "ScalingActive"
     """The number of workers follows the backlog."""
     SUSPENDED = "Suspended"
-    """No new jobs are started."""
+    """No new jobs are started, or no more slots made."""
+    QUEUE_FOUND = "QueueFound"
+    """A schedule's JobQueue is there."""
+    SCHEDULE_VALID = "ScheduleValid"
+    """A schedule's cron expression and time zone mean something."""
 
 
 class Status(StrEnum):
@@ -50,7 +54,7 @@ class Reason(StrEnum):
     NAME_CONFLICT = "NameConflict"
     """Somebody else's Deployment has the name."""
     DUPLICATE_TARGET = "DuplicateTarget"
-    """An older JobQueue serves the same queue."""
+    """An older object is there for the same thing: the same queue, or the same scheduler of a queue."""
     TERMINATING = "Terminating"
 
     CONNECTED = "Connected"
@@ -83,6 +87,18 @@ class Reason(StrEnum):
     PAUSED_IN_REDIS = "PausedInRedis"
     """Somebody paused the queue by BullMQ's means; it is theirs to resume."""
     NOT_SUSPENDED = "NotSuspended"
+
+    FOUND = "Found"
+    QUEUE_NOT_FOUND = "QueueNotFound"
+    VALID = "Valid"
+    BAD_CRON = "BadCron"
+    UNKNOWN_TIME_ZONE = "UnknownTimeZone"
+    SCHEDULED = "Scheduled"
+    """The next slot's job is ready and waits for its time."""
+    ENDED = "Ended"
+    """There is no further slot: `endDate` or `limit` is reached."""
+    INVALID_SCHEDULE = "InvalidSchedule"
+    """See `ScheduleValid`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ from enum import StrEnum
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.specs.jobqueue import API_VERSION, KIND
+from toril.specs.jobqueue import API_VERSION
 from toril_operator.leadership import Leadership
-from toril_operator.registry import Key
+from toril_operator.registry import Key, Kind
 
 SAME_MS = 60_000
 """Shortest time between two events of one object with the same reason."""
@@ -30,10 +30,12 @@ class EventReason(StrEnum):
     SCALED_DOWN = "ScaledDown"
     REDIS_UNREACHABLE = "RedisUnreachable"
     REDIS_RECOVERED = "RedisRecovered"
+    CLEANUP_ABANDONED = "CleanupAbandoned"
+    """A deleted schedule's record could not be removed from Redis."""
 
     @property
     def type(self) -> str:
-        return "Warning" if self is EventReason.REDIS_UNREACHABLE else "Normal"
+        return "Warning" if self in (EventReason.REDIS_UNREACHABLE, EventReason.CLEANUP_ABANDONED) else "Normal"
 
 
 class EventRecorder:
@@ -46,14 +48,14 @@ class EventRecorder:
         self._told_ms: dict[tuple[str, EventReason], int] = {}
         self._waiting: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_WAITING)
 
-    def tell(self, key: Key, uid: str, reason: EventReason, note: str) -> None:
+    def tell(self, kind: Kind, key: Key, uid: str, reason: EventReason, note: str) -> None:
         """Have an event written, unless the same was told of the same object within a minute."""
         now_ms = clock.monotonic_ms()
         self._told_ms = {told: when for told, when in self._told_ms.items() if now_ms - when < SAME_MS}
         if (uid, reason) in self._told_ms or self._waiting.full():
             return
         self._told_ms[uid, reason] = now_ms
-        self._waiting.put_nowait(self._event(key, uid, reason, note))
+        self._waiting.put_nowait(self._event(kind, key, uid, reason, note))
 
     async def run(self) -> None:
         """Write until cancelled."""
@@ -67,7 +69,7 @@ class EventRecorder:
                 logger.warning("event not written: %s", problem)
             await asyncio.sleep(0.1)
 
-    def _event(self, key: Key, uid: str, reason: EventReason, note: str) -> Mapping[str, Any]:
+    def _event(self, kind: Kind, key: Key, uid: str, reason: EventReason, note: str) -> Mapping[str, Any]:
         now = datetime.datetime.fromtimestamp(clock.now_ms() / 1000, datetime.UTC)
         return {
             "apiVersion": "events.k8s.io/v1",
@@ -82,7 +84,7 @@ class EventRecorder:
             "note": note[:MAX_NOTE],
             "regarding": {
                 "apiVersion": API_VERSION,
-                "kind": KIND,
+                "kind": str(kind),
                 "namespace": key.namespace,
                 "name": key.name,
                 "uid": uid,

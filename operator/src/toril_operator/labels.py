@@ -15,6 +15,9 @@ QUEUE = "toril.dev/queue"
 FULL_NAME = "toril.dev/full-name"
 """Annotation with the JobQueue's name, since the name of a part may be cut."""
 
+FINALIZER = "toril.dev/cleanup"
+"""Keeps a deleted object until what it has in Redis is removed."""
+
 MANAGER = "toril-operator"
 """Field manager of Deployments, all but their replicas."""
 SCALER_MANAGER = "toril-operator-scaler"

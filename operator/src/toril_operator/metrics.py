@@ -37,7 +37,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self.views: dict[Key, View] = {}
         self.reconciles = Counter(
-            "toril_reconcile", "JobQueues looked at, by result.", ["result"], registry=self.registry
+            "toril_reconcile", "Objects looked at, by kind and result.", ["kind", "result"], registry=self.registry
         )
         self.reconcile_seconds = Histogram(
             "toril_reconcile_seconds",
@@ -56,7 +56,7 @@ class Metrics:
         )
         self.status_writes = Counter("toril_status_writes", "Statuses written.", registry=self.registry)
         self.work_queue_depth = Gauge(
-            "toril_work_queue_depth", "JobQueues that wait to be looked at.", registry=self.registry
+            "toril_work_queue_depth", "Objects that wait to be looked at.", registry=self.registry
         )
         Info("toril_build", "Version of this program.", registry=self.registry).info(
             {"version": metadata.version("toril")}

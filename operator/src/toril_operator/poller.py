@@ -274,7 +274,8 @@ class Poller:
 class Pollers:
     """All pollers; a queue is moved to the poller of its Redis, and a poller without queues ends."""
 
-    def __init__(self, publish: Callable[[Key, Snapshot], None], *, allow_special: bool) -> None:
+    def __init__(self, publish: Callable[[Key, Snapshot, Snapshot | None], None], *, allow_special: bool) -> None:
+        """Args: publish: gets each reading of a queue, and the one before it."""
         self._publish_outside = publish
         self._allow_special = allow_special
         self._pollers: dict[RedisSettings, Poller] = {}
@@ -296,6 +297,10 @@ class Pollers:
             self._snapshots.pop(key, None)
         self._targets[key] = target
         self._poller(target.settings).set_target(key, target)
+
+    def target(self, key: Key) -> Target | None:
+        """What is read for a JobQueue; None when nothing is."""
+        return self._targets.get(key)
 
     def snapshot(self, key: Key) -> Snapshot | None:
         """The last reading; None before the first."""
@@ -329,8 +334,9 @@ class Pollers:
 
     def _publish(self, key: Key, snapshot: Snapshot) -> None:
         if key in self._targets:
+            previous = self._snapshots.get(key)
             self._snapshots[key] = snapshot
-            self._publish_outside(key, snapshot)
+            self._publish_outside(key, snapshot, previous)
 
     def _poller(self, settings: RedisSettings) -> Poller:
         if settings not in self._pollers:

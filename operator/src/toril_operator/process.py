@@ -6,12 +6,15 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from toril import clock, errors, http_probe, kube
 from toril_operator import labels
+from toril_operator.cronjobschedule.apply import Applier as ScheduleApplier
+from toril_operator.cronjobschedule.observe import Observer as ScheduleObserver
+from toril_operator.cronjobschedule.reconcile import Reconciler as ScheduleReconciler
 from toril_operator.event_recorder import EventRecorder
 from toril_operator.jobqueue.apply import Applier
 from toril_operator.jobqueue.observe import Observer
@@ -19,19 +22,27 @@ from toril_operator.jobqueue.plan import WorkerDefaults
 from toril_operator.jobqueue.reconcile import Reconciler
 from toril_operator.leadership import Leadership
 from toril_operator.metrics import CONTENT_TYPE, Metrics
-from toril_operator.poller import Pollers
+from toril_operator.poller import Pollers, Snapshot
 from toril_operator.registry import Key, Kind, Registry, Seen
 from toril_operator.status_writer import StatusWriter
+from toril_operator.turns import Turns
 from toril_operator.watcher import Watcher, wait_for_types
 from toril_operator.work_queue import WorkQueue
 
-RECONCILERS = 8
+RECONCILERS = {Kind.JOB_QUEUE: 8, Kind.CRON_JOB_SCHEDULE: 4}
+"""Objects of a kind that are looked at side by side."""
+RESOURCES = {
+    Kind.DEPLOYMENT: kube.DEPLOYMENTS,
+    Kind.JOB_QUEUE: kube.JOB_QUEUES,
+    Kind.CRON_JOB_SCHEDULE: kube.CRON_JOB_SCHEDULES,
+}
+"""What is listed, in this order: what belongs to an object before the object."""
 RELIST_SECONDS = 300.0
 RELIST_RETRY_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
 LONGEST_HEARTBEAT_MS = 30_000
 LONGEST_TURN_MS = 120_000
-"""A JobQueue that has been worked on for so long is stuck: every call on the way has a deadline far below."""
+"""An object that has been worked on for so long is stuck: every call on the way has a deadline far below."""
 BLIND_MS = 600_000
 """Without a list for so long, although the API server lives, the fault is ours: end, and be started anew."""
 WRITE_SECONDS = 5.0
@@ -66,10 +77,10 @@ class Operator:
         self._listed_ms = clock.monotonic_ms()
         self._beat_ms = clock.monotonic_ms()
         self._registry = Registry()
-        self._queue: WorkQueue[Key] = WorkQueue()
+        self._queues: dict[Kind, WorkQueue[Key]] = {kind: WorkQueue() for kind in RECONCILERS}
         self._metrics = Metrics()
-        self._metrics.work_queue_depth.set_function(lambda: len(self._queue))
-        self._pollers = Pollers(lambda key, _: self._queue.add(key), allow_special=settings.allow_special_addresses)
+        self._metrics.work_queue_depth.set_function(lambda: sum(map(len, self._queues.values())))
+        self._pollers = Pollers(self._queue_was_read, allow_special=settings.allow_special_addresses)
         self._watcher: Watcher | None = None
 
     def stop(self, exit_code: int = 0) -> None:
@@ -97,33 +108,62 @@ class Operator:
 
     async def _serve(self, client: kube.KubeClient) -> None:
         leadership = Leadership()
-        status_writer = StatusWriter(client, leadership, self._metrics.status_writes.inc)
+        status_writers = {
+            kind: StatusWriter(
+                client, leadership, self._metrics.status_writes.inc, resource=RESOURCES[kind], kind=str(kind)
+            )
+            for kind in RECONCILERS
+        }
         events = EventRecorder(client, leadership, os.environ.get("POD_NAME") or socket.gethostname())
-        observer = Observer(client, self._registry, self._pollers, status_writer, self._queue.add)
-        reconciler = Reconciler(
-            registry=self._registry,
-            queue=self._queue,
-            observer=observer,
-            applier=Applier(client, self._registry, self._pollers),
-            status_writer=status_writer,
-            events=events,
-            metrics=self._metrics,
-            leadership=leadership,
-            defaults=WorkerDefaults(self._settings.worker_image, self._settings.worker_image_pull_policy),
-        )
-        parts: list[Coroutine[Any, Any, None]] = [self._heartbeat(), status_writer.run(), events.run()]
+        reconcilers = {
+            Kind.JOB_QUEUE: self._job_queues(client, status_writers[Kind.JOB_QUEUE], events).reconcile,
+            Kind.CRON_JOB_SCHEDULE: self._schedules(client, status_writers[Kind.CRON_JOB_SCHEDULE], events).reconcile,
+        }
+        turns = {
+            kind: Turns(kind, self._queues[kind], reconcile, leadership=leadership, metrics=self._metrics)
+            for kind, reconcile in reconcilers.items()
+        }
+        parts: list[Coroutine[Any, Any, None]] = [self._heartbeat(), events.run()]
+        parts += [writer.run() for writer in status_writers.values()]
         tasks = [asyncio.create_task(self._guarded(part)) for part in parts]
-        tasks.append(asyncio.create_task(self._guarded(self._work(client, reconciler))))
+        tasks.append(asyncio.create_task(self._guarded(self._work(client, turns))))
         await self._stopping.wait()
         logger.info("ending")
-        self._queue.close()
+        for queue in self._queues.values():
+            queue.close()
         if self._watcher is not None:
             await self._watcher.stop()
-        await self._finish_writes(status_writer)
+        await self._finish_writes(status_writers.values())
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._pollers.close()
+
+    def _job_queues(self, client: kube.KubeClient, status_writer: StatusWriter, events: EventRecorder) -> Reconciler:
+        queue = self._queues[Kind.JOB_QUEUE]
+        return Reconciler(
+            registry=self._registry,
+            queue=queue,
+            observer=Observer(client, self._registry, self._pollers, status_writer, queue.add),
+            applier=Applier(client, self._registry, self._pollers),
+            status_writer=status_writer,
+            events=events,
+            metrics=self._metrics,
+            defaults=WorkerDefaults(self._settings.worker_image, self._settings.worker_image_pull_policy),
+        )
+
+    def _schedules(
+        self, client: kube.KubeClient, status_writer: StatusWriter, events: EventRecorder
+    ) -> ScheduleReconciler:
+        allow_special = self._settings.allow_special_addresses
+        return ScheduleReconciler(
+            registry=self._registry,
+            queue=self._queues[Kind.CRON_JOB_SCHEDULE],
+            observer=ScheduleObserver(self._registry, self._pollers, status_writer),
+            applier=ScheduleApplier(client, self._registry, self._pollers, allow_special=allow_special),
+            status_writer=status_writer,
+            events=events,
+        )
 
     async def _guarded(self, part: Coroutine[Any, Any, None]) -> None:
         """A part that ends by an error is a fault of ours: end the process, so that it is started anew."""
@@ -133,7 +173,7 @@ class Operator:
             logger.exception("a part of the operator has failed")
             self.stop(exit_code=1)
 
-    async def _work(self, client: kube.KubeClient, reconciler: Reconciler) -> None:
+    async def _work(self, client: kube.KubeClient, turns: Mapping[Kind, Turns]) -> None:
         await wait_for_types(client)
         self._has_types = True
         self._watcher = Watcher(
@@ -144,8 +184,9 @@ class Operator:
             group.create_task(self._list_loop(client))
             # Nothing is decided before everything is known: an object's rivals, and whose Deployment is whose.
             await self._listed.wait()
-            for _ in range(RECONCILERS):
-                group.create_task(self._queue.process_loop(reconciler.process))
+            for kind, count in RECONCILERS.items():
+                for _ in range(count):
+                    group.create_task(self._queues[kind].process_loop(turns[kind].process))
 
     async def _list_loop(self, client: kube.KubeClient) -> None:
         while True:
@@ -172,35 +213,51 @@ class Operator:
 
     async def _list(self, client: kube.KubeClient) -> None:
         """Read everything and look at all of it: the remedy for whatever a watch has lost."""
-        for kind, resource, selector in (
-            (Kind.DEPLOYMENT, kube.DEPLOYMENTS, labels.MANAGED_BY_SELECTOR),
-            (Kind.JOB_QUEUE, kube.JOB_QUEUES, None),
-        ):
+        for kind, resource in RESOURCES.items():
+            selector = labels.MANAGED_BY_SELECTOR if kind is Kind.DEPLOYMENT else None
             known_before = self._registry.versions(kind)
             found = [
                 item
                 for namespace in self._settings.namespaces or (None,)
                 async for item in client.list(resource, namespace, selector)
             ]
-            for key in self._registry.replace(kind, found, known_before=known_before):
-                self._queue.add(key)
-        for key in self._registry.keys(Kind.JOB_QUEUE):
-            self._queue.add(key)
+            self._concern(kind, self._registry.replace(kind, found, known_before=known_before))
+        for kind, queue in self._queues.items():
+            for key in self._registry.keys(kind):
+                queue.add(key)
 
     def _note(self, seen: Seen) -> None:
-        for key in self._registry.note(seen):
-            self._queue.add(key)
+        self._concern(seen.kind, self._registry.note(seen))
+
+    def _concern(self, kind: Kind, keys: Iterable[Key]) -> None:
+        """Have everything looked at that a change of this kind concerns."""
+        schedules = self._queues[Kind.CRON_JOB_SCHEDULE]
+        for key in keys:
+            if kind is Kind.CRON_JOB_SCHEDULE:
+                schedules.add(key)
+                continue
+            self._queues[Kind.JOB_QUEUE].add(key)
+            if kind is Kind.JOB_QUEUE:
+                self._concern(Kind.CRON_JOB_SCHEDULE, self._registry.schedules_of(key))
+
+    def _queue_was_read(self, key: Key, snapshot: Snapshot, previous: Snapshot | None) -> None:
+        self._queues[Kind.JOB_QUEUE].add(key)
+        if previous is None or previous.reason != snapshot.reason:
+            # Its schedules can be written again, or not any more.
+            self._concern(Kind.CRON_JOB_SCHEDULE, self._registry.schedules_of(key))
 
     def _watcher_restarted(self, reason: str) -> None:
         self._metrics.kopf_restarts.labels(reason).inc()
         self._relist.set()
 
-    async def _finish_writes(self, status_writer: StatusWriter) -> None:
+    async def _finish_writes(self, status_writers: Iterable[StatusWriter]) -> None:
         """Let turns that are going on end, and write the statuses that they leave."""
         try:
             async with asyncio.timeout(WRITE_SECONDS):
-                await self._queue.wait_idle()
-                await status_writer.flush()
+                for queue in self._queues.values():
+                    await queue.wait_idle()
+                for writer in status_writers:
+                    await writer.flush()
         except TimeoutError:
             logger.warning("not everything could be written before the end")
 
@@ -214,17 +271,20 @@ class Operator:
         problems = [f"the poller of Redis {endpoint} stands still" for endpoint in self._pollers.stuck()]
         if clock.monotonic_ms() - self._beat_ms > LONGEST_HEARTBEAT_MS:
             problems.append("the main loop stands still")
-        if self._queue.longest_processing_ms() > LONGEST_TURN_MS:
-            problems.append("a JobQueue is being looked at for too long")
+        problems += [
+            f"a {kind} is being looked at for too long"
+            for kind, queue in self._queues.items()
+            if queue.longest_processing_ms() > LONGEST_TURN_MS
+        ]
         if self._watcher is not None and not self._watcher.is_alive and not self._stopping.is_set():
             problems.append("the watches have ended")
         return (500, http_probe.PLAIN, "; ".join(problems) + "\n") if problems else (200, http_probe.PLAIN, "ok\n")
 
     def _readyz(self) -> http_probe.Response:
         if not self._has_types:
-            return 503, http_probe.PLAIN, "the JobQueue resource is not there yet\n"
+            return 503, http_probe.PLAIN, "the resources of toril.dev are not there yet\n"
         if not self._listed.is_set():
-            return 503, http_probe.PLAIN, "JobQueues have not been listed yet\n"
+            return 503, http_probe.PLAIN, "the objects have not been listed yet\n"
         return 200, http_probe.PLAIN, "ok\n"
 
     def _render(self) -> http_probe.Response:

@@ -25,6 +25,7 @@ class Key(NamedTuple):
 
 class Kind(StrEnum):
     JOB_QUEUE = "JobQueue"
+    CRON_JOB_SCHEDULE = "CronJobSchedule"
     DEPLOYMENT = "Deployment"
 
 
@@ -57,11 +58,19 @@ def job_queue_of(deployment: Json) -> Key | None:
     return Key(key_of(deployment).namespace, str(owner["name"]))
 
 
+def queue_of(schedule: Json) -> Key:
+    """The JobQueue that a CronJobSchedule names, whether it is there or not."""
+    reference = (schedule.get("spec") or {}).get("queueRef") or {}
+    return Key(key_of(schedule).namespace, str(reference.get("name") or ""))
+
+
 class Registry:
-    """Last seen objects. Every change names the JobQueues that must be looked at."""
+    """Last seen objects. Every change names what must be looked at: JobQueues, and schedules for a schedule."""
 
     def __init__(self) -> None:
         self._objects: dict[Kind, dict[Key, Json]] = {kind: {} for kind in Kind}
+        self._schedules: dict[Key, set[Key]] = {}
+        """By JobQueue."""
 
     def get(self, kind: Kind, key: Key) -> Json | None:
         return self._objects[kind].get(key)
@@ -72,21 +81,28 @@ class Registry:
     def items(self, kind: Kind) -> Iterator[tuple[Key, Json]]:
         return iter(self._objects[kind].items())
 
+    def schedules_of(self, job_queue: Key) -> set[Key]:
+        """The schedules that name a JobQueue."""
+        return self._schedules.get(job_queue, set())
+
     def note(self, seen: Seen) -> set[Key]:
-        """Take in one change; answers the JobQueues that it concerns. Older news than what is known is dropped."""
+        """Take in one change; answers the objects that it concerns. Older news than what is known is dropped."""
         known = self._objects[seen.kind]
         old = known.get(seen.key)
         if seen.is_deleted:
             if old is not None and _uid(old) == _uid(seen.manifest):
-                del known[seen.key]
+                self.forget(seen.kind, seen.key)
         elif old is None or _uid(old) != _uid(seen.manifest) or _version(seen.manifest) > _version(old):
+            self.forget(seen.kind, seen.key)
             known[seen.key] = seen.manifest
+            if seen.kind is Kind.CRON_JOB_SCHEDULE:
+                self._schedules.setdefault(queue_of(seen.manifest), set()).add(seen.key)
         else:
             return set()
         return self._concerned(seen.kind, seen.key, seen.manifest)
 
     def replace(self, kind: Kind, manifests: Iterable[Json], *, known_before: Mapping[Key, str]) -> set[Key]:
-        """Take in a full list; answers the JobQueues that must be looked at.
+        """Take in a full list; answers the objects that must be looked at.
 
         Args:
             known_before: what was known when the list began (see `versions`). What is not in the list was deleted,
@@ -99,7 +115,7 @@ class Registry:
         for key, uid in known_before.items():
             old = self._objects[kind].get(key)
             if key not in listed and old is not None and _uid(old) == uid:
-                del self._objects[kind][key]
+                self.forget(kind, key)
                 concerned |= self._concerned(kind, key, old)
         return concerned
 
@@ -109,10 +125,15 @@ class Registry:
 
     def forget(self, kind: Kind, key: Key) -> None:
         """Drop what is known of one object, after an answer that it is gone."""
-        self._objects[kind].pop(key, None)
+        old = self._objects[kind].pop(key, None)
+        if kind is Kind.CRON_JOB_SCHEDULE and old is not None:
+            of_queue = self._schedules[queue_of(old)]
+            of_queue.discard(key)
+            if not of_queue:
+                del self._schedules[queue_of(old)]
 
     def _concerned(self, kind: Kind, key: Key, manifest: Json) -> set[Key]:
-        if kind is Kind.JOB_QUEUE:
+        if kind is not Kind.DEPLOYMENT:
             return {key}
         owner = job_queue_of(manifest)
         return set() if owner is None else {owner}

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.specs.jobqueue import API_VERSION, KIND
 from toril_operator import labels
 from toril_operator.leadership import Leadership
 from toril_operator.registry import Key
@@ -38,10 +37,20 @@ class _Entry:
 
 
 class StatusWriter:
-    """Used on one event loop."""
+    """Of one kind. Used on one event loop."""
 
-    def __init__(self, client: kube.KubeClient, leadership: Leadership, on_written: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        client: kube.KubeClient,
+        leadership: Leadership,
+        on_written: Callable[[], None],
+        *,
+        resource: kube.Resource,
+        kind: str,
+    ) -> None:
         self._client = client
+        self._resource = resource
+        self._kind = kind
         self._on_written = on_written
         self._leadership = leadership
         self._entries: dict[Key, _Entry] = {}
@@ -97,13 +106,13 @@ class StatusWriter:
         await self._wait_for_slot()
         wanted = entry.wanted
         manifest = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
+            "apiVersion": self._resource.api_version,
+            "kind": self._kind,
             "metadata": {"namespace": key.namespace, "name": key.name, "uid": entry.uid},
             "status": wanted,
         }
         try:
-            answer = await self._client.apply_status(kube.JOB_QUEUES, manifest, manager=labels.STATUS_MANAGER)
+            answer = await self._client.apply_status(self._resource, manifest, manager=labels.STATUS_MANAGER)
         except (errors.KubeNotFoundError, errors.KubeConflictError):
             # The object is gone, or another one has its name; its own status will come.
             self.forget(key)

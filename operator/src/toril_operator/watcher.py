@@ -19,6 +19,7 @@ from typing import Any
 import kopf
 
 from toril import errors, kube
+from toril_operator.cronjobschedule import handlers as schedule_handlers
 from toril_operator.jobqueue import handlers
 from toril_operator.registry import Seen
 
@@ -35,13 +36,16 @@ logger = logging.getLogger(__name__)
 
 async def wait_for_types(client: kube.KubeClient) -> None:
     """Wait until the server has what is watched: kopf never finds out about a type that comes after its start."""
+    wanted = [kube.JOB_QUEUES, kube.CRON_JOB_SCHEDULES]
     while True:
         try:
-            if await client.serves(kube.JOB_QUEUES):
-                return
-            logger.warning("waiting for the JobQueue resource: the API server has none; install the CRDs")
+            while await client.serves(wanted[0]):
+                wanted.pop(0)
+                if not wanted:
+                    return
+            logger.warning("waiting for %s.toril.dev: the API server has none; install the CRDs", wanted[0].plural)
         except errors.KubeError as problem:
-            logger.warning("waiting for the JobQueue resource: %s", problem)
+            logger.warning("waiting for %s.toril.dev: %s", wanted[0].plural, problem)
         await asyncio.sleep(DISCOVERY_SECONDS)
 
 
@@ -130,6 +134,7 @@ class Watcher:
         registry = kopf.OperatorRegistry()
         settings = build_settings()
         handlers.register(registry, settings, self._publish)
+        schedule_handlers.register(registry, self._publish)
 
         @kopf.on.login(registry=registry)
         async def log_in(**_: Any) -> kopf.ConnectionInfo:

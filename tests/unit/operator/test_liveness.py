@@ -13,7 +13,7 @@ from toril.errors import RedisReason
 from toril_operator import process
 from toril_operator.poller import Target
 from toril_operator.process import Operator, Settings
-from toril_operator.registry import Key
+from toril_operator.registry import Key, Kind
 
 
 class Clock:
@@ -57,8 +57,8 @@ async def test_a_turn_that_never_ends(time: Clock) -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    operator._queue.add(Key("team", "email"))
-    working = asyncio.create_task(operator._queue.process_loop(hangs))
+    operator._queues[Kind.JOB_QUEUE].add(Key("team", "email"))
+    working = asyncio.create_task(operator._queues[Kind.JOB_QUEUE].process_loop(hangs))
     await asyncio.wait_for(begun.wait(), 5)
     time.now_ms += process.LONGEST_TURN_MS + 1
     operator._beat_ms = time.now_ms

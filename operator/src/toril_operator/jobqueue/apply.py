@@ -9,7 +9,7 @@ from typing import Any
 
 from toril import clock, errors, kube
 from toril.engine.keys import QueueKeys
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import promote, stalled
 from toril.engine.producer import Producer
 from toril.specs.jobqueue import JobQueueSpec
 from toril_operator import labels
@@ -120,7 +120,7 @@ class Applier:
         """What is written to Redis. A failure is told by the next reading, which also leads here again."""
         interval_ms = int(spec.worker.options.get("stalledInterval") or STALLED_INTERVAL_MS)
         is_due = self._is_recovery_due(key, plan, interval_ms)
-        if plan.pause is None and not is_due:
+        if plan.pause is None and not is_due and not plan.promote:
             return
         keys = QueueKeys(spec.queue_name, spec.prefix)
         try:
@@ -130,6 +130,8 @@ class Applier:
                 await (producer.pause() if plan.pause else producer.resume())
                 logger.info("%s: queue %s", key, "paused" if plan.pause else "resumed")
                 self._pollers.wake(key)
+            if plan.promote:
+                await promote.run_once(connection, keys, layout=spec.paused_layout.value)
             if is_due:
                 self._recovered_ms[key] = clock.monotonic_ms()
                 most = spec.worker.options.get("maxStalledCount")

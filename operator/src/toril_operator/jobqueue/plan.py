@@ -98,6 +98,8 @@ class Plan:
     """True = pause the queue, False = resume it."""
     recover_stalled: bool = False
     """Look for jobs whose worker is gone: there is no worker to do it."""
+    promote: bool = False
+    """Move due jobs to where they run from: there is no worker to do it."""
     decision: Decision | None = None
     history: History = field(default_factory=History)
 
@@ -111,7 +113,9 @@ def make_plan(observed: Observed, memory: Memory, defaults: WorkerDefaults, now_
     assert observed.spec is not None
     pause = _pause(observed, observed.spec)
     if observed.spec.worker.mode is WorkerMode.NONE:
-        return Plan(pause=pause, delete=observed.deployment if is_ours(observed) else None)
+        # Jobs that are due are seen as waiting, whoever comes for them.
+        delete = observed.deployment if is_ours(observed) else None
+        return Plan(pause=pause, delete=delete, promote=_has_due_jobs(observed.signal))
     if observed.deployment is not None and not is_ours(observed):
         return Plan(blocked=_name_conflict(observed), pause=pause)
     return _managed(observed, observed.spec, memory, defaults, pause, now_ms)
@@ -180,9 +184,14 @@ def _managed(
         scale=scale if needs_scale and not is_first else None,
         pause=pause,
         recover_stalled=isinstance(observed.signal, QueueSignals) and observed.signal.active > 0 and ready == 0,
+        promote=ready == 0 and _has_due_jobs(observed.signal),
         decision=decision,
         history=history,
     )
+
+
+def _has_due_jobs(signal: QueueSignals | Unknown) -> bool:
+    return isinstance(signal, QueueSignals) and signal.delayed_due > 0
 
 
 def _current(observed: Observed, memory: Memory) -> int:

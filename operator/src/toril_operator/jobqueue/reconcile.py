@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-import logging
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from toril import clock, errors
+from toril import clock
 from toril.errors import RedisReason
 from toril.scaling.policy import Unknown
 from toril_operator import conditions
@@ -19,7 +17,6 @@ from toril_operator.jobqueue import status as statuses
 from toril_operator.jobqueue.apply import Applier
 from toril_operator.jobqueue.observe import PODS_MS, SECRETS_RETRY_MS, Observer
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults
-from toril_operator.leadership import Leadership
 from toril_operator.metrics import Metrics, View
 from toril_operator.registry import Key, Kind, Registry
 from toril_operator.status_writer import StatusWriter
@@ -29,8 +26,6 @@ Json = Mapping[str, Any]
 
 SECRET_REASONS = (Reason.SECRET_MISSING, Reason.SECRET_INVALID, RedisReason.AUTH_FAILED)
 """What another content of a Secret may mend; nobody tells us of it."""
-
-logger = logging.getLogger(__name__)
 
 
 class Reconciler:
@@ -46,7 +41,6 @@ class Reconciler:
         status_writer: StatusWriter,
         events: EventRecorder,
         metrics: Metrics,
-        leadership: Leadership,
         defaults: WorkerDefaults,
     ) -> None:
         self._registry = registry
@@ -56,32 +50,12 @@ class Reconciler:
         self._status_writer = status_writer
         self._events = events
         self._metrics = metrics
-        self._leadership = leadership
         self._defaults = defaults
         self._memories: dict[Key, tuple[str, Memory]] = {}
         """By key: the object's uid and what its last turn left."""
 
-    async def process(self, key: Key) -> None:
-        """Look at one JobQueue; never raises. What failed is looked at again, later each time."""
-        began = time.perf_counter()
-        try:
-            if self._leadership.is_leader():
-                await self.reconcile(key)
-            result = "success"
-            self._queue.forget_failures(key)
-        except errors.KubeConflictError:
-            result = "conflict"
-            self._queue.add_failed(key)
-        except errors.KubeError as problem:
-            result = "error"
-            logger.warning("%s: again in %.1f s: %s", key, self._queue.add_failed(key), problem)
-        except Exception:
-            result = "bug"
-            logger.exception("%s: again in %.1f s", key, self._queue.add_failed(key))
-        self._metrics.reconciles.labels(result).inc()
-        self._metrics.reconcile_seconds.observe(time.perf_counter() - began)
-
     async def reconcile(self, key: Key) -> None:
+        """One turn. Raises KubeError: something could not be asked for or written."""
         manifest = self._registry.get(Kind.JOB_QUEUE, key)
         if manifest is None:
             self._forget(key)
@@ -139,9 +113,9 @@ class Reconciler:
             self._metrics.decisions.labels("up" if is_up else "down", str(plan.decision.reason)).inc()
             reason = EventReason.SCALED_UP if is_up else EventReason.SCALED_DOWN
             note = f"{outcome.scaled.current} → {outcome.scaled.replicas} workers: {plan.decision.message}"
-            self._events.tell(key, observed.uid, reason, note)
+            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, reason, note)
         before = conditions.find(observed.status.get("conditions") or (), Type.REDIS_REACHABLE).get("status")
         if observed.redis.status is Status.FALSE and before != Status.FALSE:
-            self._events.tell(key, observed.uid, EventReason.REDIS_UNREACHABLE, observed.redis.message)
+            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_UNREACHABLE, observed.redis.message)
         elif observed.redis.status is Status.TRUE and before == Status.FALSE:
-            self._events.tell(key, observed.uid, EventReason.REDIS_RECOVERED, observed.redis.message)
+            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_RECOVERED, observed.redis.message)

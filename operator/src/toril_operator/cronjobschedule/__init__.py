@@ -1,0 +1,1 @@
+"""The kind CronJobSchedule: handlers → reconcile → observe, apply → status → plan → desired."""

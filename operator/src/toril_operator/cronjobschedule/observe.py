@@ -1,0 +1,126 @@
+"""Looks at everything that a CronJobSchedule's plan depends on: its spec, its JobQueue, its record in Redis."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from toril import clock, errors
+from toril.engine.schedulers import JobSchedulers
+from toril.scaling.policy import Unknown
+from toril.specs import cron_job_schedule as specs
+from toril.specs import jobqueue
+from toril_operator import endpoints, labels
+from toril_operator.cronjobschedule.plan import Observed
+from toril_operator.poller import Pollers
+from toril_operator.registry import Key, Kind, Registry, queue_of
+from toril_operator.status_writer import StatusWriter
+
+Json = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsed:
+    uid: str
+    generation: int
+    spec: specs.CronJobScheduleSpec | None
+    problem: str
+
+
+class Observer:
+    """The queue's Redis is reached by the connection over which its JobQueue is read."""
+
+    def __init__(self, registry: Registry, pollers: Pollers, status_writer: StatusWriter) -> None:
+        self._registry = registry
+        self._pollers = pollers
+        self._status_writer = status_writer
+        self._parsed: dict[Key, _Parsed] = {}
+
+    async def observe(self, key: Key, manifest: Json) -> Observed:
+        """Look at one CronJobSchedule."""
+        metadata = manifest["metadata"]
+        parsed = self._parse(key, manifest)
+        queue_key = queue_of(manifest)
+        job_queue = self._registry.get(Kind.JOB_QUEUE, queue_key)
+        observed = Observed(
+            key=key,
+            uid=metadata["uid"],
+            generation=metadata["generation"],
+            has_finalizer=labels.FINALIZER in (metadata.get("finalizers") or ()),
+            deleted_for_ms=_deleted_for_ms(metadata),
+            spec=parsed.spec,
+            spec_problem=parsed.problem,
+            duplicate_of=self._older(key, manifest, parsed.spec),
+            is_queue_found=job_queue is not None,
+            status=self._status_writer.latest(key, manifest),
+        )
+        if job_queue is None:
+            return observed
+        try:
+            queue = jobqueue.parse_job_queue(job_queue)
+        except errors.InvalidInputError as problem:
+            return replace(observed, unreadable=f"JobQueue {queue_key.name}: {problem}")
+        observed = replace(observed, queue=queue)
+        if parsed.spec is None or observed.deleted_for_ms is not None:
+            return observed
+        return await self._with_record(observed, parsed.spec, queue_key)
+
+    def forget(self, key: Key) -> None:
+        """The CronJobSchedule is gone."""
+        self._parsed.pop(key, None)
+
+    def _parse(self, key: Key, manifest: Json) -> _Parsed:
+        uid, generation = manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+        known = self._parsed.get(key)
+        if known is not None and (known.uid, known.generation) == (uid, generation):
+            return known
+        try:
+            parsed = _Parsed(uid, generation, specs.parse_cron_job_schedule(manifest), "")
+        except errors.InvalidInputError as problem:
+            parsed = _Parsed(uid, generation, None, str(problem))
+        self._parsed[key] = parsed
+        return parsed
+
+    def _older(self, key: Key, manifest: Json, spec: specs.CronJobScheduleSpec | None) -> str | None:
+        """The oldest schedule with the same scheduler on the same JobQueue, if that is not this one."""
+        if spec is None:
+            return None
+        claims = [(_age(manifest), key.name)]
+        for other in self._registry.schedules_of(queue_of(manifest)) - {key}:
+            rival = self._registry.get(Kind.CRON_JOB_SCHEDULE, other)
+            if rival is None:
+                continue
+            its_spec = self._parse(other, rival).spec
+            if its_spec is not None and its_spec.scheduler_id == spec.scheduler_id:
+                claims.append((_age(rival), other.name))
+        oldest = min(claims)[1]
+        return None if oldest == key.name else oldest
+
+    async def _with_record(self, observed: Observed, spec: specs.CronJobScheduleSpec, queue_key: Key) -> Observed:
+        target, snapshot = self._pollers.target(queue_key), self._pollers.snapshot(queue_key)
+        if target is None:
+            return replace(observed, unreadable=f"JobQueue {queue_key.name} is not read; see its conditions")
+        if snapshot is None:
+            return replace(observed, unreadable=f"JobQueue {queue_key.name} has not been read yet")
+        if snapshot.reason is not None:
+            assert isinstance(snapshot.signal, Unknown)
+            return replace(observed, unreadable=snapshot.signal.why)
+        try:
+            connection = await self._pollers.connection(queue_key)
+            record, now_ms = await JobSchedulers(connection, target.keys).look(spec.scheduler_id)
+        except errors.RedisError as problem:
+            return replace(observed, unreadable=endpoints.explain(problem.reason, target.settings))
+        return replace(observed, record=record, now_ms=now_ms)
+
+
+def _deleted_for_ms(metadata: Json) -> int | None:
+    since = metadata.get("deletionTimestamp")
+    if since is None:
+        return None
+    return clock.now_ms() - round(datetime.datetime.fromisoformat(since).timestamp() * 1000)
+
+
+def _age(manifest: Json) -> tuple[str, str]:
+    return manifest["metadata"]["creationTimestamp"], manifest["metadata"]["uid"]
