@@ -78,7 +78,7 @@ cluster: ## start a real Kubernetes and stay until Ctrl-C (as root on Linux with
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_command
 
 .PHONY: crds
-crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/jobqueue.md
+crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/
 	@$(VENV)/python tools/crds.py
 	@$(VENV)/python tools/crd_reference.py
 

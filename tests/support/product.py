@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,18 @@ RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 def example_manifests(**scaling: Any) -> list[dict[str, Any]]:
     """`examples/zettanote/queues.yaml` with the local image and other `spec.scaling` fields: an overlay."""
     documents: list[dict[str, Any]] = list(yaml.safe_load_all((EXAMPLE / "queues.yaml").read_text()))
+    use_local_images(documents)
     for document in documents:
-        document["spec"]["worker"]["image"] = f"{project_images.REGISTRY}/{document['spec']['worker']['image']}"
         document["spec"]["scaling"] |= scaling
     return documents
+
+
+def use_local_images(documents: Sequence[dict[str, Any]]) -> None:
+    """Have the JobQueues of a manifest use the images that are on the node."""
+    for document in documents:
+        if document["kind"] == "JobQueue":
+            worker = document["spec"]["worker"]
+            worker["image"] = f"{project_images.REGISTRY}/{worker['image']}"
 
 
 def naps_manifest(name: str = "naps", **scaling: Any) -> dict[str, Any]:
@@ -192,22 +200,23 @@ def run_producer(cluster: Cluster, redis: Redis, *options: str, timeout: float =
     return summary
 
 
-def conditions(cluster: Cluster, namespace: str, name: str) -> dict[str, Mapping[str, Any]]:
-    """A JobQueue's conditions by type."""
-    found = cluster.get("jobqueue", name, "-n", namespace).get("status", {}).get("conditions", [])
+def conditions(cluster: Cluster, namespace: str, name: str, kind: str = "jobqueue") -> dict[str, Mapping[str, Any]]:
+    """An object's conditions by type."""
+    found = cluster.get(kind, name, "-n", namespace).get("status", {}).get("conditions", [])
     return {condition["type"]: condition for condition in found}
 
 
 def wait_condition(
-    cluster: Cluster, namespace: str, name: str, kind: str, status: str, *, timeout: float = 60
-) -> Mapping[str, Any]:
-    """Wait until a condition of a JobQueue has a status; the condition."""
+    cluster: Cluster, namespace: str, name: str, condition_type: str, status: str, *, timeout: float = 60,
+    kind: str = "jobqueue",
+) -> Mapping[str, Any]:  # fmt: skip
+    """Wait until a condition of an object has a status; the condition."""
 
     def found() -> Mapping[str, Any] | None:
-        condition = conditions(cluster, namespace, name).get(kind)
+        condition = conditions(cluster, namespace, name, kind).get(condition_type)
         return condition if condition and condition["status"] == status else None
 
-    what = f"{kind}={status} of JobQueue {name}"
+    what = f"{condition_type}={status} of {kind} {name}"
     found_condition = wait_until(found, what, timeout_seconds=timeout, interval_seconds=0.3)
     assert found_condition is not None
     return found_condition
