@@ -30,7 +30,8 @@ def dump(queue: EngineQueue) -> dict[str, Any]:
                 found[name] = raw.smembers(key)
             case _:
                 found[name] = raw.get(key)
-    found.get("meta", {}).pop("version", None)
+    if isinstance(meta := found.get("meta"), dict):
+        meta.pop("version", None)
     return found
 
 

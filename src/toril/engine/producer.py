@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from toril import clock, errors
-from toril.engine import scripts
+from toril.engine import key_types, scripts
 from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
 from toril.jobs.job import NewJob
@@ -41,6 +41,7 @@ class Producer:
         Raises:
             RedisUnavailableError: none of the jobs that lack an id was added.
             UnknownOutcomeError: jobs without an id may have been added.
+            WrongKeyTypeError: a key of the queue is not BullMQ's; says which. Nothing was written.
         """
         ids: list[str] = []
         started: collections.deque[_Started] = collections.deque()
@@ -87,6 +88,8 @@ class Producer:
                 pause = next(pauses, None)
                 if pause is None or not is_cut(problem):
                     raise
+            except errors.WrongKeyTypeError as problem:
+                raise await key_types.name_wrong_key(self.connection, self.keys, problem) from None
             await asyncio.sleep(pause)
             started = await self._start(call)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from toril import clock, errors
-from toril.engine import scripts
+from toril.engine import key_types, scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import is_cut, parts_of, repeat_pauses
 from toril.engine.sync_connection import SyncConnection
@@ -25,7 +25,10 @@ class SyncProducer:
         """Add jobs and return their ids. As `Producer.add`."""
         ids: list[str] = []
         for part in parts_of(jobs):
-            ids += self._add_part(part)
+            try:
+                ids += self._add_part(part)
+            except errors.WrongKeyTypeError as problem:
+                raise key_types.name_wrong_key_sync(self.connection, self.keys, problem) from None
         return ids
 
     def _add_part(self, jobs: Sequence[NewJob]) -> list[str]:

@@ -16,6 +16,10 @@ from toril import errors
 MAX_SAFE_INTEGER = 2**53
 """JavaScript's numbers are doubles: larger integers arrive changed."""
 
+MAX_BYTES = 5 * 1024 * 1024
+"""Largest value, as JSON in UTF-8. Redis copies it while all others wait, a worker that takes the job holds it, and a
+result is stored twice, in the job and in the stream that everyone reads. Larger things belong in a store for files."""
+
 _MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
 
 
@@ -35,14 +39,18 @@ def encode(value: Any, field: str = "data") -> str:
         field: how errors name the value, such as `data` or `return value`.
 
     Raises:
-        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, or a lone surrogate;
-            the error names the path inside the value. Nothing has been written.
+        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, a lone surrogate, or
+            more than 5 MiB; the error names the path inside the value. Nothing has been written.
     """
     try:
         text = "".join(_pieces(value, 0))
-        text.encode()
+        size = len(text.encode())
     except (TypeError, ValueError, RecursionError):
         _refuse(value, field)
+    if size > MAX_BYTES:
+        raise errors.InvalidPayloadError(
+            field, f"is {size} bytes as JSON; the limit is {MAX_BYTES}: store it elsewhere and send where it is"
+        )
     if _MAYBE_LARGE_INTEGER.search(text):
         _check(value, field, 0)
     return text

@@ -13,6 +13,9 @@ from toril.jobs import codec
 from toril.jobs.options import LONG_NAMES, JobOptions
 from toril.jobs.parents import ParentLink
 
+MAX_NAME = 1000
+"""Longest name of a job, characters: it stands in every event of the job."""
+
 
 class JobState(StrEnum):
     """Where a job is. *Paused* is said of a queue, not of a job."""
@@ -43,16 +46,15 @@ class NewJob:
         """Check name and data.
 
         Raises:
-            InvalidPayloadError: data is not JSON, or larger than the option `sizeLimit` (UTF-8 bytes).
-            InvalidOptionError: the name is empty or not text.
+            InvalidPayloadError: data is not JSON, or larger than 5 MiB or the option `sizeLimit` (UTF-8 bytes).
+            InvalidOptionError: the name is empty, too long or not text.
         """
-        if not isinstance(name, str) or not name:
-            raise errors.InvalidOptionError("name", "must be text and not empty")
+        check_name(name)
         data_json = codec.encode(data)
         limit = options.size_limit_bytes
         if limit is not None and (size := len(data_json.encode())) > limit:
             raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
-        return cls(name, data_json, options, links_to_json(options))
+        return cls(str(name), data_json, options, links_to_json(options))
 
     def under(self, parent: ParentLink) -> NewJob:
         """The same job as a child of `parent`. Raises InvalidOptionError: it has a deduplication."""
@@ -62,6 +64,18 @@ class NewJob:
     @property
     def opts_json(self) -> str:
         return _compact(self.options.wire)
+
+
+def check_name(name: object) -> None:
+    """Refuse what cannot be a job's name. Raises InvalidOptionError."""
+    if not isinstance(name, str) or not name:
+        raise errors.InvalidOptionError("name", "must be text and not empty")
+    if len(name) > MAX_NAME:
+        raise errors.InvalidOptionError("name", f"must be at most {MAX_NAME} characters; what is long belongs to data")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise errors.InvalidOptionError("name", "holds a lone surrogate, which is no text") from None
 
 
 def links_to_json(options: JobOptions, *, waits_for_children: bool = False) -> str:

@@ -20,8 +20,6 @@ from toril.task import BackoffStrategy
 
 logger = logging.getLogger("toril.worker")
 
-MAX_RETURN_BYTES = 5 * 1024 * 1024
-"""Larger return values fail the job: they are stored twice, in the job and in the stream that everyone reads."""
 MAX_REASON = 16_384
 """Longer reasons are cut, characters."""
 MAX_TRACE = 32_768
@@ -104,8 +102,6 @@ def completed(job: TakenJob, value: Any, rules: Rules) -> Finish:
         InvalidPayloadError: what it returned is not JSON or too large.
     """
     text = "null" if value is None else codec.encode(value, "return value")
-    if len(text) > MAX_RETURN_BYTES // 4 and (size := len(text.encode())) > MAX_RETURN_BYTES:
-        raise errors.InvalidPayloadError("return value", f"is {size} bytes as JSON; the limit is {MAX_RETURN_BYTES}")
     return Finish.completed(job, text, rules.keep_completed)
 
 

@@ -11,6 +11,7 @@ import pytest
 from support.taken import taken_job
 from toril import errors
 from toril.engine.active import Finish
+from toril.jobs import codec
 from toril.jobs.job import JobRecord
 from toril.jobs.retention import KEEP_ALL, KEEP_NONE, KeepPolicy
 from toril.worker import outcomes
@@ -34,9 +35,9 @@ def test_a_result_is_written_as_json() -> None:
 
 @pytest.mark.requirement("T16")
 def test_the_limit_of_a_result_counts_bytes() -> None:
-    outcomes.completed(taken_job(), "x" * (outcomes.MAX_RETURN_BYTES - 2), Rules())
+    outcomes.completed(taken_job(), "x" * (codec.MAX_BYTES - 2), Rules())
     with pytest.raises(errors.InvalidPayloadError, match="return value: is 5242882 bytes"):
-        outcomes.completed(taken_job(), "é" * (outcomes.MAX_RETURN_BYTES // 2), Rules())
+        outcomes.completed(taken_job(), "é" * (codec.MAX_BYTES // 2), Rules())
 
 
 @pytest.mark.parametrize(

@@ -12,18 +12,13 @@
 -- include: storing
 local args = ARGV
 local queue = queue_of(args[1])
+queue.is_adding = true
 read_settings(queue, args[2])
 local base, events = queue.base, queue.events
 local KIND_FIELDS, JOB_FIELDS = 7, 3
 local first_job = 4 + tonumber(args[3]) * KIND_FIELDS
 local count = (#args - first_job + 1) / JOB_FIELDS
 
--- A key of another type must fail here, before anything is written.
-call('LLEN', queue.target)
-call('XLEN', events)
-call('ZCARD', queue.delayed)
-call('ZCARD', queue.prioritized)
-call('ZCARD', queue.marker)
 
 local kinds = {}
 for at = 4, first_job - 1, KIND_FIELDS do

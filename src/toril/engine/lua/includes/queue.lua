@@ -33,9 +33,21 @@ local function read_settings(queue, layout)
   queue.is_paused = meta[1] and true or false
   queue.concurrency = limit_of(meta[2])
   queue.is_maxed = queue.concurrency ~= nil and redis.call('LLEN', queue.active) >= queue.concurrency
-  queue.max_events = ensure_max_events(queue.meta, meta[3])
   queue.max, queue.duration = limit_of(meta[4]), limit_of(meta[5])
   queue.target = waiting_list(queue.wait, queue.paused, queue.meta, layout, queue.is_paused)
+  if queue.is_adding then
+    -- A key of another type must fail here, before anything is written.
+    redis.call('LLEN', queue.target)
+    redis.call('XLEN', queue.events)
+    redis.call('ZCARD', queue.delayed)
+    redis.call('ZCARD', queue.prioritized)
+    redis.call('ZCARD', queue.marker)
+    redis.call('STRLEN', queue.pc)
+    if not meta[3] then
+      redis.call('STRLEN', queue.id)
+    end
+  end
+  queue.max_events = ensure_max_events(queue.meta, meta[3])
 end
 
 -- Wake workers for what this call has made runnable or delayed: see `has_runnable` and `has_delayed`.
