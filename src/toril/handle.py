@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast
 from toril import clock, errors
 from toril.engine import administration, flows, getters
 from toril.enqueue_options import Duration, milliseconds
+from toril.job_context import log_row
 from toril.jobs import codec
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState
@@ -125,9 +126,9 @@ class JobHandle(Generic[R]):
         """Replace the job's data: what its next attempt gets. Raises InvalidPayloadError, JobNotFoundError."""
         await self.queue.walk(administration.update_data(self.queue.keys, self.id, codec.encode(data)))
 
-    async def log(self, row: str, *, keep: int | None = None) -> int:
+    async def log(self, row: object, *, keep: int | None = None) -> int:
         """Append a row to the job's log and return how many there are; `keep`: only the newest so many stay."""
-        return await self.queue.walk(administration.add_log(self.queue.keys, self.id, row, keep))
+        return await self.queue.walk(administration.add_log(self.queue.keys, self.id, log_row(row), keep))
 
     async def logs(self, *, first: int = 0, last: int = -1, newest_first: bool = False) -> JobLogs:
         """Rows of the job's log, and how many there are in all. Ranks are both included; −1 = to the end."""
@@ -235,9 +236,9 @@ class SyncJobHandle(Generic[R]):
         """As `JobHandle.update_data`."""
         self._walk(administration.update_data(self._keys, self._handle.id, codec.encode(data)))
 
-    def log(self, row: str, *, keep: int | None = None) -> int:
+    def log(self, row: object, *, keep: int | None = None) -> int:
         """As `JobHandle.log`."""
-        return self._walk(administration.add_log(self._keys, self._handle.id, row, keep))
+        return self._walk(administration.add_log(self._keys, self._handle.id, log_row(row), keep))
 
     def logs(self, *, first: int = 0, last: int = -1, newest_first: bool = False) -> JobLogs:
         """As `JobHandle.logs`."""

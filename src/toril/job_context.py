@@ -26,6 +26,11 @@ MAX_LOG_ROW = 65_536
 """Longer log rows are cut, characters."""
 
 
+def log_row(row: object) -> str:
+    """A row as it is stored: printable by everyone, and not too long."""
+    return str(row).encode(errors="replace").decode()[:MAX_LOG_ROW]
+
+
 class JobChannel(Protocol):
     """Where a running job's words go: the worker's side of its queue."""
 
@@ -134,8 +139,7 @@ class Job:
         """Append a row to the job's log and return how many rows there are. Raises JobNotFoundError when it is gone."""
         run = self._run
         kept = self.opts.get("keepLogs")
-        text = str(row).encode(errors="replace").decode()[:MAX_LOG_ROW]
-        return await run.channel.log(run.record.id, text, kept if isinstance(kept, int) else None)
+        return await run.channel.log(run.record.id, log_row(row), kept if isinstance(kept, int) else None)
 
     async def update_data(self, data: Any) -> None:
         """Replace the job's data: what a next attempt starts with. `self.data` stays as it is.

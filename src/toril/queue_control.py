@@ -225,13 +225,14 @@ def _retry_all(keys: QueueKeys, state: object, until: datetime | None) -> Steps[
 
 
 def _publish(keys: QueueKeys, name: object, fields: Mapping[str, object]) -> Steps[str]:
-    if not isinstance(name, str) or not name or name in _EVENTS_OF_BULLMQ:
-        raise errors.InvalidOptionError("name", "must be text, and none of BullMQ's own events")
+    if not isinstance(name, str) or not name.isprintable() or name in {"", *_EVENTS_OF_BULLMQ}:
+        raise errors.InvalidOptionError("name", "must be printable text, and none of BullMQ's own events")
     texts: dict[str, str] = {}
     for field, value in fields.items():
-        if field == "event" or not isinstance(value, str | int) or isinstance(value, bool):
+        is_fine = isinstance(value, str | int) and not isinstance(value, bool)
+        if not is_fine or field == "event" or not field.isprintable():
             raise errors.InvalidOptionError(f"fields.{field}", "must be text or a whole number, and not named event")
-        texts[field] = str(value)
+        texts[field] = str(value).encode(errors="replace").decode()
     return administration.publish_event(keys, name, texts)
 
 

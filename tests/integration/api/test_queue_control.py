@@ -38,7 +38,7 @@ def steer(queue: Queue) -> list[Any]:
     bad.retry(reset_attempts=True)
     done.progress(70)
     done.update_data({"n": 2})
-    answers += [done.log("a"), done.log("b", keep=1), done.logs().rows, done.job().progress, done.job().data]
+    answers += [done.log("a"), done.log("b\ud800", keep=1), done.logs().rows, done.job().progress, done.job().data]
     done.clear_logs()
     answers += [done.logs(newest_first=True).count, sync.pause(), sync.is_paused(), sync.resume()]
     later = sync.add("n", {}, {"delay": 60_000})
@@ -61,7 +61,7 @@ async def steer_async(queue: Queue) -> list[Any]:
     await bad.retry(reset_attempts=True)
     await done.progress(70)
     await done.update_data({"n": 2})
-    answers += [await done.log("a"), await done.log("b", keep=1), (await done.logs()).rows]
+    answers += [await done.log("a"), await done.log("b\ud800", keep=1), (await done.logs()).rows]
     answers += [(await done.job()).progress, (await done.job()).data]
     await done.clear_logs()
     answers += [(await done.logs(newest_first=True)).count]
@@ -90,7 +90,7 @@ async def test_everything_once(tasks: Queue, stored: EngineQueue, is_async: bool
     await stored.finish(Finish.failed(bad, "no", "[]"), Finish.completed(done, "1"))
     answers = await (steer_async(tasks) if is_async else asyncio.to_thread(steer, tasks))
     assert answers == [
-        1, ["bad", "done"], 1, 1, ["b"], 70, {"n": 2}, 0, True, True, True, {0: 1, 3: 1}, [], [], 0, 1, 3, 0, [],
+        1, ["bad", "done"], 1, 1, ["b?"], 70, {"n": 2}, 0, True, True, True, {0: 1, 3: 1}, [], [], 0, 1, 3, 0, [],
     ]  # fmt: skip
     assert stored.raw.keys("*") == []
 
@@ -117,6 +117,7 @@ REFUSED: dict[str, tuple[str, Callable[[Queue], Any]]] = {
     "too-high-a-priority": ("priority", lambda queue: queue.handle("1").change_priority(2**21)),
     "a-delay-that-is-none": ("delay", lambda queue: queue.handle("1").change_delay(float("nan"))),
     "an-event-of-bullmq": ("name", lambda queue: queue.publish_event("completed")),
+    "an-event-that-is-no-text": ("name", lambda queue: queue.publish_event("\ud800")),
     "an-event-with-an-object": ("fields.a", lambda queue: queue.publish_event("mine", {"a": {}})),  # type: ignore[dict-item]
     "progress-that-is-no-json": ("progress", lambda queue: queue.handle("1").progress(float("inf"))),
 }
