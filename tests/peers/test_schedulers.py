@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support import soak
 from support.engine import EngineQueue
 from support.node_peer import Handle, Peer
 from support.waiting import wait_until_async
@@ -315,7 +316,8 @@ async def test_a_schedulers_job_is_never_failed_for_stalling(peer: Peer, ours: E
 
 @pytest.mark.requirement("T23")
 @pytest.mark.wire(84)
-async def test_slots_that_both_advance_at_once_are_one_job_each(peer: Peer, ours: EngineQueue) -> None:
+@pytest.mark.parametrize("count", soak.lengths(120, 1000))
+async def test_slots_that_both_advance_at_once_are_one_job_each(peer: Peer, ours: EngineQueue, count: int) -> None:
     """Each slot's job is taken early by their worker, while two of us carry the scheduler on as soon as it is taken."""
     job_id = await ours_upsert(ours, "s", {"every": HOUR_MS}, opts={"removeOnComplete": False})
     first = int(job_id.rpartition(":")[2])
@@ -334,9 +336,9 @@ async def test_slots_that_both_advance_at_once_are_one_job_each(peer: Peer, ours
 
     async def enough() -> bool:
         await peer.queue.call("promoteJobs")
-        return len(slots(ours, "s")) > 150
+        return len(slots(ours, "s")) >= count
 
-    await wait_until_async(enough, "150 slots", timeout_seconds=60, interval_seconds=0.001)
+    await wait_until_async(enough, f"{count} slots", timeout_seconds=100, interval_seconds=0.001)
     is_over.set()
     await asyncio.gather(*advancers)
     await worker.close()

@@ -186,6 +186,9 @@ class JobSchedulers:
             jobs = [job for _, job in following]
             codes = await self.connection.run(scripts.advance_schedulers(self.keys, jobs, layout=self.layout))
             pending = turn.note(following, codes)
+            if round_number == 0:
+                # Those that somebody else has changed are left for the next turn.
+                unchanged += sum(code == scripts.CHANGED for code in codes)
         return unchanged
 
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from toril.jobs.cron_pattern import CronPattern
 
 MAX_MS = 2**53
+LAST_MS = 2**41 * 4
+"""Calendars end here, in the year 2248: later due times are beyond what `delayed` can hold."""
 _OPTIONS = frozenset(("pattern", "every", "offset", "tz", "startDate", "endDate", "limit", "immediately"))
 _OVERLAP = timedelta(hours=3)
 """No clock is put back by more."""
@@ -124,6 +126,8 @@ class Schedule:
 
     def _next_by_pattern(self, after_ms: int) -> int | None:
         after_ms = max(after_ms, self.start_ms or 0)
+        if after_ms > LAST_MS:
+            return None
         slot = _next_cron_ms(self.pattern, self.tz, after_ms)
         if slot is None or (self.end_ms is not None and slot > self.end_ms):
             return None

@@ -117,13 +117,8 @@ class SchedulerRecord:
 
     @property
     def opts(self) -> dict[str, Any]:
-        """The template's options under their public names. Raises InvalidPayloadError when they are not JSON."""
-        stored = codec.decode(self.fields.get("opts", ""), "opts")
-        return (
-            {LONG_NAMES.get(str(key), str(key)): value for key, value in stored.items()}
-            if isinstance(stored, dict)
-            else {}
-        )
+        """The template's options under their public names; nothing, when they make no sense."""
+        return {LONG_NAMES.get(key, key): value for key, value in options_of(self.fields.get("opts", "")).items()}
 
     @property
     def repeat(self) -> dict[str, Any]:
@@ -180,7 +175,7 @@ def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> N
     if job is None and made is None:
         # An older repeatable whose job is gone: its data went with it.
         return None
-    opts = dict(job.opts) if job else dict(codec.decode(record.fields.get("opts", ""), "opts"))
+    opts = dict(job.opts) if job else options_of(record.fields.get("opts", ""))
     told = opts.get("repeat")
     repeat: dict[str, Any] = dict(told) if isinstance(told, dict) else record.repeat
     if not isinstance(told, dict):
@@ -226,6 +221,15 @@ def first_opts(schedule: Schedule, template: JobTemplate, scheduler_id: str, *, 
 
 def opts_json(opts: Mapping[str, Any]) -> str:
     return json.dumps(opts, ensure_ascii=False, separators=(",", ":"))
+
+
+def options_of(text: str | bytes) -> dict[str, Any]:
+    """Stored options; nothing, when they make no sense."""
+    try:
+        opts = codec.decode(text, "opts")
+    except errors.InvalidPayloadError:
+        return {}
+    return opts if isinstance(opts, dict) else {}
 
 
 def _next_repeat(repeat: Mapping[str, Any], schedule: Schedule, count: int) -> dict[str, Any]:

@@ -249,13 +249,29 @@ async def test_lists_and_single_records(queue: EngineQueue) -> None:
 
 async def test_a_scheduler_that_makes_no_sense_is_told_and_stops_no_other(queue: EngineQueue) -> None:
     made = await upsert(queue, "good")
+    for number, opts in enumerate(
+        ("[1]", "no JSON", '{"repeat":5}', '{"repeat":{"every":[1],"count":"x"}}', '{"repeat":{"tz":7}}')
+    ):
+        bad = await upsert(queue, f"bad-{number}")
+        queue.raw.hset(queue.keys.job(bad.job_id), "opts", opts)
+        queue.raw.hset(f"{queue.keys.repeat}:bad-{number}", mapping={"every": "often", "opts": opts})
+        queue.raw.hdel(queue.keys.job(bad.job_id), *(["name", "opts"] if number < 2 else ["ats"]))
+    queue.raw.zadd(queue.keys.repeat, {b"not \xff text": 7, "fraction": 7.5, "wrong-type": 8, "never": "-inf"})
+    queue.raw.set(f"{queue.keys.repeat}:wrong-type", "text")
+    queue.raw.hset(f"{queue.keys.repeat}:far", mapping={"pattern": "* * * * *", "ic": "1"})
+    queue.raw.zadd(queue.keys.repeat, {"far": 9})
+    queue.raw.hset(
+        f"{queue.keys.repeat}:far:9", mapping={"opts": '{"repeat":{"pattern":"* * * * *","startDate":9e15}}'}
+    )
     bad = await upsert(queue, "bad")
     queue.raw.hset(queue.keys.job(bad.job_id), "opts", '{"repeat":{"pattern":"W W W"}}')
     queue.raw.hset(f"{queue.keys.repeat}:bad", mapping={"pattern": "W W W"})
     queue.raw.zadd(queue.keys.repeat, {"empty": 5})
     turn = await queue.schedulers.advance_due(also_waiting=True)
     assert turn.job_ids == [f"repeat:good:{made.slot_ms + HOUR_MS}"]
-    assert list(turn.problems) == ["bad"]
+    assert "repeat.pattern" in turn.problems["bad"]
+    assert "good" not in turn.problems
+    await queue.schedulers.list()
 
 
 async def test_a_repeatable_of_the_older_kind_keeps_its_data(queue: EngineQueue) -> None:

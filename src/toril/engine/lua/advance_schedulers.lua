@@ -22,7 +22,7 @@ for at = 2, #ARGV - FIELDS, FIELDS do
   local scheduler_key = queue.schedulers .. ':' .. scheduler_id
   local current = redis.call('ZSCORE', queue.schedulers, scheduler_id)
   local code = 0
-  if not current or text_of(number_of(current)) ~= seen then
+  if not current or slot_of(current) ~= seen then
     code = 1
   elseif redis.call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
     code = 2

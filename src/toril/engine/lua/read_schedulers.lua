@@ -8,8 +8,7 @@
 --           {id, slot (ms), {field, value...}, {ats, opts, name, data} of the slot's job or {}}...}
 --           A named scheduler that is not there is left out.
 -- Cost: O(log n + read). Reads only.
--- include: time
--- include: queue
+-- include: scheduling
 local queue = queue_of(ARGV[1])
 local now_ms = server_now_ms()
 local found = {}
@@ -27,10 +26,10 @@ else
   found = redis.call('ZRANGEBYSCORE', queue.schedulers, '-inf', text_of(now_ms), 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[4])
 end
 local coming = redis.call('ZRANGEBYSCORE', queue.schedulers, '(' .. text_of(now_ms), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local reply = {now_ms, coming[2] or ''}
+local reply = {now_ms, coming[2] and number_of(coming[2]) > 0 and slot_of(coming[2]) or ''}
 for index = 1, #found, 2 do
   local scheduler_key = queue.schedulers .. ':' .. found[index]
-  local slot = text_of(number_of(found[index + 1]))
+  local slot = slot_of(found[index + 1])
   local fields = redis.pcall('HGETALL', scheduler_key)
   local job = redis.pcall('HMGET', scheduler_key .. ':' .. slot, 'ats', 'opts', 'name', 'data')
   if job.err or not (job[2] or job[3]) then

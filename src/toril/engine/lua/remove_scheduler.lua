@@ -5,7 +5,7 @@
 -- Returns: 1 when there was such a scheduler, else 0.
 -- Events: removed.
 -- Cost: O(log n).
--- include: queue
+-- include: scheduling
 -- include: removing
 local queue = queue_of(ARGV[1])
 local slot = redis.call('ZSCORE', queue.schedulers, ARGV[2])
@@ -13,7 +13,7 @@ if not slot then
   -- Whatever is under the name of its hash is something else, such as a job of another scheduler.
   return 0
 end
-local job_id = 'repeat:' .. ARGV[2] .. ':' .. text_of(number_of(slot))
+local job_id = 'repeat:' .. ARGV[2] .. ':' .. slot_of(slot)
 if redis.call('ZREM', queue.delayed, job_id) == 1 then
   delete_jobs(queue.base, {job_id})
   read_settings(queue, '6')

@@ -20,7 +20,7 @@ read_settings(queue, ARGV[2])
 local scheduler_id, seen, slot = ARGV[3], ARGV[4], ARGV[5]
 local scheduler_key = queue.schedulers .. ':' .. scheduler_id
 local current = redis.call('ZSCORE', queue.schedulers, scheduler_id)
-current = current and text_of(number_of(current)) or ''
+current = current and slot_of(current) or ''
 if current ~= seen then
   return {1}
 end

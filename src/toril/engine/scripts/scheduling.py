@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from toril import errors
 from toril.engine.connection import Call, Part
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts.shared import Layout
-from toril.jobs import codec, scheduler
+from toril.jobs import scheduler
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
 
@@ -136,7 +135,7 @@ def _id_start(scheduler_id: str) -> str:
 
 
 def _read(reply: Any) -> SchedulersRead:
-    return SchedulersRead(reply[0], int(float(reply[1])) if reply[1] else None, [_record(entry) for entry in reply[2:]])
+    return SchedulersRead(reply[0], int(reply[1]) if reply[1] else None, [_record(entry) for entry in reply[2:]])
 
 
 def _record(entry: Any) -> SchedulerRecord:
@@ -146,19 +145,10 @@ def _record(entry: Any) -> SchedulerRecord:
         started, opts, name, data = job
         current = CurrentJob(
             has_started=bool(started),
-            opts=_options(opts or b""),
+            opts=scheduler.options_of(opts or b""),
             name=(name or b"").decode(errors="replace"),
             data_json=(data or b"{}").decode(errors="replace"),
         )
     return SchedulerRecord(
         scheduler_id.decode(errors="surrogateescape"), int(slot), scheduler.fields_of(fields), current
     )
-
-
-def _options(text: bytes) -> dict[str, Any]:
-    """Stored options; nothing, when they make no sense."""
-    try:
-        opts = codec.decode(text, "opts")
-    except errors.InvalidPayloadError:
-        return {}
-    return opts if isinstance(opts, dict) else {}
