@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from toril import errors
 from toril.engine import scripts
-from toril.engine.connection import AsyncConnection
+from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, Taker
 from toril.jobs.children import Children
@@ -37,13 +37,17 @@ class ActiveJobs:
         """
         return await self.connection.run(scripts.take_jobs(self.keys, self.taker, count, token))
 
+    def finishing_and_taking(self, finishes: Sequence[Finish], count: int, token: str) -> Call[FinishReply]:
+        """The call of `finish_and_take`, to be sent by `connection.send`."""
+        return scripts.finish_and_take(self.keys, self.taker, finishes, count, token)
+
     async def finish_and_take(self, finishes: Sequence[Finish], count: int, token: str) -> FinishReply:
         """End jobs and take up to `count` new ones (0 = none).
 
         Raises:
             UnknownOutcomeError: both may have happened. Send the same finishes again with `count` 0, then `adopt`.
         """
-        return await self.connection.run(scripts.finish_and_take(self.keys, self.taker, finishes, count, token))
+        return await self.connection.run(self.finishing_and_taking(finishes, count, token))
 
     async def extend_locks(self, jobs: Sequence[TakenJob]) -> set[str]:
         """Keep jobs ours for another lock length; return the ids that are no longer ours.

@@ -77,6 +77,28 @@ class AsyncConnection:
         """
         return await self.result(call, await self.start(call))
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether `send` can send now."""
+        return self._protocol is not None and self._protocol.closed is None
+
+    def send(self, call: Call[Any], *, by_source: bool = False) -> asyncio.Future[Any]:
+        """Send one script at once; `read` reads the answer. Only while `is_connected`."""
+        assert self._protocol is not None
+        return self._protocol.send(call.pack(by_source=by_source))
+
+    def read(self, call: Call[R], answer: asyncio.Future[Any]) -> R | None:
+        """The parsed answer to what was sent; None when Redis does not know the script: send it by its source.
+
+        Raises as `run` does.
+        """
+        try:
+            return call.parse(answer.result())
+        except replies.ServerReply as problem:
+            if str(problem).startswith("NOSCRIPT"):
+                return None
+            raise self._refused(problem) from None
+
     async def start(self, call: Call[Any]) -> asyncio.Future[Any]:
         """Send one script, so that Redis works on it meanwhile, and return what `result` waits for.
 

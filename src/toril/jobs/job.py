@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -97,13 +97,26 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
+def _whole(raw: bytes | None) -> int | None:
+    """A stored number; None when it is missing or no number. Fractions (of a float clock) are cut."""
+    if raw is None:
+        return None
+    try:
+        return int(raw)
+    except ValueError:
+        try:
+            return int(float(raw))
+        except (ValueError, OverflowError):
+            return None
+
+
 class JobRecord:
     """A stored job. Fields are decoded when they are asked for; a missing one reads as BullMQ reads it."""
 
     __slots__ = ("_data", "_fields", "_opts", "id")
     _missing: Any = object()
 
-    def __init__(self, job_id: str, fields: Mapping[bytes, bytes]) -> None:
+    def __init__(self, job_id: str, fields: dict[bytes, bytes]) -> None:
         """Args:
         job_id: of a foreign job it may be no UTF-8; its bytes are then kept as `surrogateescape` keeps them.
         fields: the job's hash as Redis returns it (`HGETALL`).
@@ -116,7 +129,8 @@ class JobRecord:
     @classmethod
     def from_reply(cls, job_id: bytes, flat: Sequence[bytes]) -> JobRecord:
         """Build from a flat `HGETALL` reply: name, value, name, value … (a later value wins)."""
-        return cls(job_id.decode(errors="surrogateescape"), dict(zip(flat[::2], flat[1::2], strict=True)))
+        pairs = iter(flat)
+        return cls(job_id.decode(errors="surrogateescape"), dict(zip(pairs, pairs, strict=True)))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name}>"
@@ -130,22 +144,14 @@ class JobRecord:
 
     def number(self, field: str) -> int | None:
         """One field as a whole number; None when it is missing or no number. Fractions (of a float clock) are cut."""
-        raw = self._fields.get(field.encode())
-        if raw is None:
-            return None
-        try:
-            return int(raw)
-        except ValueError:
-            try:
-                return int(float(raw))
-            except (ValueError, OverflowError):
-                return None
+        return _whole(self._fields.get(field.encode()))
 
     # ---- what a caller asks for
 
     @property
     def name(self) -> str:
-        return self.text("name") or ""
+        raw = self._fields.get(b"name")
+        return "" if raw is None else raw.decode(errors="replace")
 
     @property
     def data(self) -> Any:
@@ -167,7 +173,7 @@ class JobRecord:
     @property
     def timestamp_ms(self) -> int:
         """When the job was created, Unix milliseconds."""
-        return self.number("timestamp") or 0
+        return _whole(self._fields.get(b"timestamp")) or 0
 
     @property
     def delay_ms(self) -> int:
@@ -180,12 +186,12 @@ class JobRecord:
     @property
     def attempts_made(self) -> int:
         """Attempts that have ended. During the first attempt 0, after a success at once 1."""
-        older = self.number("attemptsMade")
-        return older if older is not None else self.number("atm") or 0
+        older = _whole(self._fields.get(b"attemptsMade"))
+        return older if older is not None else _whole(self._fields.get(b"atm")) or 0
 
     @property
     def attempts_started(self) -> int:
-        return self.number("ats") or 0
+        return _whole(self._fields.get(b"ats")) or 0
 
     @property
     def stalled_count(self) -> int:
@@ -194,7 +200,7 @@ class JobRecord:
     @property
     def processed_on_ms(self) -> int | None:
         """When the latest attempt started, Unix milliseconds."""
-        return self.number("processedOn")
+        return _whole(self._fields.get(b"processedOn"))
 
     @property
     def finished_on_ms(self) -> int | None:
@@ -236,9 +242,11 @@ class JobRecord:
     @property
     def scheduler_id(self) -> str | None:
         """Job scheduler that made this job."""
-        return self.text("rjk")
+        raw = self._fields.get(b"rjk")
+        return None if raw is None else raw.decode(errors="replace")
 
     @property
     def deferred_failure(self) -> str | None:
         """Set: the next worker must fail the job with this text instead of running it."""
-        return self.text("defa")
+        raw = self._fields.get(b"defa")
+        return None if raw is None else raw.decode(errors="replace")

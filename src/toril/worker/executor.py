@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import functools
 import random
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +19,7 @@ from toril.job_context import JobChannel, JobRun, current_run
 from toril.worker import outcomes
 from toril.worker.outcomes import RuleBook, Rules
 from toril.worker.processors import How, Processor, Processors
+from toril.worker.threads import Threads
 
 TURN_SECONDS = 0.005
 """Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
@@ -63,28 +64,26 @@ class Executor:
         channel: JobChannel,
         *,
         concurrency: int,
-        on_ended: Callable[[], None],
         max_started_attempts: int | None = None,
     ) -> None:
         """Args:
-        on_ended: called when `take_ended` has something new, or a slot is free again.
         max_started_attempts: a job that was started more often fails without being run; None = no limit.
         """
         self.running: set[Run] = set()
         """Jobs whose functions run, or are about to; each holds a slot."""
+        self.on_ended: Callable[[], None] = lambda: None
+        """Called when `take_ended` has something new, or a slot is free again."""
         self.has_leftovers = False
         """Whether runs were abandoned; their functions, and what they started, may go on for ever."""
         self._processors = processors
         self._rules = rules
         self._channel = channel
-        self._on_ended = on_ended
-        self._concurrency = concurrency
         self._max_started_attempts = max_started_attempts
         self._loop = asyncio.get_running_loop()
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads: Threads[Run] = Threads(self._loop, concurrency, self._ended_in_thread)
 
     def prepare(self, job: TakenJob) -> Run:
         """The record of an attempt at `job`, without starting it."""
@@ -131,8 +130,7 @@ class Executor:
         return runs
 
     def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     # ---- running
 
@@ -150,39 +148,60 @@ class Executor:
         deadline = time.monotonic() + TURN_SECONDS
         while self._ready:
             run = self._ready.popleft()
-            await self._run(run)
-            if run.task is not None or run.is_in_thread:
+            rest = self._begin(run)
+            if rest is not None:
+                await self._follow(run, rest)
                 return
             if self._ready and time.monotonic() > deadline:
                 self._spawn()
                 return
 
-    async def _run(self, run: Run) -> None:
-        started = run.started = time.monotonic()
-        current_run.set(run)
+    def _begin(self, run: Run) -> _Rest | None:
+        """Start a job. Returns what is left of it when it waits for something."""
+        run.started = time.monotonic()
         context = contextvars.copy_context()
         try:
             processor = self._admit(run.record)
             if processor.how is How.THREAD:
-                value = await self._run_in_thread(run, processor, context)
-            else:
-                value = context.run(processor.call, run)
-                if processor.how is How.ASYNC:
-                    if not isinstance(value, types.CoroutineType):
-                        value = _as_coroutine(value)
-                    value = await self._drive(run, value, context)
-            run.seconds = time.monotonic() - started
-            if not run.is_cancelled:
-                run.finish = outcomes.completed(run.record, value, run.rules)
-        except GeneratorExit:
-            raise
-        except errors.InvalidPayloadError as problem:
-            # The work is done and would be done again: another attempt would return the same.
-            self._failed(run, errors.UnrecoverableError(str(problem)) if run.seconds else problem)
+                run.is_in_thread = True
+                self._threads.submit(run, functools.partial(context.run, _call, processor, run))
+                return None
+            value = context.run(_call, processor, run)
+            if processor.how is How.ASYNC:
+                if not isinstance(value, types.CoroutineType):
+                    value = _as_coroutine(value)
+                try:
+                    waits_for = context.run(value.send, None)
+                except StopIteration as stop:
+                    value = stop.value
+                else:
+                    return _Rest(value, context, waits_for)
         except BaseException as problem:
             # Also CancelledError and SystemExit: whatever a function raises ends its job and nothing else.
             self._failed(run, problem)
-        self._end(run)
+        else:
+            self._completed(run, value)
+        return None
+
+    async def _follow(self, run: Run, rest: _Rest) -> None:
+        """See a job that waits through to its end, in this task; the others of the line go on without it."""
+        run.task = asyncio.current_task()
+        if self._ready:
+            self._spawn()
+        try:
+            value = await _drive(rest)
+        except GeneratorExit:
+            raise
+        except BaseException as problem:
+            self._failed(run, problem)
+        else:
+            self._completed(run, value)
+
+    def _ended_in_thread(self, run: Run, value: Any, problem: BaseException | None) -> None:
+        if problem is not None:
+            self._failed(run, problem)
+        else:
+            self._completed(run, value)
 
     def _admit(self, job: TakenJob) -> Processor:
         """The processor to run. Raises UnrecoverableError when the job is to fail without being run."""
@@ -194,58 +213,63 @@ class Executor:
             raise errors.UnrecoverableError("job started more than allowable limit")
         return self._processors.find(job.name)
 
+    def _completed(self, run: Run, value: Any) -> None:
+        run.seconds = time.monotonic() - run.started
+        if not run.is_cancelled:
+            try:
+                run.finish = outcomes.completed(run.record, value, run.rules)
+            except errors.InvalidPayloadError as problem:
+                # The work is done and would be done again: another attempt would return the same.
+                self._failed(run, errors.UnrecoverableError(str(problem)))
+                return
+        self._end(run)
+
     def _failed(self, run: Run, problem: BaseException) -> None:
         run.seconds = run.seconds or time.monotonic() - run.started
         run.error = problem
         if not run.is_cancelled:
             trace = _user_trace(problem.__traceback__)
             run.finish = outcomes.failed(run.record, problem, run.rules, random.random, trace)
+        self._end(run)
 
     def _end(self, run: Run) -> None:
         self.running.discard(run)
         if not run.is_cancelled:
             self._ended.append(run)
-        self._on_ended()
+        self.on_ended()
 
-    def _gave_way(self) -> None:
-        """The current task belongs to a job that waits: the rest of the line goes on without it."""
-        if self._ready:
-            self._spawn()
 
-    @types.coroutine
-    def _drive(
-        self, run: Run, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context
-    ) -> Generator[Any, Any, Any]:
-        """Await a coroutine, each step inside `context`."""
-        send, throw = coroutine.send, coroutine.throw
-        try:
-            waits_for = context.run(send, None)
-            run.task = asyncio.current_task()
-            self._gave_way()
-            while True:
-                try:
-                    sent = yield waits_for
-                except BaseException as thrown:
-                    waits_for = context.run(throw, thrown)
-                else:
-                    waits_for = context.run(send, sent)
-        except StopIteration as stop:
-            return stop.value
+class _Rest:
+    """A coroutine that waits for something, and the context that its steps belong to."""
 
-    async def _run_in_thread(self, run: Run, processor: Processor, context: contextvars.Context) -> Any:
-        run.is_in_thread = True
-        self._gave_way()
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="toril-job")
-        return await self._loop.run_in_executor(self._pool, lambda: context.run(_call, processor, run))
+    __slots__ = ("context", "coroutine", "waits_for")
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, waits_for: Any) -> None:
+        self.coroutine = coroutine
+        self.context = context
+        self.waits_for = waits_for
+
+
+@types.coroutine
+def _drive(rest: _Rest) -> Generator[Any, Any, Any]:
+    """Await the rest of a coroutine, each step inside its context."""
+    run, waits_for = rest.context.run, rest.waits_for
+    send, throw = rest.coroutine.send, rest.coroutine.throw
+    try:
+        while True:
+            try:
+                sent = yield waits_for
+            except BaseException as thrown:
+                waits_for = run(throw, thrown)
+            else:
+                waits_for = run(send, sent)
+    except StopIteration as stop:
+        return stop.value
 
 
 def _call(processor: Processor, run: JobRun) -> Any:
-    try:
-        return processor.call(run)
-    except StopIteration as problem:
-        # A future cannot carry it.
-        raise RuntimeError("the function raised StopIteration") from problem
+    current_run.set(run)
+    return processor.call(run)
 
 
 async def _as_coroutine(awaitable: Any) -> Any:
@@ -259,4 +283,4 @@ def _user_trace(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-_OWN_MODULES = {__name__, "toril.worker.processors", "asyncio.futures", "concurrent.futures.thread"}
+_OWN_MODULES = {__name__, "toril.worker.processors", "toril.worker.threads", "asyncio.futures"}

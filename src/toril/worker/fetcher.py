@@ -1,29 +1,35 @@
-"""The main loop of a worker: one call to Redis at a time ends what is done and takes what fits; an idle worker blocks.
+"""The main loop of a worker: each call to Redis ends what is done and takes what fits; an idle worker blocks.
 
-Jobs that end while a call is under way ride on the next one, so that a busy worker's calls carry many jobs, and none
-waits for a timer. After any failure the loop first makes sure of what it has (`_recover`), then goes on.
+Jobs that end while calls are under way ride on the next one, so that a busy worker's calls carry many jobs, and none
+waits for a timer. A busy worker's calls follow from one another without the loop, which sees to all else. After any
+failure the loop first makes sure of what it has (`_recover`), then goes on.
 """
 
 from __future__ import annotations
 
 import asyncio
+import collections
 import math
 import os
-import random
 from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Any
 
 from toril import errors
 from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob
-from toril.engine.connection import BlockingConnection
-from toril.worker import outcomes
+from toril.engine.connection import BlockingConnection, Call
+from toril.worker import refusals
 from toril.worker.executor import Executor, Run
 from toril.worker.heartbeat import Heartbeat
+from toril.worker.journal import Journal
 from toril.worker.scheduling import Scheduling
 from toril.worker.server_clock import ServerClock
 
 MAX_BATCH = 100
 """Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
+FLIGHTS = 2
+"""Calls under way at the same time: Redis works on one while the jobs of the other run. Slots are shared out among
+them, so that no more jobs are ever held than there are slots."""
 MAX_BATCH_CHARACTERS = 8_000_000
 """Return values and stack traces sent by one call; one alone may be larger."""
 MAX_BLOCK_SECONDS = 10.0
@@ -36,18 +42,17 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 """Pauses between attempts to get through double from first to longest: Redis's return is noticed in a second."""
 
-PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
-"""Codes of refused finishes that mean something here; see `finish_and_take`."""
 
+@dataclass(slots=True)
+class _Flight:
+    """A call under way."""
 
-class Journal(Protocol):
-    """Who is told what happened."""
-
-    def finished(self, runs: Sequence[Run], /) -> None: ...
-    def lost(self, run: Run, why: str, /) -> None: ...
-    def redis_failed(self, problem: errors.RedisError, /) -> None: ...
-    def redis_works(self) -> None: ...
-    def loop_was_blocked(self, seconds: float, /) -> None: ...
+    batch: list[Run]
+    """What it ends."""
+    count: int
+    """How many jobs it may bring."""
+    call: Call[FinishReply]
+    answer: asyncio.Future[Any]
 
 
 class Fetcher:
@@ -66,9 +71,7 @@ class Fetcher:
         concurrency: int,
         idle_poll_seconds: float,
         max_rate_limit_wait_ms: int,
-        wake: asyncio.Event,
     ) -> None:
-        """Args: wake: set by the executor when a job has ended, and by everything here that the loop is to look at."""
         self.is_draining = False
         """Nothing is taken any more; the loop ends when all jobs have."""
         self._active = active
@@ -79,12 +82,19 @@ class Fetcher:
         self._concurrency = concurrency
         self._idle_poll_seconds = idle_poll_seconds
         self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
-        self._wake = wake
+        self._wake = asyncio.Event()
+        executor.on_ended = self._job_ended
         self._loop = asyncio.get_running_loop()
         self._clock = server_clock
         self._scheduling = scheduling
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
         self._takes = 0
+        self._take_at_most = min(MAX_BATCH, -(-concurrency // FLIGHTS))
+        self._flights: collections.deque[_Flight] = collections.deque()
+        self._is_pump_due = False
+        self._last_was_full = False
+        self._has_schedulers_to_carry_on = False
+        self._broken: BaseException | None = None
         self._pending: list[Run] = []
         self._look_now = True
         self._limited_until = 0.0
@@ -129,14 +139,14 @@ class Fetcher:
     def note_failure(self, problem: errors.RedisError) -> None:
         """Redis failed, here or in a helper of this worker: the loop makes sure of what it holds before it goes on."""
         self._needs_recovery = True
-        self._singly = self._singly or not _is_outage(problem)
+        self._singly = self._singly or not refusals.is_outage(problem)
         self._journal.redis_failed(problem)
         self._wake.set()
 
     @property
     def unrecorded(self) -> int:
         """How many jobs have ended without Redis knowing it."""
-        return len(self._pending)
+        return len(self._pending) + sum(len(flight.batch) for flight in self._flights)
 
     @property
     def held(self) -> list[Run]:
@@ -161,8 +171,14 @@ class Fetcher:
             while not self._gave_up:
                 self._heartbeat.beat()
                 self._wake.clear()
+                if self._broken is not None:
+                    raise self._broken
                 self._pending += self._executor.take_ended()
                 if self._needs_recovery:
+                    if self._flights:
+                        # What is under way comes back first, with an answer or without.
+                        await self._wake.wait()
+                        continue
                     if self._is_empty_handed:
                         break
                     await self._recover()
@@ -171,13 +187,16 @@ class Fetcher:
                     await self._stop_waiting()
                 if self._spare_token is not None:
                     await self._use_token(self._spare_token)
-                count = self._count_to_take()
-                if self._pending or count:
-                    await self._finish_and_take(count)
-                elif self._is_drained:
+                if self._has_schedulers_to_carry_on:
+                    await self._carry_schedulers_on()
+                if not self._active.connection.is_connected:
+                    # Recovery connects.
+                    self._needs_recovery = True
+                    continue
+                self._send_all()
+                if self._is_drained:
                     break
-                else:
-                    await self._wait()
+                await self._wait()
         finally:
             ticker.cancel()
             await self._stop_waiting()
@@ -186,7 +205,9 @@ class Fetcher:
     def _is_drained(self) -> bool:
         """Whether all is done; a run may have ended since `take_ended` was called."""
         executor = self._executor
-        return self.is_draining and not (self._is_abandoning or executor.running or executor.held)
+        return self.is_draining and not (
+            self._flights or self._pending or self._is_abandoning or executor.running or executor.held
+        )
 
     @property
     def _is_empty_handed(self) -> bool:
@@ -204,9 +225,15 @@ class Fetcher:
 
     # ---- one call
 
+    def _job_ended(self) -> None:
+        """All jobs that end in one turn of the loop ride on one call."""
+        if not self._is_pump_due:
+            self._is_pump_due = True
+            self._loop.call_soon(self._pump)
+
     @property
     def _free(self) -> int:
-        return max(0, self._concurrency - len(self._executor.running))
+        return max(0, self._concurrency - len(self._executor.running) - sum(flight.count for flight in self._flights))
 
     @property
     def _is_limited(self) -> bool:
@@ -215,22 +242,78 @@ class Fetcher:
     def _count_to_take(self) -> int:
         if self.is_draining or self._is_limited or not (self._look_now or self._pending):
             return 0
-        return min(self._free, MAX_BATCH)
+        if self._flights and not self._pending and not self._last_was_full:
+            return 0
+        return min(self._free, self._take_at_most)
 
     def _new_token(self) -> str:
         self._takes += 1
         return f"{self._token_prefix}{self._takes}"
 
-    async def _finish_and_take(self, count: int) -> None:
-        batch = self._next_batch(MAX_BATCH)
-        reply = await self._call(batch, count)
-        if reply is None:
+    def _pump(self) -> None:
+        """Send what there is to send, without the main loop; what is no plain sending is left to that."""
+        self._is_pump_due = False
+        if self._needs_recovery or not self._active.connection.is_connected:
+            self._wake.set()
             return
-        self._settle(batch, reply.codes)
-        if count or reply.taken.rate_limit_ms:
-            self._note_taken(reply.taken, count)
+        self._send_all()
+        if not self._flights:
+            self._wake.set()
+
+    def _send_all(self) -> None:
+        self._pending += self._executor.take_ended()
+        while len(self._flights) < FLIGHTS:
+            count = self._count_to_take()
+            if not self._pending and not count:
+                break
+            self._send(self._next_batch(MAX_BATCH), count)
+
+    def _send(self, batch: list[Run], count: int) -> None:
+        call = self._active.finishing_and_taking([run.outcome for run in batch], count, self._new_token())
+        flight = _Flight(batch, count, call, self._active.connection.send(call))
+        self._flights.append(flight)
+        flight.answer.add_done_callback(self._landed)
+
+    def _landed(self, answer: asyncio.Future[Any]) -> None:
+        """A call was answered, or never will be. Answers come in the order of the calls."""
+        try:
+            self._land(answer)
+        except BaseException as problem:
+            # Ends the worker: a main loop that waits for an answer that was lost here would wait for ever.
+            self._broken = problem
+            self._wake.set()
+
+    def _land(self, answer: asyncio.Future[Any]) -> None:
+        flight = self._flights.popleft()
+        try:
+            reply = self._active.connection.read(flight.call, answer)
+        except errors.RedisError as problem:
+            self._crashed(flight, problem)
+            return
+        if reply is None:
+            # Redis does not know the script, and has done nothing.
+            answer = self._active.connection.send(flight.call, by_source=True)
+            self._flights.append(_Flight(flight.batch, flight.count, flight.call, answer))
+            answer.add_done_callback(self._landed)
+            return
+        self._call_failed = self._call_failed_again = False
+        self._settle(flight.batch, reply.codes)
+        if flight.count or reply.taken.rate_limit_ms:
+            self._note_taken(reply.taken, flight.count)
             if self._scheduling.note(reply.taken.jobs):
-                await self._carry_schedulers_on()
+                self._has_schedulers_to_carry_on = True
+                self._wake.set()
+        self._pump()
+
+    def _crashed(self, flight: _Flight, problem: errors.RedisError) -> None:
+        """Whatever the error says, it may come from the middle of the script: all of the call is pending again."""
+        if not self._needs_recovery:
+            self._call_failed, self._call_failed_again = True, self._call_failed
+        for run in flight.batch:
+            run.is_unsure = True
+        self._take_is_unsure = self._take_is_unsure or flight.count > 0
+        self._pending = flight.batch + self._pending
+        self.note_failure(problem)
 
     def _next_batch(self, size: int) -> list[Run]:
         """Take the next runs to be recorded out of the line."""
@@ -243,23 +326,6 @@ class Fetcher:
         batch, self._pending = self._pending[:size], self._pending[size:]
         return batch
 
-    async def _call(self, batch: list[Run], count: int) -> FinishReply | None:
-        """Make the call; None when it failed, with the batch pending again."""
-        try:
-            finishes = [run.outcome for run in batch]
-            reply = await self._active.finish_and_take(finishes, count, self._new_token())
-            self._call_failed = self._call_failed_again = False
-            return reply
-        except errors.RedisError as problem:
-            self._call_failed, self._call_failed_again = True, self._call_failed
-            # Whatever the error says: it may come from the middle of the script.
-            for run in batch:
-                run.is_unsure = True
-            self._take_is_unsure = self._take_is_unsure or count > 0
-            self._pending = batch + self._pending
-            self.note_failure(problem)
-            return None
-
     def _settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
         """Tell what became of the finishes; what was refused and can be mended is pending again."""
         if min(codes, default=0) >= 0:
@@ -269,33 +335,23 @@ class Fetcher:
         finished = []
         for run, code in zip(batch, codes, strict=True):
             finish = run.outcome
-            if code >= 0 or (run.is_unsure and _was_carried_out(finish, code)):
+            if code >= 0 or (run.is_unsure and refusals.was_carried_out(finish, code)):
                 finished.append(run)
-            elif code in (PENDING_CHILDREN, FAILED_CHILDREN) and finish.kind != "failed":
-                run.finish = self._refused_by_children(run, code)
+            elif code in refusals.BY_CHILDREN and finish.kind != "failed":
+                run.finish = refusals.failed_by_children(run, code)
                 self._pending.append(run)
-            elif code == NO_LOCK and not run.is_retaken and not run.is_unsure:
+            elif code == refusals.NO_LOCK and not run.is_retaken and not run.is_unsure:
                 run.is_retaken = True
                 self._pending.append(run)
                 self._needs_recovery = True
             else:
-                self._journal.lost(run, _WHY_LOST.get(code, f"code {code}"))
+                self._journal.lost(run, refusals.why_lost(code))
         if finished:
             self._journal.finished(finished)
 
-    def _refused_by_children(self, run: Run, code: int) -> Finish:
-        """It fails instead; that is no fault of its own while children are pending, so that it may be tried again."""
-        problem: errors.TorilError
-        if code == PENDING_CHILDREN:
-            problem = errors.JobStateError(f"job {run.record.id} has child jobs that have not ended")
-        else:
-            problem = errors.UnrecoverableError(f"job {run.record.id} has child jobs that have failed")
-        run.error = problem
-        return outcomes.failed(run.record, problem, run.rules, random.random)
-
     def _note_taken(self, taken: Taken, count: int) -> None:
         self._start(taken.jobs)
-        self._look_now = len(taken.jobs) >= count
+        self._look_now = self._last_was_full = len(taken.jobs) >= count
         self._next_due_ms = taken.next_due_ms
         if taken.rate_limit_ms > 0:
             seconds = min(taken.rate_limit_ms, self._max_rate_limit_wait_ms) / 1000
@@ -304,6 +360,7 @@ class Fetcher:
             self._loop.call_later(seconds + 0.001, self._wake.set)
 
     async def _carry_schedulers_on(self) -> None:
+        self._has_schedulers_to_carry_on = False
         try:
             await self._scheduling.run_once()
         except errors.RedisError as problem:
@@ -326,7 +383,7 @@ class Fetcher:
 
     async def _wait(self) -> None:
         """Wait until there is something to look at; with a free slot also for Redis's wake-up."""
-        if self._waiting is None and self._free and not self._is_limited and not self.is_draining:
+        if self._waiting is None and self._free and not (self._flights or self._is_limited or self.is_draining):
             task = asyncio.create_task(
                 self._blocking.wait_marker(self._active.keys.marker, self._block_seconds()), name="toril wait"
             )
@@ -423,7 +480,7 @@ class Fetcher:
         try:
             reply = await self._active.finish_and_take([run.outcome for run in batch], 0, self._new_token())
         except errors.RedisError as problem:
-            if self._singly and not _is_outage(problem):
+            if self._singly and not refusals.is_outage(problem):
                 # Redis cannot carry out this one and never will; the others are not to wait for it.
                 self._journal.lost(batch[0], str(problem))
                 return
@@ -438,21 +495,3 @@ class Fetcher:
     async def _pause(self) -> None:
         seconds, self._pause_seconds = self._pause_seconds, min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)
         await asyncio.sleep(seconds)
-
-
-_WHY_LOST = {
-    GONE: "the job was removed",
-    NO_LOCK: "its lock ran out and the job was given to others",
-    -3: "it is not active any more",
-    -6: "another worker holds it",
-}
-
-
-def _is_outage(problem: errors.RedisError) -> bool:
-    """Whether Redis could not be reached or cannot serve; otherwise it answered that this call makes no sense to it."""
-    return isinstance(problem, errors.RedisUnavailableError | errors.UnknownOutcomeError)
-
-
-def _was_carried_out(finish: Finish, code: int) -> bool:
-    """Whether this refusal of a repeated finish means that the first one was carried out."""
-    return code == GONE or (code == NO_LOCK and finish.kind not in ("completed", "failed", "retry"))

@@ -39,20 +39,20 @@ class Journal:
         """These ends are recorded."""
         self._metrics.finished(runs)
         logs_successes = logger.isEnabledFor(logging.INFO)
+        second = clock.monotonic_ms() // 1000
+        if second != self._second:
+            self._second, self._lines = second, 0
         for run in runs:
             kind = run.outcome.kind
             if kind in ("failed", "retry"):
                 self._log_failure(run)
             elif kind == "completed" and logs_successes:
-                self._log_success(run)
+                if self._lines < LINES_PER_SECOND:
+                    self._log_success(run)
+                else:
+                    self._suppressed += 1
 
     def _log_success(self, run: Run) -> None:
-        second = clock.monotonic_ms() // 1000
-        if second != self._second:
-            self._second, self._lines = second, 0
-        if self._lines >= LINES_PER_SECOND:
-            self._suppressed += 1
-            return
         self._lines += 1
         fields = {**_fields(run), "outcome": "completed"}
         if self._suppressed:

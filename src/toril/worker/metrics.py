@@ -74,8 +74,7 @@ class Metrics:
     def finished(self, runs: Sequence[Run]) -> None:
         """Count attempts whose ends are recorded."""
         for run in runs:
-            finish = run.outcome
-            kind = finish.kind
+            kind = run.outcome.kind
             if kind not in ("completed", "failed", "retry"):
                 continue
             job = run.record
@@ -85,7 +84,7 @@ class Metrics:
             if job.attempts_started == 1:
                 counts.wait.add(wait_seconds(run))
             if kind != "retry":
-                outcome = outcome_of(run)
+                outcome = kind if kind == "completed" else outcome_of(run)
                 counts.finished[outcome] = counts.finished.get(outcome, 0) + 1
 
     def note_stalled(self, reason: str, jobs: int = 1) -> None:

@@ -83,7 +83,7 @@ class Processors:
 
     def find(self, job_name: str) -> Processor:
         """The processor of a job name. Raises UnrecoverableError when nothing runs it; says the name."""
-        processor = self._by_name.get(job_name) or self._default
+        processor = self._by_name.get(job_name, self._default)
         if processor is None:
             raise errors.UnrecoverableError(
                 f"queue {self._queue_name!r} has no task {job_name!r} and no default; its tasks are "

@@ -58,7 +58,6 @@ class Worker:
             metrics_minutes=settings.metrics_minutes,
         )
         self._active = ActiveJobs(self._connection, self._keys, taker)
-        self._wake = asyncio.Event()
         self._heartbeat = Heartbeat()
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
         self._hooks = Hooks(processors.on_exhausted)
@@ -68,7 +67,6 @@ class Worker:
             RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy),
             self._active,
             concurrency=settings.concurrency,
-            on_ended=self._wake.set,
             max_started_attempts=settings.max_started_attempts,
         )
         server_clock = ServerClock(self._active)
@@ -84,7 +82,6 @@ class Worker:
             concurrency=settings.concurrency,
             idle_poll_seconds=settings.idle_poll_seconds,
             max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
-            wake=self._wake,
         )
         self._lock_keeper = LockKeeper(self._fetcher, renew_ms=settings.lock_renew_ms)
         self._recoverer = Recoverer(

@@ -29,6 +29,10 @@ class TakenJob(JobRecord):
         job.token = token
         return job
 
+    def note(self, *written: tuple[bytes, bytes]) -> None:
+        """Fields of the hash that were written since it was read."""
+        self._fields.update(written)
+
 
 @dataclass(frozen=True, slots=True)
 class Limiter:
@@ -72,7 +76,7 @@ class Taken:
 Kind = Literal["completed", "failed", "retry", "requeue", "limit", "delay", "waiting-children"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Finish:
     """How one active job ends. Sending it twice is safe."""
 
@@ -206,8 +210,12 @@ def recover_stalled(
 
 def _taken(reply: Any, token: str, worker_name: str) -> Taken:
     """Read what `take_jobs` returns; the fields that taking wrote are put in here."""
-    written = [b"processedOn", reply[2]]
+    written = [(b"processedOn", reply[2])]
     if worker_name:
-        written += [b"pb", worker_name.encode()]
-    jobs = [TakenJob.taken(job_id, [*flat, *written, b"ats", started], token) for job_id, started, flat in reply[3:]]
+        written.append((b"pb", worker_name.encode()))
+    jobs = []
+    for job_id, started, flat in reply[3:]:
+        job = TakenJob.taken(job_id, flat, token)
+        job.note(*written, (b"ats", started))
+        jobs.append(job)
     return Taken(jobs, reply[0], reply[1])

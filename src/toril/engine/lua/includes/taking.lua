@@ -55,7 +55,7 @@ end
 -- about its being empty.
 local function take(queue, taker, count, now_ms)
   local now = text_of(now_ms)
-  local active = queue.concurrency and call('LLEN', queue.active) or 0
+  local active = call('LLEN', queue.active)
   queue.is_maxed = queue.concurrency ~= nil and active >= queue.concurrency
   if queue.is_paused and queue.target == queue.paused then
     -- A BullMQ 6 peer has paused it and left jobs in `wait`.

@@ -1,0 +1,46 @@
+"""What it means that Redis refuses the end of a job: the codes of `finish_and_take`, read for one run."""
+
+from __future__ import annotations
+
+import random
+
+from toril import errors
+from toril.engine.active import Finish
+from toril.worker import outcomes
+from toril.worker.executor import Run
+
+PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
+BY_CHILDREN = (PENDING_CHILDREN, FAILED_CHILDREN)
+
+_WHY_LOST = {
+    GONE: "the job was removed",
+    NO_LOCK: "its lock ran out and the job was given to others",
+    -3: "it is not active any more",
+    -6: "another worker holds it",
+}
+
+
+def why_lost(code: int) -> str:
+    """Why a run's result cannot be recorded, for people."""
+    return _WHY_LOST.get(code, f"code {code}")
+
+
+def is_outage(problem: errors.RedisError) -> bool:
+    """Whether Redis could not be reached or cannot serve; otherwise it answered that this call makes no sense to it."""
+    return isinstance(problem, errors.RedisUnavailableError | errors.UnknownOutcomeError)
+
+
+def was_carried_out(finish: Finish, code: int) -> bool:
+    """Whether this refusal of a repeated finish means that the first one was carried out."""
+    return code == GONE or (code == NO_LOCK and finish.kind not in ("completed", "failed", "retry"))
+
+
+def failed_by_children(run: Run, code: int) -> Finish:
+    """It fails instead; that is no fault of its own while children are pending, so that it may be tried again."""
+    problem: errors.TorilError
+    if code == PENDING_CHILDREN:
+        problem = errors.JobStateError(f"job {run.record.id} has child jobs that have not ended")
+    else:
+        problem = errors.UnrecoverableError(f"job {run.record.id} has child jobs that have failed")
+    run.error = problem
+    return outcomes.failed(run.record, problem, run.rules, random.random)
