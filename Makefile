@@ -33,7 +33,7 @@ lint: setup ## ruff (rules and format), import layers
 
 .PHONY: types
 types: setup ## mypy strict on everything, pyright on the public API
-	$(VENV)/mypy src operator/src tests tools
+	$(VENV)/mypy src operator/src tests tools benchmarks
 	$(VENV)/pyright
 
 .PHONY: unit
@@ -76,6 +76,10 @@ e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
 cluster: ## start a real Kubernetes and stay until Ctrl-C (as root on Linux with a node)
 	@$(PYTHON) tools/setup.py --only python node
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_command
+
+.PHONY: bench
+bench: setup ## side by side with BullMQ 6, about ten minutes; writes the table of docs/performance.md
+	@PYTHONPATH=tests:. $(VENV)/python -m benchmarks
 
 .PHONY: crds
 crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/

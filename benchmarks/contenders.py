@@ -1,0 +1,93 @@
+"""The processes that are measured: producers that are told what to add, and workers that run until they are ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from support.redis_server import die_with_parent, free_port
+
+FOLDER = Path(__file__).resolve().parent
+ROOT = FOLDER.parent
+BULLMQ = ("node", str(FOLDER / "bullmq.mjs"))
+TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
+
+
+class Process:
+    """A child process in the checkout's root; it dies with us."""
+
+    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **pipes: Any) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORIL_")}
+        self.process = subprocess.Popen(
+            argv, cwd=ROOT, env={**inherited, **(environment or {})}, preexec_fn=die_with_parent, text=True, **pipes
+        )
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU that the process has used, all threads, in ticks of the kernel's (10 ms)."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_A_SECOND
+
+    @property
+    def is_running(self) -> bool:
+        return self.process.poll() is None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *problem: object) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class Producer(Process):
+    """Adds jobs and tells how long it took."""
+
+    def __init__(self, argv: Sequence[str]) -> None:
+        super().__init__(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def add(self, op: str, url: str, queue: str, jobs: int, *, per_call: int = 1) -> dict[str, float]:
+        """Add jobs; answers `{seconds, jobs, cpuSeconds}` of the timed part."""
+        stdin, stdout = self.process.stdin, self.process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps({"op": op, "url": url, "queue": queue, "jobs": jobs, "perCall": per_call}) + "\n")
+        stdin.flush()
+        answer: dict[str, float] = json.loads(stdout.readline())
+        return answer
+
+
+StartProducer = Callable[[], Producer]
+
+
+def bullmq_producer() -> Producer:
+    return Producer([*BULLMQ, "add"])
+
+
+def toril_producer() -> Producer:
+    return Producer([sys.executable, "-m", "benchmarks.toril_add"])
+
+
+def bullmq_worker(url: str, queue: str, concurrency: int, kind: str) -> Process:
+    return Process([*BULLMQ, "work", url, queue, str(concurrency), kind])
+
+
+def toril_worker(url: str, queue: str, concurrency: int) -> Process:
+    """A worker as it is deployed: locks, stalled check, retention and metrics as everywhere, and its HTTP port open."""
+    environment = {
+        "TORIL_REDIS_URL": url,
+        "TORIL_QUEUE": queue,
+        "TORIL_PROCESSOR": json.dumps({"python": {"module": "benchmarks.jobs"}}),
+        "TORIL_CONCURRENCY": str(concurrency),
+        "TORIL_HTTP_PORT": str(free_port()),
+        "TORIL_POD_NAME": "bench",
+    }
+    return Process([sys.executable, "-m", "toril.worker"], environment, stderr=subprocess.DEVNULL)
