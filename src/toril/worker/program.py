@@ -95,7 +95,7 @@ def _new_loop_runner() -> asyncio.Runner:
     """A runner on uvloop where it is installed: it is faster, and nothing else changes."""
     factory: Callable[[], Any] | None = None
     try:
-        import uvloop  # type: ignore[import-not-found,unused-ignore]  # not a dependency
+        import uvloop  # type: ignore[import-not-found,unused-ignore]  # the extra `fast`
     except ImportError:
         pass
     else:
