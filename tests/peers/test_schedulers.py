@@ -129,6 +129,22 @@ async def test_what_is_stored_is_the_same(
     assert ("nrjid" in own[job_id]) == (version == "5")
 
 
+@pytest.mark.wire(84)
+async def test_our_next_job_is_theirs_also_with_options_that_ours_refuse(peer: Peer, ours: EngineQueue) -> None:
+    opts = {"deduplication": {"id": "d"}, "lifo": True, "keepLogs": 2, "backoff": 50, "attempts": 2}
+    dumps = []
+    for by in ("theirs", "ours"):
+        job_id = await theirs_upsert(peer, "s", {"every": HOUR_MS, "startDate": START_MS}, opts=opts)
+        await peer.queue.job(job_id, "promote")
+        if by == "theirs":
+            await their_turn(await peer.worker(autorun=False))
+        else:
+            await our_turn(ours, "s")
+        dumps.append(dump(ours)[f"repeat:s:{START_MS + HOUR_MS}"])
+        ours.raw.flushdb()
+    assert dumps[0] == dumps[1]
+
+
 @pytest.mark.wire(83)
 async def test_the_first_run_of_an_interval_is_immediate(peer: Peer, ours: EngineQueue) -> None:
     for by in ("theirs", "ours"):
@@ -349,3 +365,22 @@ async def test_slots_that_both_advance_at_once_are_one_job_each(peer: Peer, ours
     assert len(set(runs)) == len(runs) >= len(found) - 1
     names = [event["jobId"] for event in ours.events() if event["event"] == "added"]
     assert len(set(names)) == len(names) == len(found)
+
+
+@pytest.mark.requirement("T23")
+async def test_each_slot_has_its_job_when_somebody_sees_to_it_beside_their_worker(
+    peer: Peer, ours: EngineQueue
+) -> None:
+    """As the operator does it: at each slot's time, whether or not its job was taken."""
+    first = int((await theirs_upsert(peer, "s", {"every": 250})).rpartition(":")[2])
+    worker = await peer.worker()
+    next_slot_ms: int | None = first
+    while len(slots(ours, "s")) < 7 and next_slot_ms is not None:
+        turn = await ours.schedulers.advance_due(also_waiting=True, catch_up_ms=60_000)
+        next_slot_ms = turn.next_slot_ms
+        await asyncio.sleep(max((next_slot_ms or 0) - turn.now_ms, 1) / 1000)
+    runs = [run["id"] for run in await until_runs(worker, 6)]
+    await worker.close()
+    found = slots(ours, "s")
+    assert found == [first + number * 250 for number in range(len(found))]
+    assert len(set(runs)) == len(runs)

@@ -159,6 +159,13 @@ class NextJob:
     def lifo(self) -> bool:
         return self.opts.get("lifo") is True
 
+    @property
+    def deduplication_id(self) -> str:
+        """As BullMQ notes it on a scheduler's job, without further effect; empty = none."""
+        told = self.opts.get("de")
+        found = told.get("id") if isinstance(told, dict) else None
+        return found if isinstance(found, str) else ""
+
 
 def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> NextJob | None:
     """The job after the current one; None when the series has ended, or when what it needs is gone.

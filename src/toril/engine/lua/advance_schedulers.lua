@@ -5,7 +5,7 @@
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)
 -- ARGV[3...] for each scheduler: id, slot seen (ms), next slot (ms), opts of the next job (JSON without its closing
 --            brace), start of its id (JSON text without the closing quote), priority, lifo (1 or 0), name and data
---            (JSON) for a repeatable job of BullMQ 5's older kind, which has none stored
+--            (JSON) for a repeatable job of BullMQ 5's older kind, which has none stored, deduplication id ('' = none)
 -- Returns: for each 0 made, 1 the slot is another one by now or the scheduler is gone, 2 the next job is there already:
 --          then its slot is noted as the current one.
 -- Events: added, then delayed or waiting; duplicated.
@@ -14,7 +14,7 @@
 local queue = queue_of(ARGV[1])
 local layout = ARGV[2]
 read_settings(queue, layout)
-local FIELDS = 9
+local FIELDS = 10
 local now_ms = server_now_ms()
 local codes = {}
 for at = 2, #ARGV - FIELDS, FIELDS do
@@ -39,7 +39,7 @@ for at = 2, #ARGV - FIELDS, FIELDS do
     count_iteration(scheduler_key)
     make_slot(queue, scheduler_id, slot, now_ms, {
       name = stored[1] or ARGV[at + 8], data = data, opts = ARGV[at + 4], priority = tonumber(ARGV[at + 6]),
-      is_lifo = ARGV[at + 7] == '1',
+      is_lifo = ARGV[at + 7] == '1', deduplication_id = ARGV[at + 10] ~= '' and ARGV[at + 10] or nil,
     }, ARGV[at + 5])
     local producer_key = scheduler_key .. ':' .. seen
     if layout == '5' and redis.call('EXISTS', producer_key) == 1 then

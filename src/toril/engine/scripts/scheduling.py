@@ -111,6 +111,7 @@ def advance_schedulers(keys: QueueKeys, jobs: Sequence[NextJob], *, layout: Layo
             "1" if job.lifo else "0",
             job.name,
             job.data_json,
+            job.deduplication_id,
         ]
     return Call("advance_schedulers", [keys.meta], args, list)
 
