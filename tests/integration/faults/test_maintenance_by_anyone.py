@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,8 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, Queue, clock
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
 
@@ -35,10 +38,14 @@ async def leave_work(queue: EngineQueue, delayed: int) -> None:
     for job in await queue.take(20):
         queue.raw.delete(queue.keys.lock(job.id))
     start_ms = clock.now_ms()
+    jobs = []
     for number in range(delayed):
         due = (number * 7919 % delayed) // 2 * 4
-        options = {"delay": 1000 + due, "timestamp": start_ms, "priority": 1 if due % 3 == 0 else 0}
-        await queue.add("step", {}, jobId=f"due-{due:04}-{number}", **options)
+        options: dict[str, Any] = {"delay": 1000 + due, "timestamp": start_ms, "priority": 1 if due % 3 == 0 else 0}
+        options["jobId"] = f"due-{due:04}-{number}"
+        jobs.append(NewJob.create("step", {}, JobOptions.from_bullmq(options)))
+    # In one call: all are there before the first is due.
+    await queue.producer.add(jobs)
 
 
 @pytest.mark.requirement("T01", "T22", "T23")
