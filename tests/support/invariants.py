@@ -36,7 +36,9 @@ class StoredQueue:
         """Args: client: with `decode_responses`."""
         raw: Any = client
         self.base = base = f"{prefix}:{queue}:"
-        self.types: dict[str, str] = {key[len(base) :]: raw.type(key) for key in raw.scan_iter(base + "*", count=1000)}
+        types = {key[len(base) :]: raw.type(key) for key in raw.scan_iter(base + "*", count=1000)}
+        # Without those that ran out in between.
+        self.types: dict[str, str] = {name: kind for name, kind in types.items() if kind != "none"}
         self.containers: dict[str, list[str]] = {
             **{name: raw.lrange(base + name, 0, -1) for name in LISTS if self.types.get(name) == "list"},
             **{name: raw.zrange(base + name, 0, -1) for name in SORTED if self.types.get(name) == "zset"},
