@@ -320,3 +320,19 @@ async def test_promotion_mends_lost_tokens(queue: EngineQueue) -> None:
     await queue.producer.pause()
     await promote.run_once(queue.connection, queue.keys)
     assert queue.raw.zrange(queue.keys.marker, 0, -1) == ["1"]
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("place", ["delayed", "events", "wait", "marker"])
+async def test_a_key_of_another_type_is_told_and_nothing_is_half_made(queue: EngineQueue, place: str) -> None:
+    await upsert(queue, "there", every=HOUR_MS, startDate=2**42)
+    job_id = "repeat:there:" + str(2**42)
+    queue.raw.delete(queue.keys.base + place)
+    queue.raw.set(queue.keys.base + place, "text")
+    queue.raw.hset(queue.keys.job(job_id), "ats", "1")
+    before = {key: queue.raw.dump(key) for key in queue.raw.keys("*")}
+    with pytest.raises(errors.WrongKeyTypeError):
+        await upsert(queue, "new")
+    with pytest.raises(errors.WrongKeyTypeError):
+        await queue.schedulers.advance({"there": job_id})
+    assert {key: queue.raw.dump(key) for key in queue.raw.keys("*")} == before

@@ -13,6 +13,7 @@
 -- include: scheduling
 local queue = queue_of(ARGV[1])
 local layout = ARGV[2]
+queue.is_adding = true
 read_settings(queue, layout)
 local FIELDS = 10
 local now_ms = server_now_ms()

@@ -16,6 +16,7 @@
 -- include: scheduling
 -- include: removing
 local queue = queue_of(ARGV[1])
+queue.is_adding = true
 read_settings(queue, ARGV[2])
 local scheduler_id, seen, slot = ARGV[3], ARGV[4], ARGV[5]
 local scheduler_key = queue.schedulers .. ':' .. scheduler_id
