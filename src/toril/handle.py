@@ -208,6 +208,16 @@ class SyncJobHandle(Generic[R]):
         _, job = self._handle.queue.sync.state_and_job(self._handle.id)
         return _there(job, self._handle.id, self._handle.queue.name)
 
+    def children(self) -> Children:
+        """As `JobHandle.children`."""
+        return self._handle.queue.sync.walk(flows.children(self._handle.queue.keys, self._handle.id))
+
+    def tree(self, *, depth: int = 10, max_children: int = 20) -> JobTree:
+        """As `JobHandle.tree`."""
+        handle = self._handle
+        steps = flows.tree(handle.queue.keys, handle.id, depth=depth, max_children=max_children)
+        return _there(handle.queue.sync.walk(steps), handle.id, handle.queue.name)
+
     def promote(self) -> None:
         """As `JobHandle.promote`."""
         self._walk(administration.promote(self._keys, self._handle.id))

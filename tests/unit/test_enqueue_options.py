@@ -73,6 +73,16 @@ def test_the_nearest_option_wins() -> None:
     assert task.draft().job.options.wire["torilMaxDelay"] == 60_000, "the task itself is as before"
 
 
+def test_what_a_childs_failure_does_replaces_what_the_queue_says() -> None:
+    queue = Queue("a", on_failure="fail_parent")
+    task = queue.task(name="send")(lambda: None)
+    assert task.draft().job.options.wire == {"attempts": 0, "fpof": True}
+    changed = task.options(on_failure="remove_dependency")
+    assert changed.draft().job.options.wire == {"attempts": 0, "rdof": True}
+    with pytest.raises(errors.InvalidOptionError, match="on_failure: must be one of fail_parent, continue_parent"):
+        task.options(on_failure="explode")  # type: ignore[arg-type]
+
+
 def test_names_are_taken_once() -> None:
     queue = Queue("a")
 

@@ -95,8 +95,11 @@ class Producer:
 
 
 def repeat_pauses(jobs: Sequence[NewJob]) -> tuple[float, ...]:
-    """Pauses before repetitions: none unless every job has an id."""
-    return RETRY_PAUSES_SECONDS if all(job.options.job_id for job in jobs) else ()
+    """Pauses before repetitions: none unless every job has an id, and no parent.
+
+    A child may have ended by the time of a repetition, which would have its parent wait for it once more.
+    """
+    return RETRY_PAUSES_SECONDS if all(job.options.job_id and job.options.parent is None for job in jobs) else ()
 
 
 def is_cut(problem: errors.RedisError) -> bool:

@@ -184,6 +184,19 @@ async def test_nonsense_in_the_links_of_a_job_stops_nobody(queue: EngineQueue) -
     assert queue.places() == {"failed": ["a", "b", "c", "d"]}
 
 
+@pytest.mark.parametrize("part", ["wait", "waiting-children", "events", "p:processed", "p:dependencies"])
+async def test_a_parent_whose_keys_are_of_another_type_harms_no_child(
+    queue: EngineQueue, upper: EngineQueue, part: str
+) -> None:
+    await flow_trees.add(queue.connection, tree(upper, "p", tree(queue, "a")))
+    await queue.add(jobId="b")
+    upper.raw.delete(upper.keys.base + part)
+    upper.raw.set(upper.keys.base + part, "x")
+    ends = [Finish.completed(job, "1") for job in await queue.take(2)]
+    assert (await queue.active.finish_and_take(ends, 0, queue.token())).codes == [0, 0]
+    assert queue.places() == {"completed": ["a", "b"]}
+
+
 # ---- refused ends
 
 
@@ -244,6 +257,16 @@ async def test_a_job_that_waits_for_a_time(queue: EngineQueue) -> None:
     assert queue.events()[-1] == {"event": "delayed", "jobId": "a", "delay": str(int(due_ms))}
     stored = queue.hash("a")
     assert (stored["delay"], stored.get("atm"), stored.get("failedReason")) == ("60000", None, None)
+
+
+async def test_a_key_of_another_type_leaves_the_job_running(queue: EngineQueue) -> None:
+    await queue.add(jobId="a")
+    job = await queue.take_one()
+    queue.raw.set(queue.keys.waiting_children, "x")
+    with pytest.raises(errors.WrongKeyTypeError):
+        await queue.active.finish_and_take([Finish.wait_for_children(job)], 0, queue.token())
+    assert queue.raw.lrange(queue.keys.active, 0, -1) == ["a"]
+    assert queue.raw.exists(queue.keys.lock("a")) == 1
 
 
 async def test_a_job_that_says_that_the_rate_limit_is_reached(queue: EngineQueue) -> None:

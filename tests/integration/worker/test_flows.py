@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue
+from support.proxy import open_proxy
+from support.redis_server import RedisServer
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import (
@@ -59,6 +61,9 @@ async def test_a_parent_gets_what_its_children_returned(tasks: Queue, parts: Que
     assert (found.state, found.job.return_value, len(found.children)) == ("completed", 105, 2)
     assert sorted(child.job.return_value for child in found.children) == [5, 100]
     assert (await handle.children()).pending == []
+    assert await asyncio.to_thread(handle.sync.children) == await handle.children()
+    seen = await asyncio.to_thread(handle.sync.tree)
+    assert sorted(child.job.id for child in seen.children) == sorted(child.job.id for child in found.children)
     assert await add_flows([]) == []
 
 
@@ -279,3 +284,36 @@ async def test_waiting_for_children_without_any(tasks: Queue, worker: StartWorke
 
     async with worker(tasks):
         assert await (await wait.enqueue()).result(10) == 2
+
+
+@pytest.mark.parametrize("kind", ["delay", "waiting-children"])
+async def test_what_was_asked_for_is_done_once_though_the_reply_is_lost(
+    tasks: Queue, parts: Queue, worker: StartWorker, stored: EngineQueue, redis_server: RedisServer, kind: str
+) -> None:
+    runs: list[int] = []
+
+    @parts.task
+    async def child() -> int:
+        return 7
+
+    @tasks.task
+    async def ask(job: Job = Job.current()) -> list[int]:
+        runs.append(job.attempt)
+        if len(runs) == 1:
+            proxy.lose_reply(lambda request: f"\r\n{kind}\r\n".encode() in request)
+            if kind == "delay":
+                job.move_to_delayed(0.05)
+            await job.add_child(child.draft())
+            await job.move_to_waiting_children()
+        return list((await job.children_values()).values())
+
+    async with open_proxy(redis_server.port) as proxy:
+        url = f"redis://127.0.0.1:{proxy.port}/{tasks.settings.db}"
+        async with worker(tasks, url=url), worker(parts):
+            handle = await ask.enqueue()
+            assert await handle.result(10) == ([] if kind == "delay" else [7])
+        assert proxy.cuts == 1
+    record = await handle.job()
+    assert (runs, record.attempts_made, record.attempts_started, record.stalled_count) == ([1, 1], 1, 2, 0)
+    asked = "delayed" if kind == "delay" else "waiting-children"
+    assert stored.event_names().count(asked) == 1

@@ -30,3 +30,17 @@ def test_names_that_bullmq_cannot_use_are_refused(queue: str) -> None:
     with pytest.raises(errors.InvalidOptionError) as refusal:
         QueueKeys(queue)
     assert refusal.value.field == "queue"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "job_key", "expected"),
+    [
+        ("bull", "bull:resize:7", ("bull:resize:", "7")),
+        ("bull", "bull:resize:repeat:x:1790000000000", ("bull:resize:", "repeat:x:1790000000000")),
+        ("{a}:b", "{a}:b:resize:7", ("{a}:b:resize:", "7")),
+        ("bull", "other:resize:7", ("other:resize:", "7")),
+    ],
+)
+def test_the_key_of_a_job_tells_its_queue(prefix: str, job_key: str, expected: tuple[str, str]) -> None:
+    keys, job_id = QueueKeys("parents", prefix).of_job_key(job_key)
+    assert (keys.base, job_id) == expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -93,3 +94,32 @@ def test_a_job_needs_a_name(name: Any) -> None:
     with pytest.raises(errors.InvalidOptionError) as refusal:
         NewJob.create(name, {}, JobOptions())
     assert refusal.value.field == "name"
+
+
+def test_the_link_to_a_parent() -> None:
+    parent = {"id": "p:1:2", "queue": "bull:reports"}
+    options = JobOptions.from_bullmq(
+        {"parent": parent, "failParentOnFailure": True, "removeDependencyOnFailure": False}
+    )
+    assert options.wire == {"attempts": 0, "parent": parent, "fpof": True, "rdof": False}
+    links = json.loads(NewJob.create("n", {}, options).links_json)
+    assert links["parentKey"] == "bull:reports:p:1:2"
+    assert json.loads(links["parent"]) == {"id": "p:1:2", "queueKey": "bull:reports", "fpof": True}
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"parent": "p"}, "opts.parent"),
+        ({"parent": {"id": "p"}}, "opts.parent"),
+        ({"parent": {"id": "", "queue": "bull:q"}}, "opts.parent.id"),
+        ({"parent": {"id": "p", "queue": "q"}}, "opts.parent.queue"),
+        ({"parent": {"id": "p", "queue": "bull:q"}, "deduplication": {"id": "x"}}, "opts.deduplication"),
+        ({"failParentOnFailure": 1}, "opts.failParentOnFailure"),
+        ({"failParentOnFailure": True, "ignoreDependencyOnFailure": True}, "opts.ignoreDependencyOnFailure"),
+    ],
+)
+def test_links_that_make_no_sense_are_refused(options: dict[str, Any], field: str) -> None:
+    with pytest.raises(errors.InvalidOptionError) as caught:
+        JobOptions.from_bullmq(options)
+    assert caught.value.field == field

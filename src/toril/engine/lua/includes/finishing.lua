@@ -117,10 +117,13 @@ local function check_places(queue, finishes)
   if kinds.failed then
     call('ZCARD', queue.failed)
   end
-  if kinds.retry or kinds.requeue or kinds.limit or kinds.delay then
+  if kinds.retry or kinds.requeue or kinds.limit or kinds.delay or kinds['waiting-children'] then
     call('LLEN', queue.target)
     call('ZCARD', queue.prioritized)
     call('ZCARD', queue.delayed)
+  end
+  if kinds['waiting-children'] then
+    call('ZCARD', queue.waiting_children)
   end
 end
 

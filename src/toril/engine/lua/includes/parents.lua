@@ -160,12 +160,7 @@ local function detach_children(base, ids, layout)
   end
 end
 
--- finish: kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
-local function child_ended(child_key, finish, layout, now_ms)
-  local parent = read_parent(child_key)
-  if not parent then
-    return
-  end
+local function tell_parent(parent, child_key, finish, layout, now_ms)
   if finish.kind == 'completed' then
     child_completed(parent, child_key, finish.value, layout, now_ms)
   else
@@ -173,6 +168,22 @@ local function child_ended(child_key, finish, layout, now_ms)
   end
   if finish.keep_count == 0 then
     detach_child(parent, child_key, layout)
+  end
+end
+
+-- finish: kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
+local function child_ended(child_key, finish, layout, now_ms)
+  local parent = read_parent(child_key)
+  if not parent then
+    return
+  end
+  -- The child has left `active`: a key of another type in the parent's queue must not leave it nowhere.
+  local is_told, problem = pcall(tell_parent, parent, child_key, finish, layout, now_ms)
+  if not is_told then
+    local text = type(problem) == 'table' and problem.err or tostring(problem)
+    if not string.find(text, 'WRONGTYPE', 1, true) then
+      error(problem)
+    end
   end
 end
 
