@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from support import worker_inside
 from support.engine import EngineQueue
-from support.node_peer import Handle, Peer
+from support.node_peer import Handle, Peer, PeerError
 from support.waiting import wait_until_async
-from toril import clock
+from toril import Job, Queue, clock, errors
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 
@@ -141,3 +142,78 @@ async def test_two_producers_number_their_jobs_together(peer: Peer, ours: Engine
 
     mine, theirs = await asyncio.gather(add_ours(), add_theirs())
     assert sorted(int(job_id) for job_id in mine + theirs) == list(range(1, 41))
+
+
+@pytest.mark.wire(11)
+async def test_priorities_and_sizes_are_refused_where_theirs_are(peer: Peer, ours: EngineQueue) -> None:
+    """`sizeLimit` counts the bytes of the JSON in UTF-8, not its characters."""
+    data = {"text": "ü" * 20}
+    size = len('{"text":""}') + 40
+    for options in ({"priority": 2_097_152}, {"priority": 1.5}, {"sizeLimit": size - 1}):
+        with pytest.raises(PeerError):
+            await peer.queue.add("echo", data, **options)
+        with pytest.raises(errors.InvalidInputError):
+            await ours.add("echo", data, **options)
+    assert ours.places() == {}
+    for accepted in ({"priority": 2_097_151}, {"priority": 0}, {"sizeLimit": size}):
+        assert int(await peer.queue.add("echo", data, **accepted)) + 1 == int(await ours.add("echo", data, **accepted))
+    await (await peer.worker()).runs_until(6)
+
+
+@pytest.mark.wire(12)
+async def test_what_is_none_is_not_stored_and_breaks_no_worker_of_theirs(peer: Peer, ours: EngineQueue) -> None:
+    """A null in a job's options or parent stops their worker in the middle of a finish, or counts as true."""
+    nothing = dict.fromkeys(("removeOnComplete", "removeOnFail", "attempts", "backoff", "keepLogs", "deduplication"))
+    parent_key = f"bull:{ours.keys.queue}-parents:parent"
+    ours.raw.hset(parent_key, mapping={"name": "n", "data": "{}", "opts": "{}", "timestamp": "1"})
+    link = {"id": "parent", "queue": parent_key.removesuffix(":parent")}
+    flags = dict.fromkeys(("failParentOnFailure", "ignoreDependencyOnFailure", "removeDependencyOnFailure"))
+    inner = {"removeOnComplete": {"count": 3, "age": None}, "deduplication": {"id": "d", "ttl": None, "extend": None}}
+    added = [
+        await ours.add("echo", {"n": 1}, **nothing),
+        await ours.add("fail", {"message": "no"}, **nothing),
+        await ours.add("echo", {"n": 2}, **inner),
+        await ours.add("fail", {"message": "no"}, **nothing, **flags, parent=link),
+    ]
+    for job_id in added:
+        stored = ours.hash(job_id)
+        assert "null" not in stored["opts"] + stored.get("parent", "")
+    await peer.worker()
+    for job_id, state in zip(added, ("completed", "failed", "completed", "failed"), strict=True):
+        await peer.until_state(job_id, state)
+    # Had a flag been null, the child's failure had ended its parent too, or freed it.
+    assert ours.raw.smembers(parent_key + ":dependencies") == {ours.keys.job(added[-1])}
+
+
+@pytest.mark.wire(14)
+async def test_what_is_no_json_reaches_none_of_their_listeners(
+    peer: Peer, ours: EngineQueue, redis_url: str, queue_name: str
+) -> None:
+    """One unreadable entry would end a listener of theirs for good; ours refuses it, and the job says why."""
+    listener = await peer.listener()
+    async with Queue(queue_name, url=redis_url) as queue:
+
+        @queue.task
+        async def returns_nan() -> float:
+            return float("nan")
+
+        @queue.task
+        async def tells_infinity(*, job: Job = Job.current()) -> None:
+            await job.progress({"done": float("inf")})
+
+        @queue.task
+        async def works() -> str:
+            return "fine"
+
+        with pytest.raises(errors.InvalidPayloadError, match=r"data\.a: is nan"):
+            await queue.add("works", {"a": float("nan")})
+        handles = [await returns_nan.enqueue(), await tells_infinity.enqueue(), await works.enqueue()]
+        async with worker_inside.running(queue):
+            assert await peer.finished(listener, handles[2].id) == "fine"
+        reasons = [(await handle.job()).failed_reason for handle in handles[:2]]
+    assert reasons == [
+        "return value: is nan, which JSON does not have",
+        "progress.done: is inf, which JSON does not have",
+    ]
+    told = await listener.events_until("completed")
+    assert {event["event"] for event in told} >= {"failed", "completed"}
