@@ -90,6 +90,14 @@ class Journal:
         for job_id in job_ids:
             logger.warning("job recovered: its worker is gone", extra={"fields": {"job_id": job_id}})
 
+    def limits_are_nonsense(self, fields: Sequence[str]) -> None:
+        """These fields of the queue's `meta` are set, but no limit can be read from them; empty = all can again."""
+        if fields:
+            words = "limits of the queue are no numbers above 0: %s in `meta`; set or remove them"
+            logger.warning(words, ", ".join(fields))
+        else:
+            logger.info("the limits of the queue can be read again")
+
     def redis_failed(self, problem: errors.RedisError) -> None:
         now_ms = clock.monotonic_ms()
         is_new = not self._failing_since_ms and str(problem) != self._told

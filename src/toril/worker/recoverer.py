@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from toril import errors
 from toril.engine.active import ActiveJobs
+from toril.engine.limits import LimitedQueue
 from toril.engine.maintenance import stalled
 from toril.worker.fetcher import Fetcher
 from toril.worker.scheduling import Scheduling
@@ -31,8 +32,12 @@ class Recoverer:
         interval_ms: int,
         max_stalled_count: int,
         on_recovered: Callable[[Sequence[str]], None],
+        on_nonsense: Callable[[Sequence[str]], None],
     ) -> None:
-        """Args: on_recovered: gets the ids of the jobs that were given back."""
+        """Args:
+        on_recovered: gets the ids of the jobs that were given back.
+        on_nonsense: gets the limits of the queue that hold no number, when that has changed.
+        """
         self._active = active
         self._fetcher = fetcher
         self._server_clock = server_clock
@@ -40,6 +45,9 @@ class Recoverer:
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
         self._on_recovered = on_recovered
+        self._on_nonsense = on_nonsense
+        self._limits = LimitedQueue(active.connection, active.keys)
+        self._nonsense: Sequence[str] = ()
 
     async def recover_loop(self) -> None:
         """Check every `interval_ms`, but not while Redis is away or has just come back."""
@@ -56,6 +64,7 @@ class Recoverer:
                     continue
                 await self.run_once()
                 await self._scheduling.repair()
+                await self._look_at_limits()
             except errors.RedisError as problem:
                 self._fetcher.note_failure(problem)
             await asyncio.sleep(interval)
@@ -72,3 +81,10 @@ class Recoverer:
         if recovered:
             self._on_recovered(recovered)
         return len(recovered)
+
+    async def _look_at_limits(self) -> None:
+        """Someone has to hear of limits that hold nobody back, though they are set."""
+        nonsense = (await self._limits.read()).nonsense
+        if nonsense != self._nonsense:
+            self._nonsense = nonsense
+            self._on_nonsense(nonsense)

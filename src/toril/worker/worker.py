@@ -92,6 +92,7 @@ class Worker:
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
             on_recovered=self._journal.recovered,
+            on_nonsense=self._journal.limits_are_nonsense,
         )
         self._probe = health.build_probe(self._heartbeat, self._why_not_ready, self._metrics)
         self._drain: asyncio.Task[None] | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import pytest
 import redis
 
 from support.engine import EngineQueue
+from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue
 from toril.engine.maintenance import stalled
@@ -191,3 +193,21 @@ async def test_its_end_is_recorded(queue: EngineQueue) -> None:
     assert job.attempts_made == 1
     await queue.finish(Finish.completed(job, "null"))
     assert queue.places() == {"completed": ["odd"]}
+
+
+async def test_limits_that_are_no_numbers_are_survived_and_told_once(
+    greetings: Queue, worker: StartWorker, stored: EngineQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    stored.raw.hset(stored.keys.meta, mapping={"concurrency": "x", "max": "nan"})
+    words = "limits of the queue are no numbers above 0: concurrency, max in `meta`"
+    caplog.set_level(logging.INFO, "toril.worker")
+    async with worker(greetings, stalled_interval_ms=100):
+        await wait_until_async(lambda: _is_told(caplog, words), "the limits to be told")
+        assert await (await greetings.add("greet", {"to": "me"})).result(10) == "hello me"
+        stored.raw.hdel(stored.keys.meta, "concurrency", "max")
+        await wait_until_async(lambda: _is_told(caplog, "can be read again"), "their end to be told")
+    assert caplog.text.count(words) == 1
+
+
+async def _is_told(caplog: pytest.LogCaptureFixture, words: str) -> bool:
+    return words in caplog.text
