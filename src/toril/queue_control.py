@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Literal, TypeVar
@@ -26,14 +27,14 @@ _EVENTS_OF_BULLMQ = frozenset(
 )  # fmt: skip
 
 
-class QueueControl:
+class QueueControl(ABC):
     """The asynchronous side; `Queue` is one."""
 
     keys: QueueKeys
 
+    @abstractmethod
     async def walk(self, work: Steps[R]) -> R:
         """Carry out steps on this event loop's connection. Raises RedisError, and what the steps raise."""
-        raise NotImplementedError
 
     # ---- looking
 
@@ -126,14 +127,14 @@ class QueueControl:
         return await self.walk(_publish(self.keys, name, fields or {}))
 
 
-class SyncQueueControl:
+class SyncQueueControl(ABC):
     """The synchronous side; `Queue.sync` is one. Each method as that of `QueueControl`."""
 
     keys: QueueKeys
 
+    @abstractmethod
     def walk(self, work: Steps[R]) -> R:
         """As `QueueControl.walk`, on the synchronous connection."""
-        raise NotImplementedError
 
     def jobs(
         self, *states: JobState | str, first: int = 0, last: int = -1, newest_first: bool = False
