@@ -22,6 +22,8 @@ class Page:
     """What is said of units."""
     example: str
     """The smallest useful object, YAML."""
+    more: str = ""
+    """What the fields do not say."""
 
     @property
     def crd(self) -> Path:
@@ -68,6 +70,26 @@ spec:
   queueRef: {name: image-cleanup}
   schedule: "0 */6 * * *"
 """,
+        more="""
+## How it behaves
+
+- It is a job scheduler of BullMQ's: `getJobSchedulers()` lists it, and a slot's job has the id
+  `repeat:<schedulerId>:<milliseconds>`, so that a slot never has two. Each slot's job is made as soon as the slot
+  before has come, and waits as a delayed job. Workers make it when they take a job of the schedule, BullMQ's as well
+  as ours; the operator makes it at the slot in any case, and scales a queue at zero up for it.
+- Slots that were missed for up to a minute, such as while the operator was started anew, get their jobs one by one.
+  After a longer pause of everybody, the one job that was ready runs late, and the next slot is the next one to come.
+- The run of `runOnCreate` has the id `toril-run-<uid>-<generation>`, and `status.runOnCreateGeneration` says that it
+  was added. Only if the operator is killed between the two, and the job has ended and is not kept, it is added again.
+- `suspend` removes the job scheduler and its delayed job; resuming makes it again, with the count of `status`, so
+  that `limit` goes on. What waits or runs already is left alone.
+- Deleting the object removes the job scheduler and its delayed job, and leaves all other jobs. The finalizer
+  `toril.dev/cleanup` holds the object until then: for a minute at most if Redis cannot be reached, for one attempt if
+  the JobQueue is gone too. What could not be removed is told by an event `CleanupAbandoned`. Without an operator the
+  object stays: delete schedules before you remove Toril, or take the finalizer off.
+- A `schedulerId` that a BullMQ client uses as well belongs to the CronJobSchedule: what differs is put right at the
+  next slot, and every five minutes.
+""",
     ),
 )
 
@@ -85,7 +107,7 @@ The smallest useful one:
 
 ```yaml
 {example}```
-"""
+{more}"""
 AS_IN_PODS = ("env", "envFrom", "resources", "tolerations", "nodeSelector", "secretKeyRef")
 """Fields whose inside is Kubernetes' own and not listed again."""
 
@@ -97,7 +119,7 @@ def render(page: Page, crd: Mapping[str, Any]) -> str:
     spec, status = root["properties"]["spec"], root["properties"]["status"]
     head = HEAD.format(
         plural=page.plural, kind=page.kind, description=root["description"], singular=page.kind.lower(),
-        units=page.units, example=page.example,
+        units=page.units, example=page.example, more=page.more,
     )  # fmt: skip
     parts = [head, _section("spec", spec, is_flat=True)]
     parts += [_section(f"spec.{name}", inner) for name, inner in spec["properties"].items() if "properties" in inner]

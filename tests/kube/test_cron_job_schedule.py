@@ -9,7 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from support.cluster import Cluster
 from support.job_queues import FAST, CronJobSchedules, JobQueues, job_queue
+from support.kube_api import KubeApi
 from support.operator_process import OperatorProcess
 from support.redis_server import RedisServer
 from support.stored_schedules import StoredSchedules
@@ -202,9 +204,15 @@ def test_two_with_one_scheduler(email: str, schedules: CronJobSchedules, stored:
     schedules.create("second", every=7_200_000, schedulerId="shared")
     schedules.wait_reason("second", "Ready", "False/DuplicateTarget")
     assert stored.raw.hget("bull:email:repeat:shared", "every") == "3600000"
-    schedules.delete("second")
-    wait_until(lambda: schedules.is_gone("second"), "the duplicate to go")
+    # The duplicate takes nothing of the older one's along, and takes its place when that one goes.
+    schedules.create("third", every=10_800_000, schedulerId="shared")
+    schedules.wait_reason("third", "Ready", "False/DuplicateTarget")
+    schedules.delete("third")
+    wait_until(lambda: schedules.is_gone("third"), "the duplicate to go")
     assert stored.raw.hget("bull:email:repeat:shared", "every") == "3600000"
+    schedules.delete("first")
+    schedules.wait_reason("second", "Ready", "True/Scheduled")
+    assert stored.raw.hget("bull:email:repeat:shared", "every") == "7200000"
 
 
 def test_deletion_removes_the_record_and_leaves_jobs_alone(
@@ -255,3 +263,19 @@ def test_deletion_ends_without_redis(operator: OperatorProcess, queues: JobQueue
     notes = wait_until(told, "the event")
     assert notes is not None
     assert notes[0].startswith("its job scheduler may still be in Redis: Redis 127.0.0.1:")
+
+
+@pytest.mark.requirement("T93")
+def test_a_namespace_goes_with_its_schedules(
+    operator: OperatorProcess, cluster: Cluster, api: KubeApi, redis_url: str
+) -> None:
+    queues = JobQueues(api, cluster.create_namespace())
+    schedules = CronJobSchedules(queues)
+    queues.create(job_queue("email", redis_url, worker=OBSERVED_ONLY))
+    schedules.create("mine", every=3_600_000)
+    schedules.wait_reason("mine", "Ready", "True/Scheduled")
+    path = f"/api/v1/namespaces/{queues.namespace}"
+    api.delete(path)
+    wait_until(lambda: api.get_or_none(path) is None, "the namespace to go", timeout_seconds=30)
+    with StoredSchedules(redis_url, queues.namespace) as stored:
+        assert stored.record() == {}

@@ -64,6 +64,12 @@ def queue_of(schedule: Json) -> Key:
     return Key(key_of(schedule).namespace, str(reference.get("name") or ""))
 
 
+def scheduler_of(schedule: Json) -> str:
+    """Id of the job scheduler that a CronJobSchedule has on its queue."""
+    given = (schedule.get("spec") or {}).get("schedulerId")
+    return str(given or "{}.{}".format(*key_of(schedule)))
+
+
 class Registry:
     """Last seen objects. Every change names what must be looked at: JobQueues, and schedules for a schedule."""
 
@@ -133,7 +139,12 @@ class Registry:
                 del self._schedules[queue_of(old)]
 
     def _concerned(self, kind: Kind, key: Key, manifest: Json) -> set[Key]:
-        if kind is not Kind.DEPLOYMENT:
+        if kind is Kind.CRON_JOB_SCHEDULE:
+            # Another one may have waited for its scheduler.
+            rivals = self.schedules_of(queue_of(manifest)) - {key}
+            known, wanted = self._objects[kind], scheduler_of(manifest)
+            return {key} | {rival for rival in rivals if scheduler_of(known[rival]) == wanted}
+        if kind is Kind.JOB_QUEUE:
             return {key}
         owner = job_queue_of(manifest)
         return set() if owner is None else {owner}

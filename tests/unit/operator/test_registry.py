@@ -102,3 +102,30 @@ def test_a_deployment_that_a_list_ends_concerns_its_job_queue() -> None:
     note(registry, key, Kind.DEPLOYMENT, owner="email")
     before = registry.versions(Kind.DEPLOYMENT)
     assert registry.replace(Kind.DEPLOYMENT, [], known_before=before) == {EMAIL}
+
+
+def schedule(name: str, queue: str, scheduler_id: str | None = None, version: int = 1) -> Seen:
+    key = Key("team", name)
+    found = manifest(key, uid=f"uid-{name}", version=version)
+    found["spec"] = {"queueRef": {"name": queue}, **({"schedulerId": scheduler_id} if scheduler_id else {})}
+    return Seen(Kind.CRON_JOB_SCHEDULE, key, found)
+
+
+def test_the_schedules_of_a_queue() -> None:
+    registry = Registry()
+    one, two, other = schedule("one", "email"), schedule("two", "email"), schedule("other", "image")
+    for seen in (one, two, other, schedule("one", "email", version=2)):
+        assert registry.note(seen) == {seen.key}
+    assert registry.schedules_of(EMAIL) == {one.key, two.key}
+    registry.note(Seen(Kind.CRON_JOB_SCHEDULE, one.key, one.manifest, is_deleted=True))
+    assert registry.schedules_of(EMAIL) == {two.key}
+    registry.replace(Kind.CRON_JOB_SCHEDULE, [], known_before=registry.versions(Kind.CRON_JOB_SCHEDULE))
+    assert registry.schedules_of(EMAIL) == registry.schedules_of(IMAGE) == set()
+
+
+def test_a_schedule_concerns_those_with_the_same_scheduler() -> None:
+    registry = Registry()
+    registry.note(schedule("one", "email", "shared"))
+    registry.note(schedule("other", "email"))
+    assert registry.note(schedule("two", "email", "shared")) == {Key("team", "one"), Key("team", "two")}
+    assert registry.note(schedule("three", "email", "team.other")) == {Key("team", "other"), Key("team", "three")}

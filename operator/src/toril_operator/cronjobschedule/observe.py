@@ -15,7 +15,7 @@ from toril.specs import jobqueue
 from toril_operator import endpoints, labels
 from toril_operator.cronjobschedule.plan import Observed
 from toril_operator.poller import Pollers
-from toril_operator.registry import Key, Kind, Registry, queue_of
+from toril_operator.registry import Key, Kind, Registry, queue_of, scheduler_of
 from toril_operator.status_writer import StatusWriter
 
 Json = Mapping[str, Any]
@@ -90,10 +90,7 @@ class Observer:
         claims = [(_age(manifest), key.name)]
         for other in self._registry.schedules_of(queue_of(manifest)) - {key}:
             rival = self._registry.get(Kind.CRON_JOB_SCHEDULE, other)
-            if rival is None:
-                continue
-            its_spec = self._parse(other, rival).spec
-            if its_spec is not None and its_spec.scheduler_id == spec.scheduler_id:
+            if rival is not None and scheduler_of(rival) == spec.scheduler_id:
                 claims.append((_age(rival), other.name))
         oldest = min(claims)[1]
         return None if oldest == key.name else oldest
