@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from toril.engine.inspector import Inspector
     from toril.engine.limits import LimitedQueue
     from toril.engine.producer import Producer
-    from toril.engine.schedulers import JobSchedulers
     from toril.engine.scripts import Layout
     from toril.engine.settings import RedisSettings
     from toril.engine.sync_producer import SyncProducer
@@ -263,10 +262,6 @@ class Queue(QueueControl, LimitMethods):
         """What reads and writes this queue's limits, on this event loop's connection."""
         return self._client().limits
 
-    def job_schedulers(self) -> JobSchedulers:
-        """The engine's job schedulers of this queue, on this event loop's connection."""
-        return self._client().schedulers
-
     def waiter(self) -> ResultWaiter:
         """What waits for results on this event loop."""
         return self._client().waiter
@@ -347,13 +342,6 @@ class SyncQueue(SyncQueueControl):
     def walk(self, work: steps.Steps[R]) -> R:
         return steps.walk_sync(self._open().connection, work)
 
-    def job_schedulers(self) -> JobSchedulers:
-        """The engine's job schedulers, over this connection: their coroutines never wait."""
-        from toril.engine.schedulers import JobSchedulers
-        from toril.engine.sync_connection import Unwaiting
-
-        return JobSchedulers(Unwaiting(self._open().connection), self._queue.keys, layout=self._queue.paused_layout)
-
     def state_and_job(self, job_id: str) -> tuple[JobState, JobRecord | None]:
         """Where a job is and what is stored about it, as of one moment."""
         from toril.engine import scripts
@@ -387,13 +375,11 @@ class _Client:
         from toril.engine.inspector import Inspector
         from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
-        from toril.engine.schedulers import JobSchedulers
 
         self.connection: AsyncConnection = AsyncConnection(settings)
         self.producer: Producer = Producer(self.connection, keys, layout=layout)
         self.inspector: Inspector = Inspector(self.connection, keys)
         self.limits: LimitedQueue = LimitedQueue(self.connection, keys, layout=layout)
-        self.schedulers: JobSchedulers = JobSchedulers(self.connection, keys, layout=layout)
         self.waiter = ResultWaiter(settings, self.connection, keys)
         self._settings = settings
         self._keys = keys

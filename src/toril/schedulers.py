@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 from toril import clock, enqueue_options, errors
+from toril.engine import schedulers
+from toril.engine.steps import Steps
 from toril.enqueue_options import Duration, EnqueueOptions
 from toril.handle import JobHandle
 from toril.jobs.options import LONG_NAMES
@@ -16,11 +18,8 @@ from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, SchedulerRecord
 
 if TYPE_CHECKING:
-    from toril.engine.schedulers import JobSchedulers
     from toril.queue import Queue
     from toril.task import Draft
-
-T = TypeVar("T")
 
 _OWN_NAMES = {"pattern": "cron", "startDate": "start", "endDate": "end"}
 """BullMQ's names of what has another name here."""
@@ -119,57 +118,31 @@ class Schedulers:
             JobStateError: the next slots have jobs already.
             RedisUnavailableError, UnknownOutcomeError: the connection failed; to upsert again is safe.
         """
-        schedule = _schedule({key: value for key, value in options.items() if key in _OWN_OPTIONS})
-        of_jobs = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
-        template = self._template(name, data, draft, of_jobs)
-        try:
-            made = await self._engine().upsert(scheduler_id, schedule, template)
-        except errors.InvalidOptionError as problem:
-            raise _in_own_words(problem) from None
-        if made is None:
-            raise errors.InvalidOptionError("end", "the schedule has no time before its end")
-        return JobHandle(self._queue, made.job_id)
+        return await self._queue.walk(_upsert(self._queue, scheduler_id, name, data, draft, options))
 
     async def remove(self, scheduler_id: str) -> bool:
         """Remove a scheduler with its delayed job; a job that waits in line or runs goes on. Returns whether it was
         there."""
-        return await self._engine().remove(scheduler_id)
+        return await self._queue.walk(schedulers.remove(self._queue.keys, scheduler_id))
 
     async def get(self, scheduler_id: str) -> Scheduler | None:
         """One scheduler; None when there is none."""
-        record = await self._engine().get(scheduler_id)
-        return None if record is None else Scheduler.of(record)
+        return await self._queue.walk(_get(self._queue, scheduler_id))
 
-    async def list(self, start: int = 0, end: int = -1) -> list[Scheduler]:
+    async def list(self, start: int = 0, end: int = -1) -> builtins.list[Scheduler]:
         """The schedulers from rank `start` to `end` (−1 = the last), the one that is due next first."""
-        return [Scheduler.of(record) for record in await self._engine().list(start, end)]
+        return await self._queue.walk(_page(self._queue, start, end))
 
     async def count(self) -> int:
         """How many schedulers there are."""
-        return await self._engine().count()
-
-    def _engine(self) -> JobSchedulers:
-        return self._queue.job_schedulers()
-
-    def _template(
-        self, name: str | None, data: Any, draft: Draft[Any] | None, options: Mapping[str, Any]
-    ) -> JobTemplate:
-        if draft is None:
-            opts = {**self._queue.default_job_options, **enqueue_options.to_bullmq(options, clock.now_ms())}
-            return JobTemplate.create(name or "", data, opts, "options")
-        if draft.queue is not self._queue:
-            raise errors.InvalidOptionError("draft", f"is of queue {draft.queue.name}, not of {self._queue.name}")
-        if name is not None or data is not None or options:
-            raise errors.InvalidOptionError("draft", "says name, data and the jobs' options: leave those out")
-        opts = {LONG_NAMES.get(key, key): value for key, value in draft.job.options.wire.items()}
-        return JobTemplate.of_json(draft.job.name, draft.job.data_json, opts, "draft")
+        return await self._queue.walk(schedulers.count(self._queue.keys))
 
 
 class SyncSchedulers:
     """The same for code without an event loop: `queue.sync.schedulers`."""
 
     def __init__(self, queue: Queue) -> None:
-        self._schedulers = _OverSyncConnection(queue)
+        self._queue = queue
 
     def upsert(
         self,
@@ -181,36 +154,62 @@ class SyncSchedulers:
         **options: Unpack[ScheduleOptions],
     ) -> JobHandle[Any]:
         """As `Schedulers.upsert`."""
-        return _result(self._schedulers.upsert(scheduler_id, name=name, data=data, draft=draft, **options))
+        return self._queue.sync.walk(_upsert(self._queue, scheduler_id, name, data, draft, options))
 
     def remove(self, scheduler_id: str) -> bool:
         """As `Schedulers.remove`."""
-        return _result(self._schedulers.remove(scheduler_id))
+        return self._queue.sync.walk(schedulers.remove(self._queue.keys, scheduler_id))
 
     def get(self, scheduler_id: str) -> Scheduler | None:
         """As `Schedulers.get`."""
-        return _result(self._schedulers.get(scheduler_id))
+        return self._queue.sync.walk(_get(self._queue, scheduler_id))
 
     def list(self, start: int = 0, end: int = -1) -> builtins.list[Scheduler]:
         """As `Schedulers.list`."""
-        return _result(self._schedulers.list(start, end))
+        return self._queue.sync.walk(_page(self._queue, start, end))
+
+    def count(self) -> int:
+        """As `Schedulers.count`."""
+        return self._queue.sync.walk(schedulers.count(self._queue.keys))
 
 
-class _OverSyncConnection(Schedulers):
-    """Schedulers whose coroutines never wait: each call blocks until it is answered."""
-
-    def _engine(self) -> JobSchedulers:
-        return self._queue.sync.job_schedulers()
-
-
-def _result(coroutine: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never waits."""
+def _upsert(
+    queue: Queue, scheduler_id: str, name: str | None, data: Any, draft: Draft[Any] | None, options: ScheduleOptions
+) -> Steps[JobHandle[Any]]:
+    schedule = _schedule({key: value for key, value in options.items() if key in _OWN_OPTIONS})
+    of_jobs = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
+    template = _template(queue, name, data, draft, of_jobs)
     try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        value: T = stop.value
-        return value
-    raise AssertionError("a call over a plain connection does not wait")
+        made = yield from schedulers.upsert(queue.keys, scheduler_id, schedule, template, layout=queue.paused_layout)
+    except errors.InvalidOptionError as problem:
+        raise _in_own_words(problem) from None
+    if made is None:
+        raise errors.InvalidOptionError("end", "the schedule has no time before its end")
+    return JobHandle(queue, made.job_id)
+
+
+def _get(queue: Queue, scheduler_id: str) -> Steps[Scheduler | None]:
+    record, _ = yield from schedulers.look(queue.keys, scheduler_id)
+    return None if record is None else Scheduler.of(record)
+
+
+def _page(queue: Queue, start: int, end: int) -> Steps[list[Scheduler]]:
+    records = yield from schedulers.page(queue.keys, start, end)
+    return [Scheduler.of(record) for record in records]
+
+
+def _template(
+    queue: Queue, name: str | None, data: Any, draft: Draft[Any] | None, options: Mapping[str, Any]
+) -> JobTemplate:
+    if draft is None:
+        opts = {**queue.default_job_options, **enqueue_options.to_bullmq(options, clock.now_ms())}
+        return JobTemplate.create(name or "", data, opts, "options")
+    if draft.queue is not queue:
+        raise errors.InvalidOptionError("draft", f"is of queue {draft.queue.name}, not of {queue.name}")
+    if name is not None or data is not None or options:
+        raise errors.InvalidOptionError("draft", "says name, data and the jobs' options: leave those out")
+    opts = {LONG_NAMES.get(key, key): value for key, value in draft.job.options.wire.items()}
+    return JobTemplate.of_json(draft.job.name, draft.job.data_json, opts, "draft")
 
 
 def _schedule(given: Mapping[str, Any]) -> Schedule:

@@ -9,19 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 from toril import errors
-from toril.engine import scripts
+from toril.engine import scripts, steps
 from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts import SchedulersRead, Upsert
+from toril.engine.steps import Steps
 from toril.jobs import scheduler
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
-
-if TYPE_CHECKING:
-    from toril.engine.sync_connection import Unwaiting
 
 PAGE = 200
 """Schedulers read, and jobs made, by one call."""
@@ -54,12 +51,79 @@ class Advanced:
     """Schedulers that cannot be carried on, and why."""
 
 
+def upsert(
+    keys: QueueKeys,
+    scheduler_id: str,
+    schedule: Schedule,
+    template: JobTemplate,
+    *,
+    layout: scripts.Layout = "6",
+    first_ms: int | None = None,
+    made: int | None = None,
+) -> Steps[Upserted | None]:
+    """Make a scheduler, or change the one of this id, and arm its next job.
+
+    A job that was armed and not taken is replaced. With the same interval as before it keeps its slot; a pattern's
+    next slot, and that of a new interval, is counted from now.
+
+    Args:
+        first_ms: an interval's slots are counted from this one, Unix milliseconds; None = where BullMQ puts them.
+        made: how many jobs count as made before, for `limit` and the iteration count; None = as BullMQ counts, which
+            begins anew when the scheduler was removed.
+
+    Returns:
+        The armed job; None when the schedule has no slot any more: then nothing was changed.
+
+    Raises:
+        InvalidOptionError: the id is empty, or the schedule ended before now.
+        JobStateError: the next 32 slots have jobs already.
+        RedisUnavailableError, UnknownOutcomeError: as of the connection. To repeat an upsert is safe.
+    """
+    scheduler.checked_scheduler_id(scheduler_id)
+    taken_ms: int | None = None
+    for _ in range(2 * MAX_TAKEN_SLOTS):
+        seen: SchedulersRead = yield scripts.read_schedulers(keys, "ids", scheduler_id)
+        if schedule.end_ms is not None and schedule.end_ms < seen.now_ms:
+            raise errors.InvalidOptionError("endDate", "must be later than now")
+        wanted = _upsert(scheduler_id, schedule, template, seen, taken_ms, first_ms)
+        if wanted is None:
+            return None
+        code, slot_ms = yield scripts.upsert_scheduler(keys, replace(wanted, made=made), layout=layout)
+        if code == scripts.MADE:
+            return Upserted(f"repeat:{scheduler_id}:{slot_ms}", slot_ms)
+        if code == scripts.THERE_ALREADY:
+            taken_ms = slot_ms
+    raise errors.JobStateError(f"scheduler {scheduler_id}: its next slots have jobs already; remove those first")
+
+
+def remove(keys: QueueKeys, scheduler_id: str) -> Steps[bool]:
+    """Remove a scheduler and its delayed job; a job in line or running goes on. Returns whether it was there."""
+    was_there: bool = yield scripts.remove_scheduler(keys, scheduler_id)
+    return was_there
+
+
+def look(keys: QueueKeys, scheduler_id: str) -> Steps[tuple[SchedulerRecord | None, int]]:
+    """Read one scheduler (None when there is none), and Redis's clock at that moment, Unix milliseconds."""
+    read: SchedulersRead = yield scripts.read_schedulers(keys, "ids", scheduler_id)
+    return (read.records[0] if read.records else None), read.now_ms
+
+
+def page(keys: QueueKeys, start: int, end: int) -> Steps[list[SchedulerRecord]]:
+    """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
+    read: SchedulersRead = yield scripts.read_schedulers(keys, "rank", start, end)
+    return read.records
+
+
+def count(keys: QueueKeys) -> Steps[int]:
+    """How many schedulers there are. Redis: ZCARD on `repeat`."""
+    found: int = yield ("ZCARD", keys.repeat)
+    return found
+
+
 class JobSchedulers:
     """The job schedulers of one queue, over one connection. Redis's clock counts, not this machine's."""
 
-    def __init__(
-        self, connection: AsyncConnection | Unwaiting, keys: QueueKeys, *, layout: scripts.Layout = "6"
-    ) -> None:
+    def __init__(self, connection: AsyncConnection, keys: QueueKeys, *, layout: scripts.Layout = "6") -> None:
         self.connection = connection
         self.keys = keys
         self.layout: scripts.Layout = layout
@@ -73,44 +137,13 @@ class JobSchedulers:
         first_ms: int | None = None,
         made: int | None = None,
     ) -> Upserted | None:
-        """Make a scheduler, or change the one of this id, and arm its next job.
-
-        A job that was armed and not taken is replaced. With the same interval as before it keeps its slot; a pattern's
-        next slot, and that of a new interval, is counted from now.
-
-        Args:
-            first_ms: an interval's slots are counted from this one, Unix milliseconds; None = where BullMQ puts them.
-            made: how many jobs count as made before, for `limit` and the iteration count; None = as BullMQ counts,
-                which begins anew when the scheduler was removed.
-
-        Returns:
-            The armed job; None when the schedule has no slot any more: then nothing was changed.
-
-        Raises:
-            InvalidOptionError: the id is empty, or the schedule ended before now.
-            JobStateError: the next 32 slots have jobs already.
-            RedisUnavailableError, UnknownOutcomeError: as of the connection. To repeat an upsert is safe.
-        """
-        scheduler.checked_scheduler_id(scheduler_id)
-        taken_ms: int | None = None
-        for _ in range(2 * MAX_TAKEN_SLOTS):
-            seen = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
-            if schedule.end_ms is not None and schedule.end_ms < seen.now_ms:
-                raise errors.InvalidOptionError("endDate", "must be later than now")
-            upsert = _upsert(scheduler_id, schedule, template, seen, taken_ms, first_ms)
-            if upsert is None:
-                return None
-            upsert = replace(upsert, made=made)
-            code, slot_ms = await self.connection.run(scripts.upsert_scheduler(self.keys, upsert, layout=self.layout))
-            if code == scripts.MADE:
-                return Upserted(f"repeat:{scheduler_id}:{slot_ms}", slot_ms)
-            if code == scripts.THERE_ALREADY:
-                taken_ms = slot_ms
-        raise errors.JobStateError(f"scheduler {scheduler_id}: its next slots have jobs already; remove those first")
+        """Make a scheduler, or change the one of this id, and arm its next job: see the function `upsert`."""
+        work = upsert(self.keys, scheduler_id, schedule, template, layout=self.layout, first_ms=first_ms, made=made)
+        return await steps.walk(self.connection, work)
 
     async def remove(self, scheduler_id: str) -> bool:
         """Remove a scheduler and its delayed job; a job in line or running goes on. Returns whether it was there."""
-        return await self.connection.run(scripts.remove_scheduler(self.keys, scheduler_id))
+        return await steps.walk(self.connection, remove(self.keys, scheduler_id))
 
     async def get(self, scheduler_id: str) -> SchedulerRecord | None:
         """Read one scheduler; None when there is none."""
@@ -119,16 +152,15 @@ class JobSchedulers:
 
     async def look(self, scheduler_id: str) -> tuple[SchedulerRecord | None, int]:
         """Read one scheduler, and Redis's clock at that moment, Unix milliseconds."""
-        read = await self.connection.run(scripts.read_schedulers(self.keys, "ids", scheduler_id))
-        return (read.records[0] if read.records else None), read.now_ms
+        return await steps.walk(self.connection, look(self.keys, scheduler_id))
 
     async def list(self, start: int = 0, end: int = -1) -> list[SchedulerRecord]:
         """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
-        return (await self.connection.run(scripts.read_schedulers(self.keys, "rank", start, end))).records
+        return await steps.walk(self.connection, page(self.keys, start, end))
 
     async def count(self) -> int:
-        """How many schedulers there are. Redis: ZCARD on `repeat`."""
-        return int(await self.connection.command("ZCARD", self.keys.repeat))
+        """How many schedulers there are."""
+        return await steps.walk(self.connection, count(self.keys))
 
     async def advance(self, taken: Mapping[str, str]) -> Advanced:
         """Make the next jobs of schedulers whose jobs were taken, when those are of the current slots.

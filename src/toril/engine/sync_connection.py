@@ -94,21 +94,6 @@ class SyncConnection:
             raise replies.from_connecting(cause, self.settings.endpoint) from None
 
 
-class Unwaiting:
-    """A synchronous connection that looks like an asynchronous one; its coroutines are done at their first step."""
-
-    def __init__(self, connection: SyncConnection) -> None:
-        self._connection = connection
-
-    async def run(self, call: Call[R]) -> R:
-        """As `AsyncConnection.run`."""
-        return self._connection.run(call)
-
-    async def command(self, *parts: Part) -> Any:
-        """As `AsyncConnection.command`."""
-        return self._connection.command(*parts)
-
-
 def _make(settings: RedisSettings, client_name: str | None, timeout_seconds: float) -> Any:
     """A redis-py connection: untyped there, so `Any` here."""
     common: dict[str, Any] = {
