@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from support import flow_trees
-from support.engine import EngineQueue
+from support.engine import EngineQueue, open_queue
 from support.flow_trees import tree
+from support.invariants import assert_sound
 from toril import clock, errors
 from toril.engine import administration, steps
 from toril.engine.active import Finish
@@ -118,3 +121,28 @@ async def test_obliterating_takes_only_keys_of_the_queue(queue: EngineQueue) -> 
     queue.raw.set(queue.keys.base + "old:logs", "of no job")
     await steps.walk(queue.connection, administration.obliterate(queue.keys))
     assert sorted(queue.raw.keys("*")) == sorted([*others, queue.keys.base + "deep:er:q:1"])
+
+
+async def test_jobs_added_while_a_queue_is_obliterated_are_whole_or_gone(
+    queue: EngineQueue, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(administration, "JOBS_PER_CALL", 5)
+    for number in range(50):
+        await queue.add(delay=number % 2 * 60_000)
+    is_over = asyncio.Event()
+
+    async def go_on_adding() -> int:
+        async with open_queue(redis_url, queue.keys.queue) as other:
+            count = 0
+            while not is_over.is_set() or count < 20:
+                await other.add(jobId=f"late-{count}", priority=count % 2)
+                count += 1
+            return count
+
+    adding = asyncio.create_task(go_on_adding())
+    await asyncio.wait_for(steps.walk(queue.connection, administration.obliterate(queue.keys)), 20)
+    is_over.set()
+    added = await adding
+    kept = [job_id for ids in queue.places().values() for job_id in ids]
+    assert len(kept) <= added
+    assert_sound(queue.raw, queue.keys.queue)
