@@ -38,6 +38,7 @@ class JobChannel(Protocol):
     async def log(self, job_id: str, row: str, keep: int | None, /) -> int: ...
     async def update_data(self, job_id: str, data_json: str, /) -> None: ...
     async def children(self, job_id: str, /) -> Children: ...
+    async def remove_unprocessed_children(self, job_id: str, /) -> None: ...
     def as_parent(self, job_id: str, /) -> ParentLink: ...
 
 
@@ -176,6 +177,10 @@ class Job:
         """What the completed children returned, by their keys in Redis, such as `bull:resize:7`."""
         return (await self.children()).values
 
+    async def remove_unprocessed_children(self) -> None:
+        """Remove the children that have not ended and that nobody runs: this job need not wait for them any more."""
+        await self._run.channel.remove_unprocessed_children(self.id)
+
     # ---- ending this run without ending the job: it starts anew, and this attempt does not count
 
     async def move_to_waiting_children(self) -> None:
@@ -257,6 +262,10 @@ class SyncJob:
     def children_values(self) -> Mapping[str, Any]:
         """As `Job.children_values`."""
         return self._wait_for(self._job.children_values())
+
+    def remove_unprocessed_children(self) -> None:
+        """As `Job.remove_unprocessed_children`."""
+        self._wait_for(self._job.remove_unprocessed_children())
 
     def move_to_waiting_children(self) -> None:
         """As `Job.move_to_waiting_children`."""

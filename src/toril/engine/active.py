@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from toril import errors
-from toril.engine import scripts
+from toril.engine import administration, scripts, steps
 from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, Taker
@@ -101,6 +101,11 @@ class ActiveJobs:
     async def children(self, job_id: str) -> Children:
         """What became of a job's children."""
         return await self.connection.run(scripts.read_children(self.keys, job_id))
+
+    async def remove_unprocessed_children(self, job_id: str) -> None:
+        """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
+        work = administration.remove_unprocessed_children(self.keys, job_id, layout=self.taker.layout)
+        await steps.walk(self.connection, work)
 
     def as_parent(self, job_id: str) -> ParentLink:
         """What ties children to a job of this queue."""

@@ -179,6 +179,37 @@ async def test_waiting_for_a_child_that_has_failed(tasks: Queue, parts: Queue, w
     assert (failed.is_set(), (await handle.job()).attempts_made) == (True, 1)
 
 
+@pytest.mark.parametrize("is_async", [True, False], ids=["async", "thread"])
+async def test_a_parent_goes_on_without_the_rest(
+    tasks: Queue, parts: Queue, worker: StartWorker, is_async: bool
+) -> None:
+    """`continue_parent`: it runs while a child is pending, and removes that one to be able to complete."""
+
+    @parts.task(on_failure="continue_parent")
+    async def break_down() -> None:
+        raise ValueError("broken")
+
+    if is_async:
+
+        @tasks.task(name="go-on")
+        async def go_on(job: Job = Job.current()) -> int:
+            await job.remove_unprocessed_children()
+            return len((await job.children()).ignored)
+    else:
+
+        @tasks.task(name="go-on")
+        def go_on_in_thread(job: Job = Job.current()) -> int:
+            job.sync.remove_unprocessed_children()
+            return len(job.sync.children().ignored)
+
+    pending = parts.draft("later", {}, {"delay": 60_000})
+    async with worker(parts), worker(tasks):
+        handle = await flow(tasks.draft("go-on", {}), [break_down.draft(), pending]).enqueue()
+        assert await handle.result(10) == 1
+    assert (await handle.children()).pending == []
+    assert (await parts.counts())["delayed"] == 0
+
+
 async def test_a_child_of_another_job_is_refused(tasks: Queue, parts: Queue) -> None:
     child = parts.draft("n", {}, {"jobId": "child"})
     first = await flow(tasks.draft("n", {}), [child]).enqueue()

@@ -35,6 +35,9 @@ class NoChannel:
     async def children(self, job_id: str, /) -> Children:
         raise AssertionError
 
+    async def remove_unprocessed_children(self, job_id: str, /) -> None:
+        raise AssertionError
+
     def as_parent(self, job_id: str, /) -> ParentLink:
         raise AssertionError
 
