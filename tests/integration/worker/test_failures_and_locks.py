@@ -224,7 +224,7 @@ async def test_a_parent_with_pending_children_cannot_complete(
     handle = await parent.enqueue()
     stored.raw.sadd(stored.keys.job("1") + ":dependencies", "bull:other:1")
     async with worker(tasks):
-        with pytest.raises(JobFailedError, match="completed while its child jobs have not ended"):
+        with pytest.raises(JobFailedError, match="has child jobs that have not ended"):
             await handle.result(10)
     assert stored.places() == {"failed": ["1"]}
 
