@@ -9,26 +9,27 @@
 -- Events: added, then waiting or delayed; duplicated.
 -- Cost: O(jobs), with O(log n) for delayed and prioritized ones.
 -- include: calls
--- include: storing
+-- include: queue
+-- include: batches
 local args = ARGV
 local queue = queue_of(args[1])
-queue.is_adding = true
-read_settings(queue, args[2])
 local base, events = queue.base, queue.events
 local KIND_FIELDS, JOB_FIELDS = 7, 3
 local first_job = 4 + tonumber(args[3]) * KIND_FIELDS
 local count = (#args - first_job + 1) / JOB_FIELDS
 
-
-local kinds = {}
+local kinds, all_plain = {}, true
 for at = 4, first_job - 1, KIND_FIELDS do
   local kind = {
     name = args[at], opts = args[at + 1], timestamp = args[at + 2], delay = args[at + 3], priority = args[at + 4],
     is_lifo = args[at + 5] == '1', links = args[at + 6] ~= '' and cjson.decode(args[at + 6]),
   }
   kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
+  all_plain = all_plain and kind.is_plain
   kinds[#kinds + 1] = kind
 end
+queue.is_adding = all_plain and 'plain' or 'any'
+read_settings(queue, args[2])
 
 local last_number = call('INCRBY', queue.id, count)
 local ids, front, back = {}, {}, {}
@@ -40,31 +41,29 @@ local function push_collected()
   front, back = {}, {}
 end
 
--- Links are for few jobs; without any, the functions for them are not even made.
-local add_linked_job
-local function add_with_links(job, links)
-  if not add_linked_job then
--- include: linking
-    add_linked_job = add_linked
-  end
-  push_collected()
-  return add_linked_job(queue, job, links)
-end
-
+-- What plain jobs do not need: for one of those, to make these functions would cost more than the job.
+local add_other_job
 local function add_other(kind, job_id, has_own_id, data)
-  local job = {
+  if not add_other_job then
+-- include: storing
+-- include: linking
+    add_other_job = function(job, links)
+      if links then
+        push_collected()
+        return add_linked(queue, job, links)
+      end
+      store_new(queue, job)
+      if place_new(queue, job) == 'wait' then
+        local list = job.is_lifo and back or front
+        list[#list + 1] = job.id
+      end
+      return job.id
+    end
+  end
+  return add_other_job({
     id = job_id, has_own_id = has_own_id, name = kind.name, data = data, opts = kind.opts, timestamp = kind.timestamp,
     delay = tonumber(kind.delay), priority = tonumber(kind.priority), is_lifo = kind.is_lifo,
-  }
-  if kind.links then
-    return add_with_links(job, kind.links)
-  end
-  store_new(queue, job)
-  if place_new(queue, job) == 'wait' then
-    local list = job.is_lifo and back or front
-    list[#list + 1] = job_id
-  end
-  return job_id
+  }, kind.links)
 end
 
 for index = 1, count do
@@ -90,6 +89,5 @@ for index = 1, count do
   ids[index] = job_id
 end
 push_collected()
-call('XTRIM', events, 'MAXLEN', '~', queue.max_events)
 wake(queue)
 return ids

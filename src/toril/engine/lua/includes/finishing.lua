@@ -137,6 +137,7 @@ local function remove_oldest(queue, finishes, codes)
     wanted[finishes[index].id] = true
   end
   local oldest = call('LRANGE', queue.active, -count, -1)
+  queue.is_active_known = true
   for index = 1, count do
     local job_id = oldest[index]
     if not job_id or not wanted[job_id] then
@@ -154,8 +155,11 @@ local function remove_from_active(queue, finishes, codes)
     return
   end
   for index = 1, #finishes do
-    if codes[index] == 0 and call('LREM', queue.active, -1, finishes[index].id) == 0 then
-      codes[index] = -3
+    if codes[index] == 0 then
+      queue.is_active_known = true
+      if call('LREM', queue.active, -1, finishes[index].id) == 0 then
+        codes[index] = -3
+      end
     end
   end
 end

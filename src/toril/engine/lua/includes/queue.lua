@@ -38,14 +38,16 @@ local function read_settings(queue, layout)
   if queue.is_adding then
     -- A key of another type must fail here, before anything is written.
     redis.call('LLEN', queue.target)
-    redis.call('XLEN', queue.events)
-    redis.call('ZCARD', queue.delayed)
-    redis.call('ZCARD', queue.prioritized)
     redis.call('ZCARD', queue.marker)
-    redis.call('STRLEN', queue.pc)
+    if queue.is_adding ~= 'plain' then
+      redis.call('ZCARD', queue.delayed)
+      redis.call('ZCARD', queue.prioritized)
+      redis.call('STRLEN', queue.pc)
+    end
     if not meta[3] then
       redis.call('STRLEN', queue.id)
     end
+    redis.call('XTRIM', queue.events, 'MAXLEN', '~', meta[3] or DEFAULT_MAX_EVENTS)
   end
   queue.max_events = ensure_max_events(queue.meta, meta[3])
 end

@@ -8,9 +8,22 @@
 
 -- Pop up to `count` ids in the order in which they run and push them to `active`.
 local function move_to_active(queue, count)
-  local ids = call('RPOP', queue.wait, count) or {}
+  if count == 1 then
+    local job_id = call('LMOVE', queue.wait, queue.active, 'RIGHT', 'LEFT')
+    if job_id then
+      return {job_id}
+    end
+  end
+  local ids = count > 1 and call('RPOP', queue.wait, count) or {}
   if #ids < count then
-    local popped = call('ZPOPMIN', queue.prioritized, count - #ids)
+    local popped = redis.pcall('ZPOPMIN', queue.prioritized, count - #ids)
+    if popped.err then
+      -- A key of another type: back with what was taken, so that no job is in no list.
+      for index = #ids, 1, -1 do
+        call('RPUSH', queue.wait, ids[index])
+      end
+      error(popped.err)
+    end
     for index = 1, #popped, 2 do
       ids[#ids + 1] = popped[index]
     end
@@ -55,7 +68,7 @@ end
 -- about its being empty.
 local function take(queue, taker, count, now_ms)
   local now = text_of(now_ms)
-  local active = call('LLEN', queue.active)
+  local active = (queue.concurrency or not queue.is_active_known) and call('LLEN', queue.active) or 0
   queue.is_maxed = queue.concurrency ~= nil and active >= queue.concurrency
   if queue.is_paused and queue.target == queue.paused then
     -- A BullMQ 6 peer has paused it and left jobs in `wait`.
@@ -81,8 +94,7 @@ local function take(queue, taker, count, now_ms)
   if queue.concurrency then
     count = math.min(count, queue.concurrency - active)
   end
-  -- A key of another type must fail here: what was taken out of `wait` would be in no list, or active and not told.
-  call('ZCARD', queue.prioritized)
+  -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
   if not queue.is_trimmed then
     -- Nothing was ended by this call, so that nothing has touched these yet.
     call('LLEN', queue.active)
