@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toril.engine.flows import JobTree
     from toril.engine.getters import JobLogs
     from toril.engine.keys import QueueKeys
+    from toril.engine.scripts import Layout
     from toril.engine.settings import RedisSettings
     from toril.engine.steps import Steps
     from toril.queue import Queue
@@ -78,7 +79,7 @@ class JobHandle(Generic[R]):
 
     async def promote(self) -> None:
         """Let the job run now, though it is delayed. Raises JobNotFoundError, JobStateError."""
-        await self.queue.walk(administration.promote(self.queue.keys, self.id))
+        await self.queue.walk(administration.promote(self.queue.keys, self.id, layout=self.queue.paused_layout))
 
     async def retry(self, state: Literal["completed", "failed"] = "failed", *, reset_attempts: bool = False) -> None:
         """Let the job run again after its end.
@@ -100,7 +101,11 @@ class JobHandle(Generic[R]):
             JobLockedError: a worker runs it, or a child that it waits for; nothing was removed.
             JobStateError: it is the next run of a job scheduler.
         """
-        await self.queue.walk(administration.remove(self.queue.keys, self.id, with_children=with_children))
+        await self.queue.walk(
+            administration.remove(
+                self.queue.keys, self.id, with_children=with_children, layout=self.queue.paused_layout
+            )
+        )
 
     async def change_delay(self, delay: Duration) -> None:
         """Let the delayed job run so long from now. Raises JobNotFoundError, JobStateError."""
@@ -115,7 +120,9 @@ class JobHandle(Generic[R]):
             lifo: before the jobs of the same priority, else behind them.
         """
         await self.queue.walk(
-            administration.change_priority(self.queue.keys, self.id, checked_priority(priority), lifo=lifo)
+            administration.change_priority(
+                self.queue.keys, self.id, checked_priority(priority), lifo=lifo, layout=self.queue.paused_layout
+            )
         )
 
     async def progress(self, value: Any) -> None:
@@ -140,11 +147,15 @@ class JobHandle(Generic[R]):
 
     async def leave_parent(self) -> bool:
         """Be nobody's child any more; return whether the parent was waiting. Raises JobNotFoundError, JobStateError."""
-        return await self.queue.walk(administration.leave_parent(self.queue.keys, self.id))
+        return await self.queue.walk(
+            administration.leave_parent(self.queue.keys, self.id, layout=self.queue.paused_layout)
+        )
 
     async def remove_unprocessed_children(self) -> None:
         """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
-        await self.queue.walk(administration.remove_unprocessed_children(self.queue.keys, self.id))
+        await self.queue.walk(
+            administration.remove_unprocessed_children(self.queue.keys, self.id, layout=self.queue.paused_layout)
+        )
 
     # ---- flows
 
@@ -220,7 +231,7 @@ class SyncJobHandle(Generic[R]):
 
     def promote(self) -> None:
         """As `JobHandle.promote`."""
-        self._walk(administration.promote(self._keys, self._handle.id))
+        self._walk(administration.promote(self._keys, self._handle.id, layout=self._layout))
 
     def retry(self, state: Literal["completed", "failed"] = "failed", *, reset_attempts: bool = False) -> None:
         """As `JobHandle.retry`."""
@@ -228,7 +239,7 @@ class SyncJobHandle(Generic[R]):
 
     def remove(self, *, with_children: bool = True) -> None:
         """As `JobHandle.remove`."""
-        self._walk(administration.remove(self._keys, self._handle.id, with_children=with_children))
+        self._walk(administration.remove(self._keys, self._handle.id, with_children=with_children, layout=self._layout))
 
     def change_delay(self, delay: Duration) -> None:
         """As `JobHandle.change_delay`."""
@@ -236,7 +247,11 @@ class SyncJobHandle(Generic[R]):
 
     def change_priority(self, priority: int = 0, *, lifo: bool = False) -> None:
         """As `JobHandle.change_priority`."""
-        self._walk(administration.change_priority(self._keys, self._handle.id, checked_priority(priority), lifo=lifo))
+        self._walk(
+            administration.change_priority(
+                self._keys, self._handle.id, checked_priority(priority), lifo=lifo, layout=self._layout
+            )
+        )
 
     def progress(self, value: Any) -> None:
         """As `JobHandle.progress`."""
@@ -260,11 +275,15 @@ class SyncJobHandle(Generic[R]):
 
     def leave_parent(self) -> bool:
         """As `JobHandle.leave_parent`."""
-        return self._walk(administration.leave_parent(self._keys, self._handle.id))
+        return self._walk(administration.leave_parent(self._keys, self._handle.id, layout=self._layout))
 
     def remove_unprocessed_children(self) -> None:
         """As `JobHandle.remove_unprocessed_children`."""
-        self._walk(administration.remove_unprocessed_children(self._keys, self._handle.id))
+        self._walk(administration.remove_unprocessed_children(self._keys, self._handle.id, layout=self._layout))
+
+    @property
+    def _layout(self) -> Layout:
+        return self._handle.queue.paused_layout
 
     @property
     def _keys(self) -> QueueKeys:
@@ -402,6 +421,7 @@ def _retry(handle: JobHandle[Any], state: object, reset_attempts: bool) -> Steps
         finished_state(state),
         reset_attempts_made=reset_attempts,
         reset_attempts_started=reset_attempts,
+        layout=handle.queue.paused_layout,
     )
 
 

@@ -326,6 +326,10 @@ class SyncQueue(SyncQueueControl):
         self.schedulers = SyncSchedulers(queue)
         """Jobs on a calendar, or at an interval."""
 
+    @property
+    def paused_layout(self) -> Layout:
+        return self._queue.paused_layout
+
     def add(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> JobHandle[Any]:
         """As `Queue.add`."""
         (job_id,) = self.add_new([self._queue._new_job(name, data, opts)])

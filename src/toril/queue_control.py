@@ -11,6 +11,7 @@ from toril import errors
 from toril.engine import administration, getters
 from toril.engine.getters import ConnectedClient, QueueMetrics
 from toril.engine.keys import QueueKeys
+from toril.engine.scripts import Layout
 from toril.engine.steps import Steps
 from toril.enqueue_options import Duration, milliseconds
 from toril.jobs.job import JobRecord, JobState
@@ -31,6 +32,11 @@ class QueueControl(ABC):
     """The asynchronous side; `Queue` is one."""
 
     keys: QueueKeys
+
+    @property
+    @abstractmethod
+    def paused_layout(self) -> Layout:
+        """Where jobs wait while the queue is paused."""
 
     @abstractmethod
     async def walk(self, work: Steps[R]) -> R:
@@ -76,7 +82,7 @@ class QueueControl(ABC):
 
     async def promote_all(self) -> int:
         """Let all delayed jobs run now; return how many. As in BullMQ, their priority does not count then."""
-        return await self.walk(administration.promote_all(self.keys))
+        return await self.walk(administration.promote_all(self.keys, layout=self.paused_layout))
 
     async def retry_all(
         self, state: Literal["completed", "failed"] = "failed", *, until: datetime | None = None
@@ -85,7 +91,7 @@ class QueueControl(ABC):
 
         Attempts made so far still count, and as in BullMQ priorities do not.
         """
-        return await self.walk(_retry_all(self.keys, state, until))
+        return await self.walk(_retry_all(self.keys, state, until, self.paused_layout))
 
     async def drain(self, *, delayed: bool = False) -> int:
         """Remove all jobs that wait, and with `delayed` those too; return how many.
@@ -93,7 +99,7 @@ class QueueControl(ABC):
         What is running or has ended stays, and so do the next runs of job schedulers. A parent in this queue that
         waited for removed jobs alone is removed too.
         """
-        return await self.walk(administration.drain(self.keys, delayed=delayed))
+        return await self.walk(administration.drain(self.keys, delayed=delayed, layout=self.paused_layout))
 
     async def clean(self, state: JobState | str, *, older_than: Duration = 0, limit: int = 0) -> list[str]:
         """Remove jobs of one state that are older than that, oldest first; return their ids.
@@ -104,7 +110,7 @@ class QueueControl(ABC):
             older_than: seconds or `timedelta`; counted from a job's end, else from its start, else from its creation.
             limit: look at so many jobs at most; 0 = at all.
         """
-        return await self.walk(_clean(self.keys, state, older_than, limit))
+        return await self.walk(_clean(self.keys, state, older_than, limit, self.paused_layout))
 
     async def obliterate(self, *, force: bool = False) -> None:
         """Remove the queue with everything in it, so that no key is left. It is paused meanwhile.
@@ -115,7 +121,7 @@ class QueueControl(ABC):
         Raises:
             JobStateError: jobs are running; nothing was changed.
         """
-        await self.walk(administration.obliterate(self.keys, force=force))
+        await self.walk(administration.obliterate(self.keys, force=force, layout=self.paused_layout))
 
     async def publish_event(self, name: str, fields: Mapping[str, str | int] | None = None) -> str:
         """Tell an event of your own to everyone who reads this queue's events; return its id.
@@ -131,6 +137,11 @@ class SyncQueueControl(ABC):
     """The synchronous side; `Queue.sync` is one. Each method as that of `QueueControl`."""
 
     keys: QueueKeys
+
+    @property
+    @abstractmethod
+    def paused_layout(self) -> Layout:
+        """Where jobs wait while the queue is paused."""
 
     @abstractmethod
     def walk(self, work: Steps[R]) -> R:
@@ -148,7 +159,7 @@ class SyncQueueControl(ABC):
 
     def pause(self) -> bool:
         """As `Queue.pause`."""
-        return self.walk(administration.pause(self.keys))
+        return self.walk(administration.pause(self.keys, layout=self.paused_layout))
 
     def resume(self) -> bool:
         """As `Queue.resume`."""
@@ -178,23 +189,23 @@ class SyncQueueControl(ABC):
 
     def promote_all(self) -> int:
         """As `Queue.promote_all`."""
-        return self.walk(administration.promote_all(self.keys))
+        return self.walk(administration.promote_all(self.keys, layout=self.paused_layout))
 
     def retry_all(self, state: Literal["completed", "failed"] = "failed", *, until: datetime | None = None) -> int:
         """As `Queue.retry_all`."""
-        return self.walk(_retry_all(self.keys, state, until))
+        return self.walk(_retry_all(self.keys, state, until, self.paused_layout))
 
     def drain(self, *, delayed: bool = False) -> int:
         """As `Queue.drain`."""
-        return self.walk(administration.drain(self.keys, delayed=delayed))
+        return self.walk(administration.drain(self.keys, delayed=delayed, layout=self.paused_layout))
 
     def clean(self, state: JobState | str, *, older_than: Duration = 0, limit: int = 0) -> list[str]:
         """As `Queue.clean`."""
-        return self.walk(_clean(self.keys, state, older_than, limit))
+        return self.walk(_clean(self.keys, state, older_than, limit, self.paused_layout))
 
     def obliterate(self, *, force: bool = False) -> None:
         """As `Queue.obliterate`."""
-        self.walk(administration.obliterate(self.keys, force=force))
+        self.walk(administration.obliterate(self.keys, force=force, layout=self.paused_layout))
 
     def publish_event(self, name: str, fields: Mapping[str, str | int] | None = None) -> str:
         """As `Queue.publish_event`."""
@@ -213,16 +224,18 @@ def _jobs(
     return getters.jobs(keys, wanted, first, last, newest_first=newest_first)
 
 
-def _clean(keys: QueueKeys, state: JobState | str, older_than: Duration, limit: int) -> Steps[list[str]]:
-    grace_ms = milliseconds(older_than, "older_than")
-    return administration.clean(keys, _state(state), grace_ms=grace_ms, limit=_whole_number(limit, "limit"))
+def _clean(
+    keys: QueueKeys, state: JobState | str, older_than: Duration, limit: int, layout: Layout
+) -> Steps[list[str]]:
+    grace_ms, limit = milliseconds(older_than, "older_than"), _whole_number(limit, "limit")
+    return administration.clean(keys, _state(state), grace_ms=grace_ms, limit=limit, layout=layout)
 
 
-def _retry_all(keys: QueueKeys, state: object, until: datetime | None) -> Steps[int]:
+def _retry_all(keys: QueueKeys, state: object, until: datetime | None, layout: Layout) -> Steps[int]:
     if until is not None and until.tzinfo is None:
         raise errors.InvalidOptionError("until", "must be a datetime with a time zone")
     until_ms = None if until is None else int(until.timestamp() * 1000)
-    return administration.retry_all(keys, finished_state(state), until_ms=until_ms)
+    return administration.retry_all(keys, finished_state(state), until_ms=until_ms, layout=layout)
 
 
 def _publish(keys: QueueKeys, name: object, fields: Mapping[str, object]) -> Steps[str]:

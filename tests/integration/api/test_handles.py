@@ -136,3 +136,18 @@ async def test_an_unreachable_redis_is_told_at_once() -> None:
             await queue.add("send", {})
         with pytest.raises(errors.RedisUnavailableError):
             await asyncio.to_thread(queue.sync.add, "send", {})
+
+
+async def test_what_is_brought_back_while_paused_goes_where_the_queues_layout_says(
+    redis_url: str, queue_name: str, stored: EngineQueue
+) -> None:
+    async with Queue(queue_name, url=redis_url, paused_layout="5") as queue:
+        handles = [await queue.add("n", {}) for _ in range(3)]
+        for job in await stored.take(3):
+            await stored.finish(Finish.failed(job, "x", "[]"))
+        await queue.pause()
+        await handles[0].retry()
+        await asyncio.to_thread(handles[1].sync.retry)
+        assert await queue.retry_all() == 1
+        assert sorted(stored.places()["paused"]) == ["1", "2", "3"]
+    queue.sync.close()
