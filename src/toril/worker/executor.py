@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
-import functools
 import random
 import time
 import types
@@ -164,7 +163,7 @@ class Executor:
             processor = self._admit(run.record)
             if processor.how is How.THREAD:
                 run.is_in_thread = True
-                self._threads.submit(run, functools.partial(context.run, _call, processor, run))
+                self._threads.submit(run, lambda: context.run(_call, processor, run))
                 return None
             value = context.run(_call, processor, run)
             if processor.how is How.ASYNC:
