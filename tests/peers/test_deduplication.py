@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from toril.engine.active import Finish, TakenJob
 from toril.worker import outcomes
 
 HOUR_MS = 3_600_000
+TOKEN = "test:1"
+"""Both sides lock with the same."""
 SIMPLE = {"id": "d"}
 THROTTLE = {"id": "d", "ttl": HOUR_MS}
 EXTEND = {"id": "d", "ttl": HOUR_MS, "extend": True}
@@ -92,6 +95,30 @@ async def test_what_only_bullmq_6_does(peer: Peer, ours: EngineQueue, steps: lis
     await compare(peer, ours, steps)
 
 
+@pytest.mark.wire(65, 66, 67, 68, 69)
+async def test_random_calls_leave_the_same(peer: Peer, ours: EngineQueue) -> None:
+    for seed in range(12):
+        await compare(peer, ours, random_steps(random.Random(seed), peer.version))
+
+
+def random_steps(source: random.Random, version: str) -> list[Step]:
+    """Adds of two ids in any mode, and by turns a job that is taken and one that ends."""
+    flags = ["extend", "replace", "keepLastIfActive", *(["reschedule"] if version == "6" else [])]
+    steps: list[Step] = []
+    is_taken = False
+    for _ in range(source.randint(5, 14)):
+        if source.random() < 0.35:
+            steps.append(source.choice(["complete", "fail"]) if is_taken else "take")
+            is_taken = not is_taken
+            continue
+        deduplication = {"id": source.choice("dde"), **{flag: True for flag in flags if source.random() < 0.35}}
+        if source.random() < 0.4:
+            deduplication["ttl"] = HOUR_MS
+        chosen = {"delay": 10**9, "priority": 2, "lifo": True, "attempts": 2, "removeOnComplete": True, "jobId": "x"}
+        steps.append(add(deduplication, **{name: value for name, value in chosen.items() if source.random() < 0.25}))
+    return steps
+
+
 async def compare(peer: Peer, ours: EngineQueue, steps: list[Step]) -> None:
     their_ids = await do_theirs(peer, ours, steps)
     theirs = dump(ours)
@@ -101,7 +128,8 @@ async def compare(peer: Peer, ours: EngineQueue, steps: list[Step]) -> None:
         if isinstance(step, dict):
             our_ids.append(await ours.add("echo", {"n": 1}, timestamp=NOW_MS, **step))
         elif step == "take":
-            job = await ours.take_one()
+            taken = (await ours.active.take(1, TOKEN)).jobs
+            job = taken[0] if taken else None
         elif step == "lose":
             ours.raw.delete(ours.keys.job("1"))
         elif job is not None:
@@ -113,19 +141,19 @@ async def compare(peer: Peer, ours: EngineQueue, steps: list[Step]) -> None:
 async def do_theirs(peer: Peer, ours: EngineQueue, steps: list[Step]) -> list[str]:
     """Carry the steps out by hand with BullMQ; answer the ids that the adds returned."""
     worker = await peer.worker(autorun=False, name="worker-1")
-    token = "test:1"
     ids, job_id = [], ""
     for step in steps:
         if isinstance(step, dict):
             ids.append(await peer.queue.add("echo", {"n": 1}, timestamp=NOW_MS, **step))
         elif step == "take":
-            job_id = (await worker.call("getNextJob", token))["id"]
+            found = await worker.call("getNextJob", TOKEN)
+            job_id = found["id"] if found else ""
         elif step == "lose":
             ours.raw.delete(ours.keys.job("1"))
-        elif step == "complete":
-            await peer.queue.job(job_id, "moveToCompleted", "done", token, False)
-        else:
-            await peer.node.request("failJob", handle=peer.queue.number, jobId=job_id, message="no", token=token)
+        elif job_id and step == "complete":
+            await peer.queue.job(job_id, "moveToCompleted", "done", TOKEN, False)
+        elif job_id:
+            await peer.node.request("failJob", handle=peer.queue.number, jobId=job_id, message="no", token=TOKEN)
     return ids
 
 

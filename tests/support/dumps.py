@@ -53,7 +53,9 @@ def without_moments(found: dict[str, Any]) -> dict[str, Any]:
     for name, value in found.items():
         if name in ("completed", "failed", "delayed", "waiting-children"):
             unit = 4096 if name == "delayed" else 1
-            found[name] = [(job_id, score if _is_given(score / unit) else "some moment") for job_id, score in value]
+            placed = [(job_id, score if _is_given(score / unit) else "some moment") for job_id, score in value]
+            # Two may have ended within a millisecond: then they stand by their ids.
+            found[name] = sorted(placed, key=str) if name in ("completed", "failed") else placed
         elif name == "events":
             for event in value:
                 if event["event"] == "delayed" and not _is_given(float(event["delay"])):
