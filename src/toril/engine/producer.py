@@ -36,11 +36,11 @@ class Producer:
     async def add(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add jobs and return their ids, in order. An id that is there already is returned and nothing is changed.
 
-        Jobs that all have an id are added again when the connection fails; the id keeps them single.
+        Jobs that all have an id and no parent are added again when the connection fails; the id keeps them single.
 
         Raises:
             RedisUnavailableError: none of the jobs that lack an id was added.
-            UnknownOutcomeError: jobs without an id may have been added.
+            UnknownOutcomeError: jobs without an id, or with a parent, may have been added.
             WrongKeyTypeError: a key of the queue is not BullMQ's; says which. Nothing was written.
         """
         ids: list[str] = []
@@ -77,7 +77,7 @@ class Producer:
     async def _end(
         self, call: Call[list[str]], jobs: Sequence[NewJob], started: asyncio.Future[Any] | errors.RedisError
     ) -> list[str]:
-        """The ids of one call; when the connection fails, jobs that all have an id are added again."""
+        """The ids of one call; when the connection fails, it is made again if `repeat_pauses` allow."""
         pauses = iter(repeat_pauses(jobs))
         while True:
             try:
