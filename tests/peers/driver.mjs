@@ -133,6 +133,30 @@ function plain(value) {
 
 const get = (handle) => opened.get(handle);
 
+// The routes of Bull Board's HTTP API over one queue; its web server is the only part left out.
+function openBoard(queue) {
+  const require = createRequire(import.meta.url);
+  const { createBullBoard } = require("@bull-board/api");
+  const { BullMQAdapter } = require("@bull-board/api/bullMQAdapter");
+  const board = {};
+  const server = new Proxy(
+    { setQueues: (queues) => (board.queues = queues), setApiRoutes: (routes) => (board.routes = routes) },
+    { get: (parts, name) => (value) => (parts[name]?.(value), server) },
+  );
+  createBullBoard({ queues: [new BullMQAdapter(queue)], serverAdapter: server });
+  return board;
+}
+
+async function askBoard({ handle, method, route, params, query, body }) {
+  const entry = get(handle);
+  entry.board ??= openBoard(entry.object);
+  const found = entry.board.routes.find((each) => each.method === method && [each.route].flat().includes(route));
+  if (!found) throw new Error(`no route ${method} ${route}`);
+  const request = { queues: entry.board.queues, params, query, body, headers: {} };
+  const { status, body: answer } = await found.handler(request);
+  return { status: status ?? 200, body: answer ?? null };
+}
+
 async function loadJob(handle, jobId) {
   const job = await get(handle).object.getJob(jobId);
   if (!job) throw new Error(`no job ${jobId}`);
@@ -177,6 +201,7 @@ const operations = {
     await job.moveToCompleted(null, "token:1", false);
     return job.id;
   },
+  board: askBoard,
   events: async ({ handle }) => get(handle).events,
   runs: async ({ handle }) => get(handle).runs,
   release: async ({ name }) => gate(name).open(),

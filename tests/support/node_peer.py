@@ -37,7 +37,9 @@ def reason_not_to_run() -> str | None:
     """Why there are no peers on this machine; None when there are."""
     if shutil.which("node") is None:
         return "no Node.js here: the tests against real BullMQ need Node 20 or newer, then `make setup`"
-    missing = [name for name in PACKAGES.values() if not (FOLDER / "node_modules" / name).is_dir()]
+    missing = [
+        name for name in (*PACKAGES.values(), "@bull-board/api") if not (FOLDER / "node_modules" / name).is_dir()
+    ]
     if missing:
         return f"tests/peers/node_modules lacks {', '.join(missing)}: run `make setup`"
     return None
