@@ -14,7 +14,7 @@ ODD_JOBS = """
 import os
 from typing import Any
 from toril import Job, Queue
-from toril.worker.outcomes import MAX_RETURN_BYTES
+from toril.jobs.codec import MAX_BYTES
 
 queue = Queue(os.environ["TORIL_QUEUE"])
 
@@ -30,7 +30,7 @@ async def run(job: Job) -> Any:
         case "too-large":
             return "x" * 10 * 1024 * 1024
         case "largest":
-            return "x" * (MAX_RETURN_BYTES - 2)
+            return "x" * (MAX_BYTES - 2)
         case "raises-surrogate":
             raise ValueError("no \\ud800")
         case "raises-large":
