@@ -13,7 +13,7 @@ import itertools
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,6 +30,7 @@ NAP_SECONDS = (0.1, 0.6)
 """Short enough for every lock to be renewed in time, with seconds to spare for a busy machine."""
 SLEEP_SECONDS = (5.5, 6.5)
 """Long enough for others to take the jobs over."""
+START_SECONDS = 90.0
 OPTIONS = {
     "lockDuration": LOCK_MS, "lockRenewTime": RENEW_MS, "stalledInterval": CHECK_MS, "maxStalledCount": 1000,
     "drainDelay": 1,
@@ -160,12 +161,13 @@ class Member:
         if self.kind == "toril":
             worker = workers.spawn(url, queue, OUR_JOBS, concurrency=concurrency, options=OPTIONS, folder=self._folder)
             self.process, self._close = worker.process, worker.close
-            await asyncio.to_thread(worker.wait_ready)
+            await asyncio.to_thread(worker.wait_ready, START_SECONDS)
             return
         node = NodePeer(self.kind)
         self.process, self._close = node.process, node.kill
         options = {**OPTIONS, "concurrency": concurrency, "connection": {"url": url}}
-        await node.request("open", kind="Worker", queue=queue, options=options)
+        opened = node.send("open", kind="Worker", queue=queue, options=options)
+        await asyncio.wait_for(asyncio.wrap_future(opened), START_SECONDS)
 
     def close(self) -> None:
         """End it with SIGKILL."""
@@ -186,7 +188,8 @@ class Fleet:
         self._random = random.Random(seed)
         self._members = [Member(kind, folder / f"member-{number}") for number, kind in enumerate(kinds)]
         self._awake: list[Member] = []
-        self._changes: set[asyncio.Task[None]] = set()
+        self._pauses: set[asyncio.Task[None]] = set()
+        self._kills: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         await asyncio.gather(*(self._start(member) for member in self._members))
@@ -198,12 +201,15 @@ class Fleet:
             await asyncio.sleep(self._random.uniform(0.2, 1.8) * pause_seconds)
             what, _, kind = deed.partition(" ")
             if what == "redis":
+                # A BullMQ worker that loses its connections while it starts may never be ready.
+                await asyncio.gather(*self._kills)
                 async with self.redis_is_wanted:
                     await self._restart_redis()
                 continue
             member = await self._choose(kind)
-            self._go_on({"kill": self._kill, "nap": self._nap, "sleep": self._sleep}[what](member))
-        await asyncio.gather(*self._changes)
+            change = {"kill": self._kill, "nap": self._nap, "sleep": self._sleep}[what](member)
+            (self._kills if what == "kill" else self._pauses).add(asyncio.create_task(change))
+        await asyncio.gather(*self._kills, *self._pauses)
 
     def close(self) -> None:
         for member in self._members:
@@ -224,14 +230,10 @@ class Fleet:
         async def awake() -> list[Member]:
             return [member for member in self._awake if kind in ("", member.kind)]
 
-        member = self._random.choice(
-            await wait_until_async(awake, f"a member to be awake ({kind})", timeout_seconds=60)
-        )
+        what = f"a member to be awake ({kind})"
+        member = self._random.choice(await wait_until_async(awake, what, timeout_seconds=START_SECONDS))
         self._awake.remove(member)
         return member
-
-    def _go_on(self, change: Awaitable[None]) -> None:
-        self._changes.add(asyncio.ensure_future(change))
 
     async def _start(self, member: Member) -> None:
         await member.start(self._server.url, self._queue, concurrency=5)

@@ -86,12 +86,12 @@ class WorkerProcess:
         except OSError:
             return 0, ""
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, timeout_seconds: float = 20) -> None:
         def is_ready() -> bool:
             assert self.process.poll() is None, f"the worker ended with {self.process.returncode}: {self.log}"
             return self.get("/readyz")[0] == 200
 
-        wait_until(is_ready, "the worker to be ready", timeout_seconds=20)
+        wait_until(is_ready, "the worker to be ready", timeout_seconds=timeout_seconds)
 
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
