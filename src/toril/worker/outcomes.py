@@ -101,7 +101,13 @@ def completed(job: TakenJob, value: Any, rules: Rules) -> Finish:
     Raises:
         InvalidPayloadError: what it returned is not JSON or too large.
     """
-    text = "null" if value is None else codec.encode(value, "return value")
+    try:
+        text = "null" if value is None else codec.encode(value, "return value")
+    except errors.InvalidPayloadError:
+        raise
+    except Exception as problem:
+        # Looking at it runs the user's code; whatever that raises must not cost the worker a slot.
+        raise errors.InvalidPayloadError("return value", f"cannot be read: {reason_of(problem)}") from None
     return Finish.completed(job, text, rules.keep_completed)
 
 
@@ -169,7 +175,11 @@ def _delay_ms(
 def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None, limit: int | None) -> str:
     if limit == 0:
         return "[]"
-    text = "".join(traceback.format_exception(type(error), error, trace))
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except Exception:
+        # As in `reason_of`.
+        text = type(error).__name__
     entries = [*job.stacktrace, _storable(text)[-MAX_TRACE:]]
     return json.dumps(entries[-limit:] if limit else entries, ensure_ascii=False)
 
