@@ -52,9 +52,10 @@ async def test_none_is_lost_and_none_runs_twice_without_a_reason(
 ) -> None:
     """Delays, priorities, retries and flows; added by Toril and by BullMQ while the workers suffer."""
     async with open_queue(server.url, queue_name) as queue:
-        queue.raw.hset(queue.keys.meta, "opts.maxLenEvents", 10_000_000)
         five, six = Peer(nodes("5"), server.url, queue_name), Peer(nodes("6"), server.url, queue_name)
         await asyncio.gather(five.start(), six.start(), fleet.start())
+        # Only now: each BullMQ Queue writes its default.
+        queue.raw.hset(queue.keys.meta, "opts.maxLenEvents", 10_000_000)
         flows = await six.flows()
         load = Load(queue, fleet, seed=SEED, pause_seconds=0.15)
         share = jobs // 10
