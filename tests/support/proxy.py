@@ -1,4 +1,5 @@
-"""A TCP proxy in front of a real Redis that loses replies: the server acts, and the client never hears of it."""
+"""A TCP proxy in front of a real Redis that loses replies, or holds them up: the server acts, and the client does not
+hear of it."""
 
 from __future__ import annotations
 
@@ -14,6 +15,8 @@ class Proxy:
         self._server_port = server_port
         self._server: asyncio.Server | None = None
         self._cut_when: Callable[[bytes], bool] | None = None
+        self._hold_when: Callable[[bytes], bool] | None = None
+        self._released = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.cuts = 0
@@ -28,6 +31,19 @@ class Proxy:
     def lose_reply(self, matches: Callable[[bytes], bool]) -> None:
         """Pass the next request that matches on, wait for the server's reply, drop it and close the connection."""
         self._cut_when = matches
+
+    def hold_reply(self, matches: Callable[[bytes], bool]) -> None:
+        """Pass the next request that matches on, and keep its connection's replies back until `release`."""
+        self._hold_when = matches
+
+    def release(self) -> None:
+        """Let go what was held up."""
+        self._released.set()
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether a request has matched what is to be held up; its reply need not have come yet."""
+        return self._hold_when is None and not self._released.is_set()
 
     def move_to(self, server_port: int) -> None:
         """Lead new connections to another server, as a Service does; those that stand stay."""
@@ -56,11 +72,11 @@ class Proxy:
         try:
             server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
             self._writers.add(server_writer)
-            is_cut = asyncio.Event()
+            is_cut, is_held = asyncio.Event(), asyncio.Event()
             await asyncio.wait(
                 [
-                    asyncio.create_task(self._requests(reader, server_writer, is_cut)),
-                    asyncio.create_task(self._replies(server_reader, writer, is_cut)),
+                    asyncio.create_task(self._requests(reader, server_writer, is_cut, is_held)),
+                    asyncio.create_task(self._replies(server_reader, writer, is_cut, is_held)),
                 ]
             )
             server_writer.transport.abort()
@@ -69,20 +85,27 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _requests(
-        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, is_cut: asyncio.Event
+        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, is_cut: asyncio.Event, is_held: asyncio.Event
     ) -> None:
         while data := await _read(reader):
             if self._cut_when is not None and self._cut_when(data):
                 self._cut_when = None
                 is_cut.set()
+            if self._hold_when is not None and self._hold_when(data):
+                self._hold_when = None
+                is_held.set()
             server.write(data)
         server.transport.abort()
 
-    async def _replies(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, is_cut: asyncio.Event) -> None:
+    async def _replies(
+        self, reader: asyncio.StreamReader, client: asyncio.StreamWriter, is_cut: asyncio.Event, is_held: asyncio.Event
+    ) -> None:
         while data := await _read(reader):
             if is_cut.is_set():
                 self.cuts += 1
                 break
+            if is_held.is_set():
+                await self._released.wait()
             client.write(data)
         client.transport.abort()
 

@@ -28,8 +28,7 @@ from toril.worker.server_clock import ServerClock
 MAX_BATCH = 100
 """Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
 FLIGHTS = 2
-"""Calls under way at the same time: Redis works on one while the jobs of the other run. Slots are shared out among
-them, so that no more jobs are ever held than there are slots."""
+"""Calls under way at a time: Redis works on one while the jobs of the other run. They share the slots."""
 MAX_BATCH_CHARACTERS = 8_000_000
 """Return values and stack traces sent by one call; one alone may be larger."""
 MAX_BLOCK_SECONDS = 10.0
@@ -52,7 +51,7 @@ class _Flight:
     count: int
     """How many jobs it may bring."""
     call: Call[FinishReply]
-    answer: asyncio.Future[Any]
+    sent_at: float
 
 
 class Fetcher:
@@ -88,6 +87,7 @@ class Fetcher:
         self._clock = server_clock
         self._scheduling = scheduling
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
+        self._sure_seconds = active.taker.lock_ms / 2000
         self._takes = 0
         self._take_at_most = min(MAX_BATCH, -(-concurrency // FLIGHTS))
         self._flights: collections.deque[_Flight] = collections.deque()
@@ -269,10 +269,13 @@ class Fetcher:
             self._send(self._next_batch(MAX_BATCH), count)
 
     def _send(self, batch: list[Run], count: int) -> None:
-        call = self._active.finishing_and_taking([run.outcome for run in batch], count, self._new_token())
-        flight = _Flight(batch, count, call, self._active.connection.send(call))
-        self._flights.append(flight)
-        flight.answer.add_done_callback(self._landed)
+        finishes = [run.outcome for run in batch]
+        self._launch(batch, count, self._active.finishing_and_taking(finishes, count, self._new_token()))
+
+    def _launch(self, batch: list[Run], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
+        answer = self._active.connection.send(call, by_source=by_source)
+        self._flights.append(_Flight(batch, count, call, self._loop.time()))
+        answer.add_done_callback(self._landed)
 
     def _landed(self, answer: asyncio.Future[Any]) -> None:
         """A call was answered, or never will be. Answers come in the order of the calls."""
@@ -292,13 +295,14 @@ class Fetcher:
             return
         if reply is None:
             # Redis does not know the script, and has done nothing.
-            answer = self._active.connection.send(flight.call, by_source=True)
-            self._flights.append(_Flight(flight.batch, flight.count, flight.call, answer))
-            answer.add_done_callback(self._landed)
+            self._launch(flight.batch, flight.count, flight.call, by_source=True)
             return
         self._call_failed = self._call_failed_again = False
         self._settle(flight.batch, reply.codes)
-        if flight.count or reply.taken.rate_limit_ms:
+        if reply.taken.jobs and self._loop.time() - flight.sent_at > self._sure_seconds:
+            # We were asleep: their locks may be over, and others have them. Recovery finds those still ours.
+            self._take_is_unsure = self._needs_recovery = True
+        elif flight.count or reply.taken.rate_limit_ms:
             self._note_taken(reply.taken, flight.count)
             if self._scheduling.note(reply.taken.jobs):
                 self._has_schedulers_to_carry_on = True
@@ -328,16 +332,14 @@ class Fetcher:
 
     def _settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
         """Tell what became of the finishes; what was refused and can be mended is pending again."""
-        if min(codes, default=0) >= 0:
-            if batch:
-                self._journal.finished(batch)
+        if batch and min(codes) >= 0:
+            self._journal.finished(batch)
             return
         finished = []
         for run, code in zip(batch, codes, strict=True):
-            finish = run.outcome
-            if code >= 0 or (run.is_unsure and refusals.was_carried_out(finish, code)):
+            if code >= 0 or (run.is_unsure and refusals.was_carried_out(run.outcome, code)):
                 finished.append(run)
-            elif code in refusals.BY_CHILDREN and finish.kind != "failed":
+            elif code in refusals.BY_CHILDREN and run.outcome.kind != "failed":
                 run.finish = refusals.failed_by_children(run, code)
                 self._pending.append(run)
             elif code == refusals.NO_LOCK and not run.is_retaken and not run.is_unsure:

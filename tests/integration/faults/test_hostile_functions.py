@@ -68,12 +68,10 @@ async def test_their_jobs_fail_and_the_slots_stay(
     tasks: Queue, worker: StartWorker, stored: EngineQueue, how: str
 ) -> None:
     for function in FUNCTIONS:
-        if how == "thread":
-            tasks.task(function, name=function.__name__)
-        elif how == "inline":
-            tasks.task(function, name=function.__name__, inline=True)
+        if how in ("inline", "thread"):
+            tasks.task(name=function.__name__, inline=how == "inline")(function)
         else:
-            tasks.task(as_coroutine(function, waits=how != "coroutine"), name=function.__name__)
+            tasks.task(name=function.__name__)(as_coroutine(function, waits=how != "coroutine"))
 
     @tasks.task
     async def good() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from support.proxy import Proxy, open_proxy
 from support.redis_server import RedisServer, free_port
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
-from toril import Queue
+from toril import Job, Queue
 from toril.engine import lua_loader
 
 FAR = 1_000_000
@@ -111,6 +112,36 @@ async def test_jobs_taken_by_a_call_whose_reply_is_lost_are_run(
     assert proxy.cuts == rounds
     assert sorted(runs) == sorted([-1, *range(rounds), *range(FAR, FAR + rounds)])
     assert {stored.hash(job_id)["ats"] for job_id in stored.places()["completed"]} == {"1"}
+
+
+@pytest.mark.requirement("T05")
+async def test_jobs_that_come_when_their_locks_are_over_are_not_run(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+) -> None:
+    """As for a worker that is put to sleep before it reads the answer: others have its jobs by then."""
+    runs: list[str | None] = []
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> None:
+        runs.append(job.record.processed_by)
+
+    async def is_held() -> bool:
+        return proxy.is_holding and stored.hash("2").get("pb") == "asleep"
+
+    locks: dict[str, Any] = {"lock_ms": 300, "lock_renew_ms": 100, "stalled_interval_ms": 100}
+    async with worker(tasks, name="first"):
+        await (await step.enqueue()).result(10)
+    handle = await step.enqueue()
+    proxy.hold_reply(is_take)
+    async with worker(tasks, name="asleep", url=through(proxy, redis_url), **locks):
+        await wait_until_async(is_held, "the take whose reply is held up")
+        async with worker(tasks, name="awake", **locks):
+            await handle.result(10)
+        proxy.release()
+        await (await step.enqueue()).result(10)
+    assert runs == ["first", "awake", "asleep"]
+    kept = invariants.assert_sound(stored.raw, tasks.name)
+    assert [kept.jobs[job_id]["ats"] for job_id in "123"] == ["1", "2", "1"]
 
 
 def is_add(request: bytes) -> bool:
