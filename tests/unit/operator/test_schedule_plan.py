@@ -156,8 +156,19 @@ def test_the_run_of_run_on_create() -> None:
 
 def test_a_run_that_could_not_be_added_is_not_told() -> None:
     observed = observe(spec={"schedule": "0 2 * * *", **ONCE})
-    assert "runOnCreateGeneration" not in status_of(observed, Outcome(problem="Redis is away"))
-    assert ready(observed, Outcome(problem="Redis is away")) == ("False", "RedisUnreachable")
+    outcome = Outcome(problem="Redis is away", has_run=False)
+    assert "runOnCreateGeneration" not in status_of(observed, outcome)
+    assert ready(observed, outcome) == ("False", "RedisUnreachable")
+    told = status_of(observed, Outcome(problem="Redis is away", has_run=True))
+    assert told["runOnCreateGeneration"] == 1
+
+
+def test_an_interval_that_began_with_its_run_has_no_other_although_the_status_was_not_written() -> None:
+    observed = stored(observe(spec={"every": HOUR_MS, **ONCE}), NOW_MS + 1)
+    plan = make_plan(observed)
+    assert does_nothing(plan)
+    assert plan.ran_generation == 1
+    assert make_plan(replace(observed, generation=2)).run is not None
 
 
 def test_suspending_and_resuming() -> None:

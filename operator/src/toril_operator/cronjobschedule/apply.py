@@ -64,26 +64,32 @@ class Applier:
             others = manifest["metadata"].get("finalizers") or ()
             await self._set_finalizers(manifest, [*others, labels.FINALIZER])
         target = self._pollers.target(queue_of(manifest))
-        if target is None or observed.now_ms == 0:
-            return Outcome()
+        if observed.spec is None or target is None or observed.now_ms == 0:
+            return Outcome(has_run=False)
         self._places[observed.key] = _Place(target.settings, target.keys)
         if not (plan.remove or plan.upsert or plan.advance or plan.run):
             return Outcome(record=observed.record)
+        has_run = False
         try:
             async with asyncio.timeout(TURN_SECONDS):
-                return await self._write(observed, plan, target, queue_of(manifest))
+                schedulers = await self._write(observed, plan, target, queue_of(manifest))
+                has_run = True
+                record, _ = await schedulers.look(observed.spec.scheduler_id)
         except errors.RedisError as problem:
             logger.warning("CronJobSchedule %s: not written: %s", observed.key, problem.reason)
-            return Outcome(problem=endpoints.explain(problem.reason, target.settings))
+            return Outcome(problem=endpoints.explain(problem.reason, target.settings), has_run=has_run)
         except TimeoutError:
-            return Outcome(problem=endpoints.explain(RedisReason.TIMEOUT, target.settings))
-        except errors.JobStateError as problem:
-            return Outcome(problem=str(problem))
+            return Outcome(problem=endpoints.explain(RedisReason.TIMEOUT, target.settings), has_run=has_run)
+        except (errors.JobStateError, errors.InvalidInputError) as problem:
+            # The next slots have jobs already, or the end has come just now.
+            return Outcome(problem=str(problem), has_run=False)
+        return Outcome(record=record)
 
     def forget(self, key: Key) -> None:
         self._places.pop(key, None)
 
-    async def _write(self, observed: Observed, plan: Plan, target: Target, queue_key: Key) -> Outcome:
+    async def _write(self, observed: Observed, plan: Plan, target: Target, queue_key: Key) -> JobSchedulers:
+        """Write to Redis; answers what the outcome can be read by."""
         assert observed.spec is not None
         assert observed.queue is not None
         scheduler_id = observed.spec.scheduler_id
@@ -93,7 +99,6 @@ class Applier:
         if plan.remove:
             await schedulers.remove(scheduler_id)
             logger.info("CronJobSchedule %s: scheduler %s removed", observed.key, scheduler_id)
-            return Outcome()
         if plan.upsert is not None:
             wanted = plan.upsert.scheduler
             await schedulers.upsert(
@@ -105,8 +110,7 @@ class Applier:
             logger.info("CronJobSchedule %s: run by runOnCreate added", observed.key)
         if plan.advance:
             await schedulers.advance_one(scheduler_id, catch_up_ms=CATCH_UP_MS)
-        record, _ = await schedulers.look(scheduler_id)
-        return Outcome(record=record)
+        return schedulers
 
     async def _end(self, observed: Observed, plan: Plan, manifest: Json) -> Outcome:
         """Remove the record of a deleted object and let the object go; or say why it stays."""

@@ -168,11 +168,14 @@ def _deletion(observed: Observed, deleted_for_ms: int, valid: Condition) -> Plan
 def _scheduled(observed: Observed, spec: CronJobScheduleSpec, scheduler: Scheduler, valid: Condition) -> Plan:
     record, generation = observed.record, observed.generation
     is_run_due = spec.run_on_create is RunOnCreate.ONCE_PER_GENERATION and observed.ran_generation != generation
-    upsert = None
-    if record is None or not desired.is_as_desired(record, scheduler, spec):
+    upsert, began_with_run = None, False
+    if record is not None and desired.is_as_desired(record, scheduler, spec):
+        # An interval begins with the run: whoever made the record was ended before the status could tell.
+        began_with_run = generation == 1 and spec.every_ms is not None and spec.offset_ms is None
+    else:
         upsert = _upsert(observed, spec, scheduler, runs_now=is_run_due)
     # A slot that is now is the run.
-    needs_run = is_run_due and (upsert is None or upsert.first_ms != observed.now_ms)
+    needs_run = is_run_due and not began_with_run and (upsert is None or upsert.first_ms != observed.now_ms)
     run_id = spec.run_id(observed.uid, generation)
     return Plan(
         valid=valid,

@@ -24,7 +24,9 @@ class Outcome:
     record: SchedulerRecord | None = None
     """As it is after the plan."""
     problem: str = ""
-    """Why it could not be carried out; what was done of it counts as not done."""
+    """Why it could not be carried out in full."""
+    has_run: bool = True
+    """Whether the run of `runOnCreate`, if there was to be one, has been made all the same."""
     is_released: bool = False
     """The finalizer is gone, and the object with it."""
 
@@ -51,7 +53,7 @@ def build_status(observed: planning.Observed, plan: planning.Plan, outcome: Outc
             status["timeZone"] = spec.time_zone
     if observed.queue is not None:
         status["queueName"] = observed.queue.queue_name
-    ran_generation = observed.ran_generation if outcome.problem else plan.ran_generation
+    ran_generation = plan.ran_generation if outcome.has_run else observed.ran_generation
     told: dict[str, Any] = {
         "lastScheduleTime": _last(observed, outcome),
         "nextScheduleTime": _next(observed, outcome),
