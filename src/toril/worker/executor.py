@@ -81,7 +81,7 @@ class Executor:
         self._loop = asyncio.get_running_loop()
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._turns: set[_Turn] = set()
         self._threads: Threads[Run] = Threads(self._loop, concurrency, self._ended_in_thread)
 
     def prepare(self, job: TakenJob) -> Run:
@@ -134,26 +134,30 @@ class Executor:
     # ---- running
 
     def _spawn(self) -> None:
-        task = self._loop.create_task(self._run_ready(), name="toril job")
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        turn = _Turn()
+        turn.task = self._loop.create_task(self._run_ready(turn), name="toril job")
+        self._turns.add(turn)
 
-    async def _run_ready(self) -> None:
+    async def _run_ready(self, turn: _Turn) -> None:
         """Run jobs one after the other until one waits: that one keeps this task, the rest gets another.
 
         A job that never waits costs no task of its own, and one that does is driven by one task from its first step
         to its last, so that `asyncio.timeout` and `asyncio.current_task` work as everywhere.
         """
         deadline = time.monotonic() + TURN_SECONDS
-        while self._ready:
-            run = self._ready.popleft()
-            rest = self._begin(run)
-            if rest is not None:
-                await self._follow(run, rest)
-                return
-            if self._ready and time.monotonic() > deadline:
-                self._spawn()
-                return
+        try:
+            while self._ready:
+                run = self._ready.popleft()
+                rest = self._begin(run)
+                if rest is not None:
+                    run.task = turn.task
+                    await self._follow(run, rest)
+                    return
+                if self._ready and time.monotonic() > deadline:
+                    self._spawn()
+                    return
+        finally:
+            self._turns.discard(turn)
 
     def _begin(self, run: Run) -> _Rest | None:
         """Start a job. Returns what is left of it when it waits for something."""
@@ -184,7 +188,6 @@ class Executor:
 
     async def _follow(self, run: Run, rest: _Rest) -> None:
         """See a job that waits through to its end, in this task; the others of the line go on without it."""
-        run.task = asyncio.current_task()
         if self._ready:
             self._spawn()
         try:
@@ -236,6 +239,13 @@ class Executor:
         if not run.is_cancelled:
             self._ended.append(run)
         self.on_ended()
+
+
+class _Turn:
+    """One task of the executor's. Kept until its end, since a loop only knows its tasks weakly."""
+
+    __slots__ = ("task",)
+    task: asyncio.Task[None]
 
 
 class _Rest:

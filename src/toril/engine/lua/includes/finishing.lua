@@ -99,7 +99,9 @@ local function check_finishes(finishes)
   for index = 1, #finishes do
     local finish = finishes[index]
     local stored = call('HMGET', finish.key, 'ats', 'deid', 'parentKey')
-    finish.deduplication_id, finish.parent_key = stored[2], stored[3]
+    if stored[2] or stored[3] then
+      finish.deduplication_id, finish.parent_key = stored[2], stored[3]
+    end
     codes[index] = refusal(finish, stored[1], locks[index], any_children)
   end
   return codes, lock_keys
