@@ -94,7 +94,7 @@ class Fetcher:
         self._is_pump_due = False
         self._last_was_full = False
         self._has_schedulers_to_carry_on = False
-        self._broken: BaseException | None = None
+        self._broken: BaseException | None = None  # ends the worker: it would wait for ever for what was lost there
         self._pending: list[Run] = []
         self._look_now = True
         self._limited_until = 0.0
@@ -256,8 +256,11 @@ class Fetcher:
         if self._needs_recovery or not self._active.connection.is_connected:
             self._wake.set()
             return
-        self._send_all()
-        if not self._flights:
+        try:
+            self._send_all()
+        except BaseException as problem:
+            self._broken = problem
+        if self._broken or not self._flights:
             self._wake.set()
 
     def _send_all(self) -> None:
@@ -282,9 +285,8 @@ class Fetcher:
         try:
             self._land(answer)
         except BaseException as problem:
-            # Ends the worker: a main loop that waits for an answer that was lost here would wait for ever.
             self._broken = problem
-            self._wake.set()
+        self._pump()
 
     def _land(self, answer: asyncio.Future[Any]) -> None:
         flight = self._flights.popleft()
@@ -307,7 +309,6 @@ class Fetcher:
             if self._scheduling.note(reply.taken.jobs):
                 self._has_schedulers_to_carry_on = True
                 self._wake.set()
-        self._pump()
 
     def _crashed(self, flight: _Flight, problem: errors.RedisError) -> None:
         """Whatever the error says, it may come from the middle of the script: all of the call is pending again."""
@@ -401,17 +402,18 @@ class Fetcher:
 
     def _waited(self, task: asyncio.Task[float | None]) -> None:
         self._waiting = None
-        self._wake.set()
         if task.cancelled():
             return
         problem = task.exception()
         if problem is None:
             self._wait_failed = False
             score = task.result()
-            if score is None:
+            if score is None or (score <= self._clock.now_ms() and self._free and not self.is_draining):
                 self._look_now = True
             else:
                 self._spare_token = score
+                self._wake.set()
+            self._pump()
         elif isinstance(problem, errors.RedisError):
             self._wait_failed = True
             self.note_failure(problem)
