@@ -252,7 +252,13 @@ class Queue(QueueControl, LimitMethods):
         return self._client().events(after)
 
     async def walk(self, work: steps.Steps[R]) -> R:
-        return await steps.walk(self._client().connection, work)
+        connection = self._client().connection
+        try:
+            return await steps.walk(connection, work)
+        except errors.WrongKeyTypeError as problem:
+            from toril.engine import key_types
+
+            raise await key_types.name_wrong_key(connection, self.keys, problem) from None
 
     def inspector(self) -> Inspector:
         """The reader of this queue, on this event loop's connection."""
@@ -344,7 +350,13 @@ class SyncQueue(SyncQueueControl):
         return self._open().add(jobs)
 
     def walk(self, work: steps.Steps[R]) -> R:
-        return steps.walk_sync(self._open().connection, work)
+        connection = self._open().connection
+        try:
+            return steps.walk_sync(connection, work)
+        except errors.WrongKeyTypeError as problem:
+            from toril.engine import key_types
+
+            raise key_types.name_wrong_key_sync(connection, self.keys, problem) from None
 
     def state_and_job(self, job_id: str) -> tuple[JobState, JobRecord | None]:
         """Where a job is and what is stored about it, as of one moment."""

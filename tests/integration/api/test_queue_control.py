@@ -132,6 +132,14 @@ async def test_bad_input_names_its_field_and_writes_nothing(tasks: Queue, stored
     assert stored.raw.keys("*") == []
 
 
+async def test_a_key_of_the_wrong_type_is_named(tasks: Queue, stored: EngineQueue) -> None:
+    stored.raw.set(stored.keys.wait, "not ours")
+    with pytest.raises(errors.WrongKeyTypeError, match="wait holds a string"):
+        await tasks.drain()
+    with pytest.raises(errors.WrongKeyTypeError, match="wait holds a string"):
+        await asyncio.to_thread(tasks.sync.jobs, "waiting")
+
+
 async def test_only_jobs_that_failed_before(tasks: Queue, stored: EngineQueue) -> None:
     await stored.add()
     await stored.finish(Finish.failed(await stored.take_one(), "no", "[]"))

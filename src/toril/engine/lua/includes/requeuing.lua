@@ -5,6 +5,7 @@
 local function check_places(queue)
   redis.call('LLEN', queue.target)
   redis.call('ZCARD', queue.prioritized)
+  redis.call('STRLEN', queue.pc)
   redis.call('ZCARD', queue.marker)
   redis.call('XLEN', queue.events)
 end
