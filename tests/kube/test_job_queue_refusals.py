@@ -43,6 +43,12 @@ def refusal(queues: JobQueues, manifest: dict[str, Any], *, name: str = "") -> s
         ),
         ({"worker": {**WORKER, "bullmq": {"lockRenewTime": 30000}}}, "spec.worker.bullmq.lockRenewTime: Invalid value"),
         ({"replicas": -1}, "spec.replicas: Invalid value"),
+        ({"pausedLayout": "7"}, "spec.pausedLayout: Unsupported value"),
+        ({"worker": {**WORKER, "bullmq": {"limiter": {"max": 5}}}}, "spec.worker.bullmq.limiter.duration: Required"),
+        (
+            {"worker": {**WORKER, "bullmq": {"metrics": {"maxDataPoints": 0}}}},
+            "bullmq.metrics.maxDataPoints: Invalid",
+        ),
         ({"deletionPolicy": "Obliterate"}, "spec.deletionPolicy: Unsupported value"),
     ],
 )
