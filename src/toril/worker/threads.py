@@ -32,13 +32,28 @@ class Threads(Generic[T]):
         self._threads = 0
 
     def submit(self, subject: T, call: Callable[[], Any]) -> None:
-        """Run `call` in a thread; `subject` is what `on_ended` is told about."""
+        """Run `call` in a thread; `subject` is what `on_ended` is told about.
+
+        Raises:
+            RuntimeError: there is not a single thread to be had; the call will not be run.
+        """
         self._unended += 1
-        self._calls.put((subject, call))
         if self._threads < min(self._size, self._unended):
+            self._start_thread()
+        self._calls.put((subject, call))
+
+    def _start_thread(self) -> None:
+        # A function that never ends is not to keep the process.
+        thread = threading.Thread(target=self._work, name=f"toril-job-{self._threads + 1}", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            # The machine gives no more: those that are there take turns.
+            if not self._threads:
+                self._unended -= 1
+                raise
+        else:
             self._threads += 1
-            # A function that never ends is not to keep the process.
-            threading.Thread(target=self._work, name=f"toril-job-{self._threads}", daemon=True).start()
 
     def close(self) -> None:
         """Let the threads end when what they run has."""
