@@ -62,7 +62,7 @@ async def jobs(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
 async def test_options_in_bullmqs_words_and_in_ours(
     jobs: Queue, queue: EngineQueue, theirs: dict[str, Any], ours: dict[str, Any]
 ) -> None:
-    mine = await queue.add("n", {}, **enqueue_options.to_bullmq(ours, NOW_MS), timestamp=NOW_MS)  # type: ignore[arg-type]
+    mine = await queue.add("n", {}, **enqueue_options.to_bullmq(ours, NOW_MS), timestamp=NOW_MS)
     stored = queue.hash(mine)
     queue.raw.flushdb()
     handle = await jobs.add("n", {"userId": "u-1"}, {**theirs, "timestamp": NOW_MS})
