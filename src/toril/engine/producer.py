@@ -39,7 +39,7 @@ class Producer:
         Jobs that all have an id and no parent are added again when the connection fails; the id keeps them single.
 
         Raises:
-            RedisUnavailableError: none of the jobs that lack an id was added.
+            RedisUnavailableError: none of the jobs that lack an id was added, but those of calls before.
             UnknownOutcomeError: jobs without an id, or with a parent, may have been added.
             WrongKeyTypeError: a key of the queue is not BullMQ's; says which. Nothing was written.
         """

@@ -1,4 +1,4 @@
-"""Threads of a worker on a machine that gives no more of them."""
+"""Threads of a worker: on a machine that gives no more of them, and what they cost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.waiting import wait_until_async
+from support.waiting import wait_until, wait_until_async
 from toril.worker.threads import Threads
 
 
@@ -55,6 +55,31 @@ async def test_without_any_the_call_is_refused_and_never_run(monkeypatch: pytest
 
     await wait_until_async(any_ended, "the second call")
     assert ended == [(2, 2, None)]
+    threads.close()
+
+
+async def test_calls_that_end_together_wake_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    wakes: list[object] = []
+    ended: list[object] = []
+    wake = loop.call_soon_threadsafe
+
+    def count_and_wake(callback: Callable[[], object]) -> object:
+        wakes.append(callback)
+        return wake(callback)
+
+    monkeypatch.setattr(loop, "call_soon_threadsafe", count_and_wake)
+    threads: Threads[int] = Threads(loop, 1, lambda *end: ended.append(end))
+    for number in range(50):
+        threads.submit(number, lambda: None)
+    # Meanwhile the loop does not come round.
+    wait_until(lambda: len(threads._ended) == 50, "all calls to end")
+
+    async def all_told() -> bool:
+        return len(ended) == 50
+
+    await wait_until_async(all_told, "all to be told")
+    assert len(wakes) == 1
     threads.close()
 
 
