@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def citations(source: str) -> Iterator[tuple[int, int]]:
 def test_cited_items_exist(path: Path) -> None:
     unknown = [f"line {line}: {cited}" for line, cited in citations(path.read_text()) if cited not in ITEMS]
     assert unknown == []
+
+
+def test_every_item_is_shown_by_a_test_or_says_why_not() -> None:
+    cited = {number for path in TEST_FILES for _, number in citations(path.read_text())}
+    assert [item.number for item in ITEMS.values() if item.number not in cited and not item.reasons] == []
+
+
+def test_the_page_has_the_items_as_they_are() -> None:
+    """`make compatibility` writes it anew."""
+    rows = re.findall(r"^\| (\d+) \| (.+?) \| .* \| (.+) \|$", compatibility.PAGE.read_text(), re.MULTILINE)
+    assert rows == [(str(item.number), item.what, compatibility.WAYS[item.way]) for item in ITEMS.values()]
 
 
 def test_there_are_a_hundred_items() -> None:
