@@ -112,8 +112,12 @@ WRONG = {
 @pytest.mark.parametrize("part", WRONG)
 async def test_a_key_of_the_wrong_type(queue: EngineQueue, add: Add, tasks: Queue, part: str) -> None:
     key = queue.keys.base + part
-    plain, linked = {"priority": 1}, {"deduplication": {"id": "d"}}
-    for options, is_used in ((plain, False), (plain, True), ({}, False), ({"delay": 9}, True), (linked, True)):
+    prioritized, linked = {"priority": 1}, {"deduplication": {"id": "d"}}
+    cases = [(prioritized, False), (prioritized, True), ({"delay": 9}, True), (linked, True)]
+    if part not in ("delayed", "prioritized", "pc"):
+        # A plain job has nothing to do with those.
+        cases.append(({}, False))
+    for options, is_used in cases:
         queue.raw.flushdb()
         if is_used:
             await tasks.add("n", {}, {"priority": 5})
