@@ -22,11 +22,12 @@ class Turns:
         self,
         kind: Kind,
         queue: WorkQueue[Key],
-        reconcile: Callable[[Key], Awaitable[None]],
+        reconcile: Callable[[Key], Awaitable[bool]],
         *,
         leadership: Leadership,
         metrics: Metrics,
     ) -> None:
+        """Args: reconcile: one turn; answers whether all of it could be done."""
         self._kind = kind
         self._queue = queue
         self._reconcile = reconcile
@@ -37,10 +38,12 @@ class Turns:
         """Look at one object; never raises. What failed is looked at again, later each time."""
         began = time.perf_counter()
         try:
-            if self._leadership.is_leader():
-                await self._reconcile(key)
-            result = "success"
-            self._queue.forget_failures(key)
+            if not self._leadership.is_leader() or await self._reconcile(key):
+                result = "success"
+                self._queue.forget_failures(key)
+            else:
+                result = "refused"
+                self._queue.add_failed(key)
         except errors.KubeConflictError:
             result = "conflict"
             self._queue.add_failed(key)

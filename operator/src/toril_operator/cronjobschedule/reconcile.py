@@ -46,12 +46,13 @@ class Reconciler:
         self._status_writer = status_writer
         self._events = events
 
-    async def reconcile(self, key: Key) -> None:
-        """One turn. Raises KubeError: something could not be asked for or written."""
+    async def reconcile(self, key: Key) -> bool:
+        """One turn; what it could not do it has noted for later itself, so it answers True. Raises KubeError: something
+        could not be asked for or written."""
         manifest = self._registry.get(Kind.CRON_JOB_SCHEDULE, key)
         if manifest is None:
             self._forget(key)
-            return
+            return True
         began_ms = clock.monotonic_ms()
         observed = await self._observer.observe(key, manifest)
         plan = planning.make_plan(observed)
@@ -59,10 +60,11 @@ class Reconciler:
         if outcome.is_released:
             self._tell_of_remains(observed, outcome)
             self._forget(key)
-            return
+            return True
         now = statuses.as_time(clock.now_ms() // 1000 * 1000)
         self._status_writer.submit(key, manifest, statuses.build_status(observed, plan, outcome, now))
         self._come_back(key, observed, outcome, clock.monotonic_ms() - began_ms)
+        return True
 
     def _forget(self, key: Key) -> None:
         self._observer.forget(key)

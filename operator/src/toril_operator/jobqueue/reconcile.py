@@ -54,12 +54,13 @@ class Reconciler:
         self._memories: dict[Key, tuple[str, Memory]] = {}
         """By key: the object's uid and what its last turn left."""
 
-    async def reconcile(self, key: Key) -> None:
-        """One turn. Raises KubeError: something could not be asked for or written."""
+    async def reconcile(self, key: Key) -> bool:
+        """One turn; answers whether the API server took all of it. Raises KubeError: something could not be asked for or
+        written."""
         manifest = self._registry.get(Kind.JOB_QUEUE, key)
         if manifest is None:
             self._forget(key)
-            return
+            return True
         observed = await self._observer.observe(key, manifest)
         memory = self._memory(key, observed.uid)
         plan = planning.make_plan(observed, memory, self._defaults, clock.monotonic_ms())
@@ -70,6 +71,7 @@ class Reconciler:
         self._tell(observed, plan, outcome, status)
         self._status_writer.submit(key, manifest, status)
         self._come_back(key, observed, outcome)
+        return not (outcome.workload_problem or outcome.scale_problem)
 
     def _memory(self, key: Key, uid: str) -> Memory:
         known_uid, memory = self._memories.get(key, (uid, Memory()))
@@ -84,8 +86,6 @@ class Reconciler:
 
     def _come_back(self, key: Key, observed: Observed, outcome: statuses.Outcome) -> None:
         """Look again soon at what nobody tells us of."""
-        if outcome.workload_problem or outcome.scale_problem:
-            self._queue.add_failed(key)
         has_secrets = observed.spec is not None and bool(observed.spec.redis.secret_keys)
         if has_secrets and observed.redis.reason in SECRET_REASONS:
             self._queue.add_later(key, (SECRETS_RETRY_MS + 100) / 1000)
