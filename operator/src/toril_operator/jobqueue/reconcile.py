@@ -55,8 +55,8 @@ class Reconciler:
         """By key: the object's uid and what its last turn left."""
 
     async def reconcile(self, key: Key) -> bool:
-        """One turn; answers whether the API server took all of it. Raises KubeError: something could not be asked for or
-        written."""
+        """One turn; answers whether the API server took all of it. Raises KubeError: something could not be asked for
+        or written."""
         manifest = self._registry.get(Kind.JOB_QUEUE, key)
         if manifest is None:
             self._forget(key)
