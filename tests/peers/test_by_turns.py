@@ -113,6 +113,9 @@ class Draw:
             options["timestamp"] = NOW_MS
         if "deduplication" in options:
             options["deduplication"] = {"id": self.random.choice("xyz"), **options["deduplication"]}
+            if "keepLastIfActive" in options["deduplication"]:
+                # BullMQ lets the job that it kept overwrite one that has got its id since; we do not.
+                options.pop("jobId", None)
         return options
 
 
