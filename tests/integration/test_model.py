@@ -36,6 +36,7 @@ KINDS = ("completed", "failed", "retry", "retry-later", "requeue")
 COMMANDS = [
     *["add"] * 4, *["take"] * 5, *["finish"] * 7, *["check_stalled"] * 3, *["resume"] * 3, *["lose_lock"] * 2,
     *["time_passes"] * 2, "finish_again", "extend", "pause", "limit_concurrency", "write", "forget_scripts",
+    "promote", "retry_ended", "remove",
 ]  # fmt: skip
 """By how often they are drawn."""
 Draw = Callable[..., Any]
@@ -189,6 +190,28 @@ class Machine(RuleBasedStateMachine):
             job.logs = [*job.logs, text][-2:]
             self.model.events.append(("progress", job_id))
             assert rows == len(job.logs)
+
+    # ---- from outside
+
+    def _any_job(self, draw: Draw) -> str:
+        return str(draw(st.sampled_from([*sorted(self.model.jobs)[-8:], "nobody"])))
+
+    def promote(self, draw: Draw) -> None:
+        job_id = self._any_job(draw)
+        code = self.connection.run(scripts.promote_job(self.keys, job_id, layout=self.layout))
+        assert (code >= 0) == self.model.promote(job_id)
+
+    def retry_ended(self, draw: Draw) -> None:
+        job_id, kind = self._any_job(draw), draw(st.sampled_from(["completed", "failed"]))
+        call = scripts.retry_job(
+            self.keys, job_id, kind, reset_attempts_made=False, reset_attempts_started=False, layout=self.layout
+        )
+        assert (self.connection.run(call) >= 0) == self.model.retry(job_id, kind)
+
+    def remove(self, draw: Draw) -> None:
+        job_id = self._any_job(draw)
+        call = scripts.remove_job(self.keys, job_id, with_children=True, count=1000, layout=self.layout)
+        assert self.connection.run(call) == int(self.model.remove(job_id))
 
     # ---- around them
 

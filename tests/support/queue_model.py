@@ -155,6 +155,51 @@ class QueueModel:
         self.later.discard(job_id)
         self._delay_until(job_id, due_ms)
 
+    # ---- from outside
+
+    def promote(self, job_id: str) -> bool:
+        """Whether the job was delayed; it runs now."""
+        if job_id not in self.later and job_id not in self.due:
+            return False
+        self.later.discard(job_id)
+        self.due.pop(job_id, None)
+        self.jobs[job_id].fields["delay"] = "0"
+        self._make_runnable(self.jobs[job_id])
+        return True
+
+    def retry(self, job_id: str, kind: str) -> bool:
+        """Whether the job had ended so; it runs again, in BullMQ 5's layout without its priority."""
+        if job_id not in self.finished[kind]:
+            return False
+        job = self.jobs[job_id]
+        self.finished[kind].remove(job_id)
+        job.is_finished = False
+        job.fields.pop("returnvalue" if kind == "completed" else "failedReason", None)
+        if job.priority and self.layout == "5":
+            self.line().insert(0 if job.is_lifo else len(self.line()), job_id)
+            self.events.append(("waiting", job_id))
+        else:
+            self._make_runnable(job, in_front=job.is_lifo)
+        return True
+
+    def remove(self, job_id: str) -> bool:
+        """Whether nobody holds the job; it is gone."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return True
+        if job.lock is not None:
+            return False
+        for line in (self.wait, self.paused, self.active):
+            if job_id in line:
+                line.remove(job_id)
+        self.prioritized = [each for each in self.prioritized if each[2] != job_id]
+        self.due.pop(job_id, None)
+        for ids in (self.later, *self.finished.values()):
+            ids.discard(job_id)
+        del self.jobs[job_id]
+        self.events.append(("removed", job_id))
+        return True
+
     # ---- workers
 
     def take(self, count: int, token: str) -> tuple[list[str], bool]:
