@@ -244,6 +244,18 @@ async def test_the_newest_are_kept_by_count(queue: EngineQueue) -> None:
 
 
 @pytest.mark.requirement("Z-20")
+async def test_what_is_too_much_goes_a_part_with_each_end(queue: EngineQueue) -> None:
+    """A policy that is new to a long history would hold Redis up for seconds, were all removed by one call."""
+    queue.raw.zadd(queue.keys.completed, {f"old-{number}": number for number in range(2500)})
+    kept = []
+    for _ in range(3):
+        await queue.add()
+        await queue.finish(Finish.completed(await queue.take_one(), "1", KeepPolicy(count=10)))
+        kept.append(queue.raw.zcard(queue.keys.completed))
+        assert queue.raw.zscore(queue.keys.completed, "old-2499") == 2499
+    assert kept == [1501, 502, 10]
+
+
 async def test_the_old_are_removed_by_age(queue: EngineQueue) -> None:
     now = clock.now_ms()
     for job_id, age_seconds in (("old", 100), ("older", 200), ("young", 1)):

@@ -4,7 +4,8 @@
 local REMOVE_AT_ONCE = 1000
 
 -- Enforce what is kept of one kind of finished jobs; no events.
---   count: keep the newest so many (nil = no limit)   age_ms: remove older ones (nil = no limit)
+--   count: keep the newest so many (nil = no limit); at most 1000 of the others, the oldest, are removed in one go
+--   age_ms: remove older ones (nil = no limit)
 --   limit: at most so many by age in one go (nil = 1000), newest first, as BullMQ does
 --   layout: for failed jobs, whose parents may still wait for them: that of paused queues; completed ones left theirs
 local function retain(base, finished_key, now_ms, count, age_ms, limit, layout)
@@ -22,6 +23,9 @@ local function retain(base, finished_key, now_ms, count, age_ms, limit, layout)
       'LIMIT', 0, limit or REMOVE_AT_ONCE))
   end
   if count and count > 0 then
-    remove(redis.call('ZREVRANGE', finished_key, count, -1))
+    local excess = redis.call('ZCARD', finished_key) - count
+    if excess > 0 then
+      remove(redis.call('ZREVRANGE', finished_key, -math.min(excess, REMOVE_AT_ONCE), -1))
+    end
   end
 end
