@@ -315,3 +315,25 @@ async def test_drained_is_not_told_when_the_last_job_is_to_be_retried_later(queu
     await queue.add(attempts=2)
     await finish(queue, Finish.retry(await queue.take_one(), "boom", "[]", 5000))
     assert "drained" not in queue.event_names()
+
+
+@pytest.mark.parametrize("value", ["x", "", "1.5", "-1", "99999999999999999999999"])
+async def test_nonsense_as_the_streams_cap_stops_nothing(queue: EngineQueue, value: str) -> None:
+    queue.raw.hset(queue.keys.meta, "opts.maxLenEvents", value)
+    for _ in range(2):
+        await queue.add()
+    jobs = await queue.take(2)
+    await queue.finish(Finish.completed(jobs[0], "1"), Finish.retry(jobs[1], "", "[]", 0))
+    assert {name: len(ids) for name, ids in queue.places().items()} == {"completed": 1, "wait": 1}
+
+
+@pytest.mark.parametrize("value", ["x", "9223372036854775807"])
+async def test_nonsense_as_the_priority_counter_loses_no_job(queue: EngineQueue, value: str) -> None:
+    queue.raw.set(queue.keys.base + "pc", value)
+    await queue.add(priority=2)
+    job = await queue.take_one()
+    queue.raw.set(queue.keys.base + "pc", value)
+    await queue.finish(Finish.retry(job, "", "[]", 0))
+    queue.raw.set(queue.keys.base + "pc", value)
+    await queue.add(priority=1, delay=1, timestamp=1000)
+    assert [job.id for job in await queue.take(2)] == ["2", "1"]

@@ -135,7 +135,7 @@ async def test_nonsense_as_a_concurrency_breaks_nothing(queue: EngineQueue, limi
     assert (await limited.read()).nonsense == (() if value == "2.5" else ("concurrency",))
 
 
-@pytest.mark.parametrize("value", ["x", "1.5", "99999999999999999999999"])
+@pytest.mark.parametrize("value", ["x", "1.5", "99999999999999999999999", "2.0", "1e0", " 1", "0x1"])
 async def test_nonsense_as_the_limiter_breaks_no_take(queue: EngineQueue, value: str) -> None:
     queue.raw.set(queue.keys.limiter, value)
     await queue.add()

@@ -46,6 +46,12 @@ async def test_the_next_due_time_is_told_when_nothing_is_ready(queue: EngineQueu
     assert 58_000 < taken.next_due_ms - clock.now_ms() <= 60_000
 
 
+async def test_a_due_time_beyond_all_numbers_is_told_as_far_away(queue: EngineQueue) -> None:
+    """Redis's integers would wrap it to one that is long over, and a worker would look again and again."""
+    queue.raw.zadd(queue.keys.delayed, {await queue.add(delay=1000): 1e20 * 4096})
+    assert (await queue.active.take(1, "t")).next_due_ms > clock.now_ms() + 60_000
+
+
 @pytest.mark.requirement("T22")
 async def test_due_jobs_are_promoted_behind_what_waits(queue: EngineQueue) -> None:
     await queue.add(jobId="late", delay=1, timestamp=1000)

@@ -12,8 +12,10 @@ end
 -- How many jobs the rate limit still allows: count, or (0, milliseconds to wait).
 local function allowed_by_limit(keys, max, count)
   max = math.max(1, max)
-  local used = tonumber(redis.call('GET', keys.limiter) or '0')
-  if used and used < max and used == math.floor(used) then
+  local stored = redis.call('GET', keys.limiter) or '0'
+  local used = tonumber(stored)
+  -- Only what Redis can count on: it reads numbers more strictly than Lua.
+  if used and used >= 0 and used < max and string.format('%.0f', used) == stored then
     return math.min(count, max - used), 0
   end
   local left_ms = redis.call('PTTL', keys.limiter)

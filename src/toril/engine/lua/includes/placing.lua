@@ -21,7 +21,13 @@ end
 
 -- Score in `prioritized`: by priority, then in order of arrival.
 local function prioritized_score(priority, pc_key)
-  return text_of(priority * 4294967296 + redis.call('INCR', pc_key) % 4294967296)
+  local number = redis.pcall('INCR', pc_key)
+  if type(number) == 'table' then
+    -- Nothing that can be counted on: it begins anew, where to fail might leave a job in no place.
+    redis.call('SET', pc_key, '1')
+    number = 1
+  end
+  return text_of(priority * 4294967296 + number % 4294967296)
 end
 
 -- Whether a paused queue keeps its jobs in `paused`: by layout, or because a BullMQ 5 peer shows itself. Its resume

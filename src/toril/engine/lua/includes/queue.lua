@@ -47,7 +47,7 @@ local function read_settings(queue, layout)
     if not meta[3] then
       redis.call('STRLEN', queue.id)
     end
-    redis.call('XTRIM', queue.events, 'MAXLEN', '~', meta[3] or DEFAULT_MAX_EVENTS)
+    redis.call('XTRIM', queue.events, 'MAXLEN', '~', max_events_of(meta[3]))
   end
   queue.max_events = ensure_max_events(queue.meta, meta[3])
 end

@@ -118,7 +118,8 @@ local function take(queue, taker, count, now_ms)
   end
   if taken == 0 then
     local head = call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
-    reply[2] = math.floor(due_time_of(head[2]) or 0)
+    -- Within what Redis can make an integer of.
+    reply[2] = math.min(math.floor(due_time_of(head[2]) or 0), 2 ^ 53)
   elseif max then
     use_limit(queue, used, taker.limit_duration or queue.duration)
   end
