@@ -110,6 +110,16 @@ async def test_a_parked_job_is_tied_to_its_parent(queue: EngineQueue) -> None:
     assert queue.raw.smembers("bull:other:p:dependencies") == {queue.keys.job("7")}
 
 
+@pytest.mark.parametrize("ttl", [0.5, 1e300, -1, "x", {}, None])
+async def test_nonsense_in_a_parked_job_keeps_no_job_from_its_end(queue: EngineQueue, ttl: Any) -> None:
+    await queue.producer.add([new(LAST)])
+    job = await queue.take_one()
+    park(queue, opts=json.dumps({"de": {"id": "d", "ttl": ttl}, "priority": ttl, "delay": ttl}))
+    await queue.finish(Finish.completed(job, "1"))
+    assert queue.places()["completed"] == ["1"]
+    assert queue.hash("7")["name"] == "n"
+
+
 async def test_a_parked_job_of_a_paused_queue_waits_where_paused_jobs_wait(redis_url: str, queue_name: str) -> None:
     async with open_queue(redis_url, queue_name, layout="5") as queue:
         await queue.producer.add([new(LAST)])

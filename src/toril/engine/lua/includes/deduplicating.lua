@@ -14,9 +14,9 @@ end
 
 -- Make a job the winner. With keepLastIfActive the key lives as long as the job.
 local function give_deduplication(queue, options, job_id)
-  local ttl_ms = not options.keepLastIfActive and tonumber(options.ttl) or 0
+  local ttl_ms = not options.keepLastIfActive and number_of(options.ttl) or 0
   if ttl_ms > 0 then
-    redis.call('SET', deduplication_key(queue, options.id), job_id, 'PX', text_of(ttl_ms))
+    redis.call('SET', deduplication_key(queue, options.id), job_id, 'PX', text_of(math.min(math.ceil(ttl_ms), 2 ^ 53)))
   else
     redis.call('SET', deduplication_key(queue, options.id), job_id)
   end
@@ -145,11 +145,13 @@ end
 local function end_deduplication(base, layout, deduplication_id, job_id, now_ms)
   local queue = queue_of(base)
   local key = deduplication_key(queue, deduplication_id)
-  if redis.call('GET', key) == job_id and redis.call('PTTL', key) == -1 then
+  -- The job has left `active`: keys of another type must not leave it nowhere.
+  if redis.pcall('GET', key) == job_id and redis.call('PTTL', key) == -1 then
     redis.call('DEL', key)
   end
   local parked = parked_key(queue, deduplication_id)
-  if redis.call('EXISTS', parked) == 0 then
+  local parked_fields = redis.pcall('HLEN', parked)
+  if type(parked_fields) == 'table' or parked_fields == 0 then
     return
   end
   read_settings(queue, layout)

@@ -109,9 +109,10 @@ end
 
 -- A key of another type must fail here, before anything is written: a job would be in no list.
 local function check_places(queue, finishes)
-  local kinds = {}
+  local kinds, is_any_deduplicated = {}, false
   for index = 1, #finishes do
     kinds[finishes[index].kind] = true
+    is_any_deduplicated = is_any_deduplicated or finishes[index].deduplication_id
   end
   if kinds.completed then
     call('ZCARD', queue.completed)
@@ -119,7 +120,7 @@ local function check_places(queue, finishes)
   if kinds.failed then
     call('ZCARD', queue.failed)
   end
-  if kinds.retry or kinds.requeue or kinds.limit or kinds.delay or kinds['waiting-children'] then
+  if is_any_deduplicated or kinds.retry or kinds.requeue or kinds.limit or kinds.delay or kinds['waiting-children'] then
     call('LLEN', queue.target)
     call('ZCARD', queue.prioritized)
     call('ZCARD', queue.delayed)
