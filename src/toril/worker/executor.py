@@ -148,6 +148,9 @@ class Executor:
         try:
             while self._ready:
                 run = self._ready.popleft()
+                if run.is_cancelled:
+                    self._end(run)
+                    continue
                 rest = self._begin(run)
                 if rest is not None:
                     run.task = turn.task

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import time
 
 import pytest
 
@@ -39,6 +40,27 @@ async def test_a_lock_renewed_at_95_per_cent_of_its_time_never_stalls(queue: Eng
     await queue.finish(Finish.completed(job, "1"))
     assert "stalled" not in queue.event_names()
     invariants.assert_sound(queue.raw, queue.keys.queue)
+
+
+@pytest.mark.requirement("T05")
+async def test_a_job_whose_lock_is_lost_before_its_turn_is_not_run(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    """It was taken with others that hold the loop up, one after the other."""
+    runs: list[str] = []
+
+    @tasks.task(inline=True)
+    def step(*, job: Job = Job.current()) -> None:
+        if not runs:
+            stored.raw.set(stored.keys.lock("20"), "another's")
+        runs.append(job.id)
+        time.sleep(0.02)
+
+    handles = [await step.enqueue() for _ in range(20)]
+    async with worker(tasks, concurrency=40, lock_renew_ms=20):
+        for handle in handles[:-1]:
+            await handle.result(10)
+    assert runs == [str(number) for number in range(1, 20)]
 
 
 @pytest.mark.requirement("T05", "T06")
