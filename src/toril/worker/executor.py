@@ -23,6 +23,9 @@ from toril.worker.threads import Threads
 TURN_SECONDS = 0.005
 """Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
 
+MAX_BATCH_CHARACTERS = 8_000_000
+"""Return values and stack traces sent by one call; one alone may be larger."""
+
 
 class Run(JobRun):
     """One attempt at one job, from its being taken to its end being recorded."""
@@ -51,6 +54,17 @@ class Run(JobRun):
     def outcome(self) -> Finish:
         assert self.finish is not None, "the job has not ended"
         return self.finish
+
+
+def first_batch(ended: list[Run], size: int) -> tuple[list[Run], list[Run]]:
+    """What the next call may record of these runs, `size` at most, and the rest."""
+    characters = 0
+    for index, run in enumerate(ended[:size]):
+        characters += len(run.outcome.value) + len(run.outcome.stacktrace)
+        if index and characters > MAX_BATCH_CHARACTERS:
+            size = index
+            break
+    return ended[:size], ended[size:]
 
 
 class Executor:

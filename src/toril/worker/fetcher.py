@@ -19,7 +19,7 @@ from toril import errors
 from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob
 from toril.engine.connection import BlockingConnection, Call
 from toril.worker import refusals
-from toril.worker.executor import Executor, Run
+from toril.worker.executor import Executor, Run, first_batch
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.journal import Journal
 from toril.worker.scheduling import Scheduling
@@ -29,8 +29,6 @@ MAX_BATCH = 100
 """Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
 FLIGHTS = 2
 """Calls under way at a time: Redis works on one while the jobs of the other run. They share the slots."""
-MAX_BATCH_CHARACTERS = 8_000_000
-"""Return values and stack traces sent by one call; one alone may be larger."""
 MAX_BLOCK_SECONDS = 10.0
 """Longest wait for a wake-up, as BullMQ's."""
 TICK_SECONDS = 5.0
@@ -97,6 +95,7 @@ class Fetcher:
         self._broken: BaseException | None = None  # ends the worker: it would wait for ever for what was lost there
         self._pending: list[Run] = []
         self._look_now = True
+        self._look_again = False  # a wake-up came while calls were under way, whose answers may be older
         self._limited_until = 0.0
         self._next_due_ms: float = 0
         self._waiting: asyncio.Task[float | None] | None = None
@@ -106,6 +105,7 @@ class Fetcher:
         self._needs_recovery = True
         self._take_is_unsure = False
         self._singly = False
+        self._given_up = refusals.GivenUp(active.taker.lock_ms / 1000)
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._is_abandoning = False
         self._gave_up = False
@@ -269,9 +269,11 @@ class Fetcher:
             count = self._count_to_take()
             if not self._pending and not count:
                 break
-            self._send(self._next_batch(MAX_BATCH), count)
+            batch, self._pending = first_batch(self._pending, MAX_BATCH)
+            self._send(batch, count)
 
     def _send(self, batch: list[Run], count: int) -> None:
+        self._look_again = self._look_again and not count
         finishes = [run.outcome for run in batch]
         self._launch(batch, count, self._active.finishing_and_taking(finishes, count, self._new_token()))
 
@@ -292,12 +294,12 @@ class Fetcher:
         flight = self._flights.popleft()
         try:
             reply = self._active.connection.read(flight.call, answer)
+            if reply is None:
+                # Redis does not know the script, and has done nothing.
+                self._launch(flight.batch, flight.count, flight.call, by_source=True)
+                return
         except errors.RedisError as problem:
             self._crashed(flight, problem)
-            return
-        if reply is None:
-            # Redis does not know the script, and has done nothing.
-            self._launch(flight.batch, flight.count, flight.call, by_source=True)
             return
         self._call_failed = self._call_failed_again = False
         self._settle(flight.batch, reply.codes)
@@ -319,17 +321,6 @@ class Fetcher:
         self._take_is_unsure = self._take_is_unsure or flight.count > 0
         self._pending = flight.batch + self._pending
         self.note_failure(problem)
-
-    def _next_batch(self, size: int) -> list[Run]:
-        """Take the next runs to be recorded out of the line."""
-        characters = 0
-        for index, run in enumerate(self._pending[:size]):
-            characters += len(run.outcome.value) + len(run.outcome.stacktrace)
-            if index and characters > MAX_BATCH_CHARACTERS:
-                size = index
-                break
-        batch, self._pending = self._pending[:size], self._pending[size:]
-        return batch
 
     def _settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
         """Tell what became of the finishes; what was refused and can be mended is pending again."""
@@ -354,7 +345,8 @@ class Fetcher:
 
     def _note_taken(self, taken: Taken, count: int) -> None:
         self._start(taken.jobs)
-        self._look_now = self._last_was_full = len(taken.jobs) >= count
+        self._last_was_full = len(taken.jobs) >= count
+        self._look_now = self._last_was_full or self._look_again
         self._next_due_ms = taken.next_due_ms
         if taken.rate_limit_ms > 0:
             seconds = min(taken.rate_limit_ms, self._max_rate_limit_wait_ms) / 1000
@@ -409,7 +401,7 @@ class Fetcher:
             self._wait_failed = False
             score = task.result()
             if score is None or (score <= self._clock.now_ms() and self._free and not self.is_draining):
-                self._look_now = True
+                self._look()
             else:
                 self._spare_token = score
                 self._wake.set()
@@ -420,6 +412,9 @@ class Fetcher:
         else:
             raise problem
 
+    def _look(self) -> None:
+        self._look_now, self._look_again = True, bool(self._flights)
+
     async def _use_token(self, score: float) -> None:
         """Act on a wake-up, or pass it on: it was meant for somebody with a free slot."""
         self._spare_token = None
@@ -428,8 +423,8 @@ class Fetcher:
                 await self._active.wake(score)
             except errors.RedisError as problem:
                 self.note_failure(problem)
-        elif score <= self._clock.now_ms():
-            self._look_now = True
+        elif score <= self._clock.now_ms() or self._flights:
+            self._look()
         else:
             self._next_due_ms = min(self._next_due_ms or score, score)
 
@@ -461,7 +456,7 @@ class Fetcher:
                 await self._record_some()
             if self._take_is_unsure:
                 known = [run.record.id for run in self.held]
-                adopted = await self._active.adopt(self._token_prefix, known)
+                adopted = self._given_up.without(await self._active.adopt(self._token_prefix, known))
                 self._start(adopted)
                 self._scheduling.note(adopted)
                 self._take_is_unsure = False
@@ -479,14 +474,14 @@ class Fetcher:
 
     async def _record_some(self) -> None:
         """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""
-        size = 1 if self._singly else MAX_BATCH
-        batch = self._next_batch(size)
+        batch, self._pending = first_batch(self._pending, 1 if self._singly else MAX_BATCH)
         try:
             reply = await self._active.finish_and_take([run.outcome for run in batch], 0, self._new_token())
         except errors.RedisError as problem:
             if self._singly and not refusals.is_outage(problem):
                 # Redis cannot carry out this one and never will; the others are not to wait for it.
                 self._journal.lost(batch[0], str(problem))
+                self._given_up.add(batch[0].record)
                 return
             for run in batch:
                 run.is_unsure = True

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
+import time
+from collections.abc import Sequence
 
 from toril import errors
-from toril.engine.active import Finish
+from toril.engine.active import Finish, TakenJob
 from toril.worker import outcomes
 from toril.worker.executor import Run
 
@@ -18,6 +20,24 @@ _WHY_LOST = {
     -3: "it is not active any more",
     -6: "another worker holds it",
 }
+
+
+class GivenUp:
+    """Jobs whose ends Redis cannot carry out. Until their locks run out they look as if we held them; to take them for
+    ours would run them again and again."""
+
+    def __init__(self, lock_seconds: float) -> None:
+        self._keep_seconds = 2 * lock_seconds
+        self._until: dict[tuple[str, str], float] = {}
+
+    def add(self, job: TakenJob) -> None:
+        now = time.monotonic()
+        self._until = {key: until for key, until in self._until.items() if until > now}
+        self._until[job.id, job.token] = now + self._keep_seconds
+
+    def without(self, jobs: Sequence[TakenJob]) -> list[TakenJob]:
+        """The jobs that are not given up."""
+        return [job for job in jobs if (job.id, job.token) not in self._until]
 
 
 def why_lost(code: int) -> str:

@@ -12,9 +12,11 @@ from support import invariants
 from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
-from toril import Job, Queue, errors
+from toril import Job, JobFailedError, Queue, errors
 from toril.engine.maintenance import stalled
 from toril.engine.scripts import Finish
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
 
 NAMES = (
     "wait", "active", "prioritized", "delayed", "completed", "failed", "events", "marker", "limiter", "meta", "stalled",
@@ -133,3 +135,33 @@ async def test_one_jobs_own_keys_spoil_that_job_alone(queue: EngineQueue, part: 
     assert [job.id for job in await queue.active.adopt("mine:", ())] == [jobs[2].id, jobs[0].id]
     reply = await queue.active.finish_and_take([Finish.completed(jobs[0], "1"), Finish.completed(jobs[2], "1")], 0, "t")
     assert reply.codes == [0, 0]
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("name", ["de:d", "dn:d"])
+async def test_a_deduplication_key_keeps_no_job_from_its_end(queue: EngineQueue, name: str) -> None:
+    """Nobody could end the job any more, once it is taken out of `active`."""
+    await queue.producer.add([NewJob.create("step", {}, JobOptions.from_bullmq({"deduplication": {"id": "d"}}))])
+    job = await queue.take_one()
+    with wrong_type(queue, name):
+        await queue.finish(Finish.completed(job, "1"))
+    assert queue.places() == {"completed": [job.id]}
+
+
+@pytest.mark.requirement("T33", "T83")
+async def test_a_job_whose_end_cannot_be_recorded_is_not_run_at_once_again(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    """It is given up: when its lock is over it is one that stalled, and those have an end."""
+    runs: list[str] = []
+
+    @tasks.task
+    async def spoil(*, job: Job = Job.current()) -> None:
+        runs.append(job.id)
+        stored.raw.set(stored.keys.job(job.id) + ":dependencies", "x")
+
+    async with worker(tasks, concurrency=4, lock_ms=1000, lock_renew_ms=300, stalled_interval_ms=300):
+        handle = await spoil.enqueue()
+        with pytest.raises(JobFailedError, match="stalled"):
+            await handle.result(20)
+    assert len(runs) == 2

@@ -144,6 +144,39 @@ async def test_jobs_that_come_when_their_locks_are_over_are_not_run(
     assert [kept.jobs[job_id]["ats"] for job_id in "123"] == ["1", "2", "1"]
 
 
+async def test_a_wake_up_that_overtakes_an_older_reply_is_not_forgotten(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+) -> None:
+    """The reply tells of an empty queue, and comes after the news of a job that was added since."""
+    may_end = asyncio.Event()
+
+    @tasks.task
+    async def step() -> None:
+        await may_end.wait()
+
+    def waiting() -> int:
+        clients = stored.raw.client_list()
+        mine = [client for client in clients if client["db"] == str(stored.settings.db)]
+        return sum(client["cmd"] == "bzpopmin" and "b" in client["flags"] for client in mine)
+
+    async def is_waiting() -> bool:
+        return waiting() == 1 and stored.places() == {"active": ["1"]}
+
+    async def is_awake() -> bool:
+        return waiting() == 0
+
+    async with worker(tasks, url=through(proxy, redis_url), concurrency=2, idle_poll_seconds=60):
+        first = await step.enqueue()
+        await wait_until_async(is_waiting, "the worker to wait for more")
+        proxy.hold_reply(is_finish)
+        may_end.set()
+        await first.result(10)
+        last = await step.enqueue()
+        await wait_until_async(is_awake, "the wake-up to be handed out")
+        proxy.release()
+        await last.result(5)
+
+
 def is_add(request: bytes) -> bool:
     return lua_loader.load("add_jobs").sha.encode() in request
 
