@@ -25,7 +25,7 @@ EXAMPLES: dict[str, Call[Any]] = {
     "take_jobs": scripts.take_jobs(KEYS, Taker(), 1, "t:1"),
     "finish_and_take": scripts.finish_and_take(KEYS, Taker(), [Finish.completed(JOB, "1")], 1, "t:2"),
     "extend_locks": scripts.extend_locks(KEYS, [JOB], 1),
-    "adopt_jobs": scripts.adopt_jobs(KEYS, "t:"),
+    "adopt_jobs": scripts.adopt_jobs(KEYS, "t:", ["1"]),
     "recover_stalled": scripts.recover_stalled(KEYS, max_stalled_count=1, interval_ms=1),
     "pause": scripts.pause(KEYS),
     "resume": scripts.resume(KEYS),

@@ -14,8 +14,15 @@ from toril.jobs.parents import ParentLink
 
 __all__ = ["ActiveJobs", "Finish", "FinishReply", "Limiter", "Taken", "TakenJob", "Taker"]
 
+TAKE_BYTES = 16 * 1024 * 1024
+"""Data of jobs taken by one call: it is to come in time, also over a slow network."""
 EXTEND_BATCH = 500
 """Locks renewed by one call."""
+
+
+def count_of_such(jobs: Sequence[TakenJob]) -> int:
+    """How many jobs may be taken by one call, if they are like these."""
+    return max(1, TAKE_BYTES // max(1, *(job.data_bytes for job in jobs)))
 
 
 class ActiveJobs:
@@ -64,9 +71,11 @@ class ActiveJobs:
 
     async def adopt(self, token_prefix: str, known_ids: Iterable[str]) -> list[TakenJob]:
         """Find jobs that our tokens lock and that we do not know of: taken by a call whose reply was lost."""
-        known = set(known_ids)
-        found = await self.connection.run(scripts.adopt_jobs(self.keys, token_prefix))
-        return [job for job in found if job.id not in known]
+        known, found = list(known_ids), list[TakenJob]()
+        while part := await self.connection.run(scripts.adopt_jobs(self.keys, token_prefix, known)):
+            found += part
+            known += [job.id for job in part]
+        return found
 
     async def wake(self, score: float) -> None:
         """Put a token into the marker: pass a wake-up on that came to the wrong worker.

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from toril import errors
-from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob
+from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob, count_of_such
 from toril.engine.connection import BlockingConnection, Call
 from toril.worker import refusals
 from toril.worker.executor import Executor, Run, first_batch
@@ -87,7 +87,7 @@ class Fetcher:
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
         self._sure_seconds = active.taker.lock_ms / 2000
         self._takes = 0
-        self._take_at_most = min(MAX_BATCH, -(-concurrency // FLIGHTS))
+        self._take_at_most = self._batch = min(MAX_BATCH, -(-concurrency // FLIGHTS))
         self._flights: collections.deque[_Flight] = collections.deque()
         self._is_pump_due = False
         self._last_was_full = False
@@ -362,6 +362,8 @@ class Fetcher:
             self.note_failure(problem)
 
     def _start(self, jobs: Sequence[TakenJob]) -> None:
+        if jobs:
+            self._take_at_most = min(self._batch, count_of_such(jobs))
         if self.is_draining:
             # Taken by a call that was under way when we were told to stop.
             self._give_back([self._executor.prepare(job) for job in jobs])

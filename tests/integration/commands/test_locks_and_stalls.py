@@ -7,7 +7,9 @@ import asyncio
 import pytest
 
 from support.engine import EngineQueue, open_queue
-from toril.engine.active import Finish
+from toril import errors
+from toril.engine.active import ActiveJobs, Finish
+from toril.engine.connection import AsyncConnection
 from toril.engine.maintenance import stalled
 
 
@@ -143,3 +145,15 @@ async def test_with_bullmq_5_a_paused_queue_gets_it_where_paused_jobs_wait(redis
             queue.raw.delete(queue.keys.stalled_check)
             await stalled.run_once(queue.connection, queue.keys, layout="5")
         assert queue.places() == {"paused": ["1"]}
+
+
+async def test_what_was_taken_is_found_a_part_at_a_time(queue: EngineQueue) -> None:
+    """All of it may be more than a reply may hold, or than comes in time; then no try would ever succeed."""
+    for _ in range(5):
+        await queue.add(data="x" * 4_000_000)
+    connection = AsyncConnection(queue.settings, max_reply_bytes=14_000_000)
+    active = ActiveJobs(connection, queue.keys, queue.active.taker)
+    with pytest.raises(errors.UnknownOutcomeError):
+        await active.take(5, "mine:1")
+    assert [job.id for job in await active.adopt("mine:", ["4"])] == ["5", "3", "2", "1"]
+    await connection.close()

@@ -452,3 +452,18 @@ async def test_retention_of_the_job_and_of_the_worker(tasks: Queue, worker: Star
             await (await step.enqueue()).result(10)
         await (await tasks.add("step", {}, {"removeOnComplete": True})).result(10)
     assert stored.places() == {"completed": ["3", "4"]}
+
+
+async def test_of_large_jobs_fewer_are_taken_at_a_time(tasks: Queue, worker: StartWorker) -> None:
+    """A reply of hundreds of megabytes would not come in time, and the jobs in it would count as stalled."""
+
+    @tasks.task
+    async def measure(text: str) -> int:
+        return len(text)
+
+    async with worker(tasks, concurrency=200) as running:
+        assert running._fetcher._take_at_most == 100
+        assert await (await measure.enqueue("x" * 4_000_000)).result(10) == 4_000_000
+        assert running._fetcher._take_at_most == 4
+        assert await (await measure.enqueue("x")).result(10) == 1
+        assert running._fetcher._take_at_most == 100

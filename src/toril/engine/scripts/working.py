@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -28,6 +28,10 @@ class TakenJob(JobRecord):
         assert isinstance(job, TakenJob)
         job.token = token
         return job
+
+    @property
+    def data_bytes(self) -> int:
+        return len(self._fields.get(b"data", b""))
 
     def note(self, *written: tuple[bytes, bytes]) -> None:
         """Fields of the hash that were written since it was read."""
@@ -188,13 +192,13 @@ def extend_locks(keys: QueueKeys, jobs: Sequence[TakenJob], lock_ms: int) -> Cal
     return Call("extend_locks", [keys.active, keys.stalled], args, lambda reply: set(texts(reply)))
 
 
-def adopt_jobs(keys: QueueKeys, token_prefix: str) -> Call[list[TakenJob]]:
-    """Find the active jobs that tokens with this prefix lock."""
+def adopt_jobs(keys: QueueKeys, token_prefix: str, known_ids: Iterable[str]) -> Call[list[TakenJob]]:
+    """Find active jobs that tokens with this prefix lock, beside the known ones: a part of them, or none."""
 
     def parse(reply: Any) -> list[TakenJob]:
         return [TakenJob.taken(job_id, flat, token.decode()) for job_id, flat, token in reply]
 
-    return Call("adopt_jobs", [keys.active], [keys.base, token_prefix], parse)
+    return Call("adopt_jobs", [keys.active], [keys.base, token_prefix, *known_ids], parse)
 
 
 def recover_stalled(
