@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,6 +18,7 @@ from toril.engine.maintenance import stalled
 from toril.engine.scripts import Finish
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.retention import KeepPolicy
 
 NAMES = (
     "wait", "active", "prioritized", "delayed", "completed", "failed", "events", "marker", "limiter", "meta", "stalled",
@@ -165,3 +167,30 @@ async def test_a_job_whose_end_cannot_be_recorded_is_not_run_at_once_again(
         with pytest.raises(JobFailedError, match="stalled"):
             await handle.result(20)
     assert len(runs) == 2
+
+
+@pytest.mark.requirement("T33", "T83")
+async def test_what_retention_cannot_tell_a_parent_costs_no_other_job_its_end(queue: EngineQueue) -> None:
+    """The oldest failed job has a parent whose keys are broken; it goes while two others end in one call."""
+    for job_id in ("old", "a", "b"):
+        await queue.add(jobId=job_id)
+    old, first, second = await queue.take(3)
+    await queue.finish(Finish.failed(old, "no", "[]"))
+    parent = queue.keys.job("parent")
+    link = json.dumps({"id": "parent", "queueKey": queue.keys.base[:-1]})
+    queue.raw.hset(queue.keys.job("old"), mapping={"parentKey": parent, "parent": link})
+    queue.raw.set(parent + ":dependencies", "x")
+    await queue.finish(Finish.failed(first, "no", "[]", KeepPolicy(count=1)), Finish.completed(second, "1"))
+    assert queue.places() == {"failed": ["a"], "completed": ["b"]}
+
+
+@pytest.mark.requirement("T33", "T83")
+async def test_a_job_that_cannot_wait_for_its_children_costs_no_other_job_its_end(queue: EngineQueue) -> None:
+    for job_id in ("a", "b"):
+        await queue.add(jobId=job_id)
+    first, second = await queue.take(2)
+    queue.raw.set(queue.keys.job("a") + ":dependencies", "x")
+    with pytest.raises(errors.WrongKeyTypeError):
+        await queue.finish(Finish.wait_for_children(first), Finish.completed(second, "1"))
+    assert queue.places() == {"active": ["a", "b"]}
+    await queue.finish(Finish.completed(second, "1"))

@@ -69,8 +69,12 @@ local function refusal(finish, ats, lock, any_children)
     end
     return was_done(finish, ats) and 1 or -2
   end
-  if finish.kind == 'waiting-children' and call('ZCARD', finish.key .. ':unsuccessful') > 0 then
-    return -9
+  if finish.kind == 'waiting-children' then
+    -- A key of another type must fail here: see `check_places`.
+    call('SCARD', finish.key .. ':dependencies')
+    if call('ZCARD', finish.key .. ':unsuccessful') > 0 then
+      return -9
+    end
   end
   if any_children and finish.kind == 'completed' then
     if call('SCARD', finish.key .. ':dependencies') > 0 then

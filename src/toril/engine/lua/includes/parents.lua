@@ -151,11 +151,23 @@ local function detach_child(parent, child_key, layout, hard_base)
   wake(queue)
 end
 
+-- Tell a parent of a child. The child has left its place, others with it: keys of another type in the parent's queue
+-- must not leave them nowhere.
+local function tell_guarded(tell, ...)
+  local is_told, problem = pcall(tell, ...)
+  if not is_told then
+    local text = type(problem) == 'table' and problem.err or tostring(problem)
+    if not string.find(text, 'WRONGTYPE', 1, true) then
+      error(problem)
+    end
+  end
+end
+
 local function detach_children(base, ids, layout)
   for _, job_id in ipairs(ids) do
     local parent = read_parent(base .. job_id)
     if parent then
-      detach_child(parent, base .. job_id, layout)
+      tell_guarded(detach_child, parent, base .. job_id, layout)
     end
   end
 end
@@ -174,16 +186,8 @@ end
 -- finish: kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
 local function child_ended(child_key, finish, layout, now_ms)
   local parent = read_parent(child_key)
-  if not parent then
-    return
-  end
-  -- The child has left `active`: a key of another type in the parent's queue must not leave it nowhere.
-  local is_told, problem = pcall(tell_parent, parent, child_key, finish, layout, now_ms)
-  if not is_told then
-    local text = type(problem) == 'table' and problem.err or tostring(problem)
-    if not string.find(text, 'WRONGTYPE', 1, true) then
-      error(problem)
-    end
+  if parent then
+    tell_guarded(tell_parent, parent, child_key, finish, layout, now_ms)
   end
 end
 
