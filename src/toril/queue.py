@@ -154,7 +154,8 @@ class Queue(QueueControl, LimitMethods):
         """Have a function called once when a job has failed for good: no attempts left, or an error without another.
 
         It runs in the worker, after the failure is recorded, with the job and its error; plain functions in a thread.
-        A worker that is killed in that moment does not call it: to miss nothing, read the queue's events.
+        A worker that is killed in that moment does not call it, nor one that has a thousand jobs to tell of already:
+        to miss nothing, read the queue's events.
         """
         self.exhausted_hooks.append(function)
         return function

@@ -14,6 +14,8 @@ from toril.worker.executor import Run
 
 WAIT_SECONDS = 10.0
 """How long a worker that ends waits for hooks that still run."""
+MAX_WAITING = 1000
+"""Jobs whose hooks may run or wait at a time; further ones are left out: all would fill the memory."""
 
 logger = logging.getLogger("toril.worker")
 
@@ -27,7 +29,10 @@ class Hooks:
 
     def failed_for_good(self, run: Run) -> None:
         """The failure is recorded. Returns at once."""
-        if self._on_exhausted:
+        if self._on_exhausted and len(self._tasks) >= MAX_WAITING:
+            fields = {"job_id": run.record.id}
+            logger.error("on_exhausted is not called: it has %d jobs to do", MAX_WAITING, extra={"fields": fields})
+        elif self._on_exhausted:
             task = asyncio.create_task(self._run(run), name="toril hook")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)

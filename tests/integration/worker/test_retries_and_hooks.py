@@ -10,6 +10,7 @@ import pytest
 from support.engine import EngineQueue
 from support.worker_inside import StartWorker
 from toril import Backoff, Job, JobFailedError, Queue, Unrecoverable, errors
+from toril.worker import hooks
 
 
 @pytest.mark.requirement("I-20")
@@ -83,3 +84,27 @@ def test_one_strategy_a_queue_and_a_plain_one() -> None:
     queue.backoff(lambda *_: 1)
     with pytest.raises(errors.InvalidOptionError, match="has a backoff strategy already"):
         queue.backoff(lambda *_: 1)
+
+
+async def test_hooks_that_do_not_keep_up_are_left_out_rather_than_piled_up(
+    tasks: Queue, worker: StartWorker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hooks, "MAX_WAITING", 3)
+    may_end = asyncio.Event()
+    told: list[str] = []
+
+    @tasks.on_exhausted
+    async def notify(job: Job, error: BaseException) -> None:
+        await may_end.wait()
+        told.append(job.id)
+
+    @tasks.task
+    async def fails() -> None:
+        raise ValueError("no")
+
+    async with worker(tasks):
+        handles = [await fails.enqueue() for _ in range(5)]
+        await asyncio.gather(*(handle.result(10) for handle in handles), return_exceptions=True)
+        may_end.set()
+    assert len(told) == 3
+    assert caplog.text.count("on_exhausted is not called") == 2
