@@ -170,7 +170,8 @@ class Executor:
                     run.task = turn.task
                     await self._follow(run, rest)
                     return
-                if self._ready and time.monotonic() > deadline:
+                if self._ready and (time.monotonic() > deadline or turn.task.cancelling()):
+                    # A job that has cancelled its task is not to stop the next one at its first wait.
                     self._spawn()
                     return
         finally:

@@ -117,3 +117,23 @@ async def test_a_backoff_strategy_that_breaks_costs_no_slot(
         with pytest.raises(JobFailedError, match="as planned"):
             await handle.result(10)
     invariants.assert_sound(stored.raw, tasks.name)
+
+
+@pytest.mark.requirement("T16")
+async def test_a_job_that_cancels_itself_cancels_no_other(tasks: Queue, worker: StartWorker) -> None:
+    """Jobs that do not wait share a task, which is none of their business."""
+
+    @tasks.task
+    async def cancels() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    @tasks.task
+    async def good() -> str:
+        await asyncio.sleep(0)
+        return "fine"
+
+    handles = [await cancels.enqueue(), await good.enqueue(), await good.enqueue()]
+    async with worker(tasks, concurrency=10):
+        assert [await handle.result(10) for handle in handles[1:]] == ["fine", "fine"]
