@@ -337,3 +337,13 @@ async def test_nonsense_as_the_priority_counter_loses_no_job(queue: EngineQueue,
     queue.raw.set(queue.keys.base + "pc", value)
     await queue.add(priority=1, delay=1, timestamp=1000)
     assert [job.id for job in await queue.take(2)] == ["2", "1"]
+
+
+async def test_retries_of_one_call_promote_what_is_due_once(queue: EngineQueue) -> None:
+    """A thousand at a time for each of them would hold Redis up."""
+    for _ in range(3):
+        await queue.add()
+    jobs = await queue.take(3)
+    queue.raw.zadd(queue.keys.delayed, {f"gone-{number}": number for number in range(2500)})
+    await queue.finish(*[Finish.retry(job, "", "[]", 0) for job in jobs])
+    assert queue.raw.zcard(queue.keys.delayed) == 1500

@@ -236,8 +236,11 @@ local function store_retry(queue, finish, now_ms)
     place_delayed(queue.delayed, queue.events, finish.id, now_ms + delay_ms)
     queue.has_delayed = true
   else
-    -- As in BullMQ, jobs that are due go first.
-    promote_due(now_ms, queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
+    -- As in BullMQ, jobs that are due go first; once a call, since they may be many.
+    if not queue.has_promoted then
+      queue.has_promoted = true
+      promote_due(now_ms, queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
+    end
     make_runnable(queue, finish)
   end
 end
