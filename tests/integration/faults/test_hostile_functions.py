@@ -134,6 +134,7 @@ async def test_a_job_that_cancels_itself_cancels_no_other(tasks: Queue, worker: 
         await asyncio.sleep(0)
         return "fine"
 
-    handles = [await cancels.enqueue(), await good.enqueue(), await good.enqueue()]
+    await cancels.enqueue()
+    handles = [await good.enqueue(), await good.enqueue()]
     async with worker(tasks, concurrency=10):
-        assert [await handle.result(10) for handle in handles[1:]] == ["fine", "fine"]
+        assert [await handle.result(10) for handle in handles] == ["fine", "fine"]
