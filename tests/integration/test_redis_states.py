@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -291,3 +292,23 @@ async def test_cut_connections_are_opened_again_and_none_is_left_over(start_serv
             await wait_until_async(is_as_before, f"as many connections as before: {before}")
         assert sorted(runs) == [*range(51), 99]
         assert set(queue.places()) == {"completed"}
+
+
+def test_a_forked_process_has_a_connection_of_its_own(redis_url: str) -> None:
+    """As with servers that load the application and then fork: two processes on one would get each other's replies."""
+    connection = SyncConnection(RedisSettings.from_url(redis_url))
+    mine = connection.command("CLIENT", "ID")
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.write(writer, str(connection.command("CLIENT", "ID")).encode())
+            connection.close()
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    assert int(os.read(reader, 100)) != mine
+    assert connection.command("CLIENT", "ID") == mine
+    connection.close()
+    os.close(reader)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any, TypeVar, cast
 
@@ -20,7 +21,8 @@ R = TypeVar("R")
 
 
 class SyncConnection:
-    """A connection without an event loop; safe to share between threads, which then wait for each other."""
+    """A connection without an event loop; safe to share between threads, which then wait for each other. A forked
+    process gets one of its own."""
 
     def __init__(
         self,
@@ -30,8 +32,14 @@ class SyncConnection:
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
     ) -> None:
         self.settings = settings
-        self._connection: Any = _make(settings, client_name, timeout_seconds)
+        self._client_name = client_name
+        self._timeout_seconds = timeout_seconds
+        self._begin()
+
+    def _begin(self) -> None:
+        self._connection: Any = _make(self.settings, self._client_name, self._timeout_seconds)
         self._turn = threading.Lock()
+        self._process = os.getpid()
 
     def run(self, call: Call[R]) -> R:
         """Run one script and return its parsed reply. Raises as `AsyncConnection.run` does."""
@@ -67,6 +75,9 @@ class SyncConnection:
 
     def _request(self, packed: bytes) -> Any:
         """Send and read once. Lets the server's own error replies through as redis-py raises them."""
+        if self._process != os.getpid():
+            # This process was forked: the connection is still its parent's, and a thread there may have had the turn.
+            self._begin()
         with self._turn:
             self._connect()
             try:
