@@ -30,9 +30,17 @@ def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
     try:
         packed: bytes = hiredis.pack_command(tuple(parts))  # type: ignore[arg-type]  # its stub means any length
     except UnicodeEncodeError:
-        # The id of a foreign job that is no UTF-8; see `JobRecord.id`.
-        return pack([part.encode(errors="surrogateescape") if isinstance(part, str) else part for part in parts])
+        return pack([_encode_odd(part) if isinstance(part, str) else part for part in parts])
     return packed
+
+
+def _encode_odd(text: str) -> bytes:
+    try:
+        # The id of a foreign job that is no UTF-8; see `JobRecord.id`.
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        # Half a character out of another library's JSON; the mark that JavaScript would write.
+        return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace").encode()
 
 
 LOOKS = 8

@@ -235,7 +235,7 @@ class JobRecord:
             return ()
         try:
             entries = json.loads(raw)
-        except ValueError:
+        except (ValueError, RecursionError):
             return ()
         return tuple(str(entry) for entry in entries) if isinstance(entries, list) else ()
 

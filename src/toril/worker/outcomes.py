@@ -180,7 +180,8 @@ def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None
     except Exception:
         # As in `reason_of`.
         text = type(error).__name__
-    entries = [*job.stacktrace, _storable(text)[-MAX_TRACE:]]
+    # Earlier ones may be another library's.
+    entries = [*map(_storable, job.stacktrace), _storable(text)[-MAX_TRACE:]]
     return json.dumps(entries[-limit:] if limit else entries, ensure_ascii=False)
 
 

@@ -96,6 +96,22 @@ async def test_what_is_not_needed_counts_as_not_there(
     assert (stored.hash("odd")["atm"], stored.hash("odd")["ats"]) == ("1", "1")
 
 
+@pytest.mark.parametrize("stored_traces", ['["cut \\ud83d"]', "[" * 100_000, '[{"a":1}]', "[" * 900 + "]" * 900])
+async def test_earlier_stack_traces_keep_no_job_from_failing(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, stored_traces: str
+) -> None:
+    """JavaScript cuts texts within a character, and writes that as half a character that is no text here."""
+
+    @tasks.task
+    async def greet(to: str) -> str:
+        raise ValueError("no")
+
+    place(stored, "odd", stacktrace=stored_traces, atm="1", ats="1")
+    async with worker(tasks):
+        with pytest.raises(JobFailedError, match="no"):
+            await tasks.handle("odd").result(5)
+
+
 async def test_an_id_that_is_no_text(
     greetings: Queue, worker: StartWorker, stored: EngineQueue, redis_url: str
 ) -> None:

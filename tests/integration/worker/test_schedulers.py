@@ -98,3 +98,17 @@ def _places(stored: EngineQueue, name: str) -> Callable[[], Awaitable[list[str]]
         return stored.places().get(name, [])
 
     return probe
+
+
+async def test_half_a_character_among_a_jobs_options_ends_neither_worker_nor_series(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    @tasks.task
+    async def step() -> None:
+        pass
+
+    slot = await arm(stored, "step")
+    stored.raw.hset(stored.keys.job(f"repeat:s:{slot}"), "opts", '{"attempts":1,"note":"cut \\ud83d"}')
+    async with worker(tasks):
+        assert await wait_until_async(_places(stored, "delayed"), "the next job") == [f"repeat:s:{slot + HOUR_MS}"]
+        await wait_until_async(_places(stored, "completed"), "the job's end")
