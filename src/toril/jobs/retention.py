@@ -8,6 +8,8 @@ from typing import Any
 
 from toril import errors
 
+LARGEST = 2**53
+
 
 @dataclass(frozen=True, slots=True)
 class KeepPolicy:
@@ -39,7 +41,7 @@ class KeepPolicy:
             if key not in ("count", "age", "limit"):
                 raise errors.InvalidOptionError(f"{field}.{key}", "is unknown; known are count, age, limit")
         count, limit, age = value.get("count"), value.get("limit"), value.get("age")
-        if age is not None and (isinstance(age, bool) or not isinstance(age, int | float) or age < 0):
+        if age is not None and not (_is_number(age) and age >= 0):
             raise errors.InvalidOptionError(f"{field}.age", "must be a number of seconds, 0 or more")
         parsed_count = None if count is None else _whole(count, f"{field}.count")
         return cls(
@@ -60,6 +62,11 @@ def choose(job_option: Any, default: KeepPolicy | None, field: str) -> KeepPolic
 
 
 def _whole(value: Any, field: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if not _is_number(value) or value != int(value):
         raise errors.InvalidOptionError(field, "must be a whole number")
     return int(value)
+
+
+def _is_number(value: Any) -> bool:
+    """Whether it is one that Redis and JavaScript can count with."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

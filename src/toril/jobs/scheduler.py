@@ -9,7 +9,7 @@ from typing import Any
 
 from toril import errors
 from toril.jobs import codec
-from toril.jobs.options import LONG_NAMES, JobOptions
+from toril.jobs.options import LONG_NAMES, MAX_PRIORITY, JobOptions
 from toril.jobs.schedule import Schedule
 
 MAX_ID_LENGTH = 256
@@ -153,7 +153,7 @@ class NextJob:
     @property
     def priority(self) -> int:
         priority = self.opts.get("priority")
-        return int(priority) if isinstance(priority, int | float) and priority > 0 else 0
+        return int(min(priority, MAX_PRIORITY)) if isinstance(priority, int | float) and priority > 0 else 0
 
     @property
     def lifo(self) -> bool:

@@ -100,15 +100,16 @@ def _places(stored: EngineQueue, name: str) -> Callable[[], Awaitable[list[str]]
     return probe
 
 
-async def test_half_a_character_among_a_jobs_options_ends_neither_worker_nor_series(
-    tasks: Queue, worker: StartWorker, stored: EngineQueue
+@pytest.mark.parametrize("odd", ['"note":"cut \\ud83d"', '"priority":1e999', '"backoff":1e999', '"delay":1e999'])
+async def test_nonsense_in_a_jobs_options_ends_neither_worker_nor_series(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, odd: str
 ) -> None:
     @tasks.task
     async def step() -> None:
         pass
 
     slot = await arm(stored, "step")
-    stored.raw.hset(stored.keys.job(f"repeat:s:{slot}"), "opts", '{"attempts":1,"note":"cut \\ud83d"}')
+    stored.raw.hset(stored.keys.job(f"repeat:s:{slot}"), "opts", f'{{"attempts":1,{odd}}}')
     async with worker(tasks):
         assert await wait_until_async(_places(stored, "delayed"), "the next job") == [f"repeat:s:{slot + HOUR_MS}"]
         await wait_until_async(_places(stored, "completed"), "the job's end")
