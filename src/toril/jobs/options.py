@@ -164,7 +164,7 @@ def checked_job_id(value: Any, path: str = "opts.jobId") -> str:
 
 
 def _whole_number(value: Any, path: str, lowest: int, highest: int) -> int:
-    if not _is_number(value) or value != int(value) or not lowest <= value <= highest:
+    if not _is_number(value) or value % 1 != 0 or not lowest <= value <= highest:
         raise errors.InvalidOptionError(path, f"must be a whole number from {lowest} to {highest}")
     return int(value)
 

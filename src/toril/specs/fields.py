@@ -82,7 +82,7 @@ class Fields:
         value = self.values.get(name)
         if value is None:
             return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
             raise self.refuse(name, "must be a whole number")
         if not lowest <= value <= highest:
             raise self.refuse(name, f"must be between {lowest} and {highest}")

@@ -141,7 +141,7 @@ def _whole(environ: Mapping[str, str], name: str, default: int, lowest: int, hig
 
 
 def _in_range(value: Any, name: str, lowest: int, highest: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
         raise errors.SettingsError(f"{name} must be a whole number")
     if not lowest <= value <= highest:
         raise errors.SettingsError(f"{name} must be between {lowest} and {highest}")

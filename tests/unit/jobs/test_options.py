@@ -37,6 +37,8 @@ def test_names_with_short_codes_are_stored_by_them() -> None:
         ({"priority": -1}, "opts.priority"),
         ({"priority": True}, "opts.priority"),
         ({"attempts": "3"}, "opts.attempts"),
+        ({"attempts": float("inf")}, "opts.attempts"),
+        ({"removeOnFail": float("inf")}, "opts.removeOnFail"),
         ({"delay": "soon"}, "opts.delay"),
         ({"delay": float("nan")}, "opts.delay"),
         ({"lifo": 1}, "opts.lifo"),

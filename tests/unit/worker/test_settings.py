@@ -66,6 +66,7 @@ def test_everything_can_be_said() -> None:
         ("TORIL_PROCESSOR", "[]", "TORIL_PROCESSOR must be a JSON object"),
         ("TORIL_CONCURRENCY", "0", "TORIL_CONCURRENCY must be between 1 and 10000"),
         ("TORIL_CONCURRENCY", "1.5", "TORIL_CONCURRENCY must be a whole number"),
+        ("TORIL_WORKER_OPTIONS", '{"lockDuration":1e999}', "lockDuration must be a whole number"),
         ("TORIL_HTTP_PORT", "65536", "TORIL_HTTP_PORT must be between 0 and 65535"),
         ("TORIL_DRAIN_SECONDS", "-1", "TORIL_DRAIN_SECONDS must be between"),
         ("TORIL_POD_NAME", "a b", "TORIL_POD_NAME may not hold spaces"),
