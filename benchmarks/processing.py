@@ -23,7 +23,7 @@ from toril.jobs.options import JobOptions
 
 DATA = {"to": "somebody@example.com", "subject": "Your weekly summary is here", "body": "x" * 25}
 UNTIMED = 0.05
-POLL_SECONDS = 0.005
+POLL_SECONDS = 0.02
 LIMIT_SECONDS = 120.0
 SPINNER = "import os\nos.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))\nwhile True: pass"
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+import uvloop
+
 from toril import Queue
 
 DATA = {"to": "somebody@example.com", "subject": "Your weekly summary is here", "body": "x" * 25}
@@ -60,7 +62,8 @@ async def answer(request: Mapping[str, Any]) -> dict[str, float]:
 
 def main() -> None:
     for line in sys.stdin:
-        print(json.dumps(asyncio.run(answer(json.loads(line)))), flush=True)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            print(json.dumps(runner.run(answer(json.loads(line)))), flush=True)
 
 
 if __name__ == "__main__":
