@@ -102,7 +102,7 @@ def busy(contender: Contender, jobs: int, concurrency: int, wait_ms: int) -> dic
 
 def pick_up(contender: Contender, jobs: int, gap_seconds: float) -> dict[str, float]:
     """Add jobs one by one to an idle worker; answer how long after the sending of each its function started, ms."""
-    with servers.fresh() as server, contender.start(server.url, contender.queue, 10) as worker:
+    with servers.fresh() as server, contender.start(server.url, contender.queue, 10):
         wait_until(lambda: _is_blocked(server), "a worker that waits for jobs", timeout_seconds=20)
         queue = Queue(contender.queue, url=server.url)
         for index in range(jobs):
@@ -110,7 +110,7 @@ def pick_up(contender: Contender, jobs: int, gap_seconds: float) -> dict[str, fl
             time.sleep(gap_seconds * (1 + index % 7 / 7))
             queue.sync.add("send", {"added_us": time.monotonic_ns() // 1000})
         queue.sync.close()
-        _watch(server, worker, contender.queue, jobs)
+        wait_until(lambda: server.client.zcard(QueueKeys(contender.queue).completed) == jobs, "the end of all jobs")
         found = sorted(_return_values(server, contender.queue)[jobs // 20 :])
     return {"p50": found[len(found) // 2] / 1e3, "p99": found[int(len(found) * 0.99)] / 1e3}
 

@@ -191,7 +191,7 @@ class Queue(QueueControl, LimitMethods):
         return Draft(self, self._new_job(name, data, opts))
 
     async def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
-        """Add many jobs of this queue, hundreds in one call each: `add_bulk([send.draft(to) for to in addresses])`.
+        """Add many jobs of this queue, many in one call each: `add_bulk([send.draft(to) for to in addresses])`.
 
         The drafts of a list have all been checked before the first is added. Others are added as they come, while Redis
         works on those before, so that an iterator may have millions; when it fails in the middle, those stay.

@@ -24,7 +24,7 @@ Part = str | bytes | int | float
 DEFAULT_TIMEOUT_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call(Generic[R]):
     """One run of one script: what to send, and how to read the reply. Made in `scripts.py`, run by a connection."""
 

@@ -113,7 +113,7 @@ def _whole(raw: bytes | None) -> int | None:
 class JobRecord:
     """A stored job. Fields are decoded when they are asked for; a missing one reads as BullMQ reads it."""
 
-    __slots__ = ("_data", "_fields", "_opts", "id")
+    __slots__ = ("_data", "_fields", "_opts", "id", "name")
     _missing: Any = object()
 
     def __init__(self, job_id: str, fields: dict[bytes, bytes]) -> None:
@@ -122,6 +122,8 @@ class JobRecord:
         fields: the job's hash as Redis returns it (`HGETALL`).
         """
         self.id = job_id
+        raw = fields.get(b"name")
+        self.name = "" if raw is None else raw.decode(errors="replace")
         self._fields = fields
         self._data: Any = self._missing
         self._opts: dict[str, Any] | None = None
@@ -149,11 +151,6 @@ class JobRecord:
     # ---- what a caller asks for
 
     @property
-    def name(self) -> str:
-        raw = self._fields.get(b"name")
-        return "" if raw is None else raw.decode(errors="replace")
-
-    @property
     def data(self) -> Any:
         """The job's data. Raises InvalidPayloadError when the stored text is not JSON."""
         if self._data is self._missing:
@@ -169,6 +166,11 @@ class JobRecord:
                 raise errors.InvalidPayloadError("opts", "is not a JSON object")
             self._opts = {LONG_NAMES.get(str(key), str(key)): value for key, value in stored.items()}
         return self._opts
+
+    @property
+    def opts_json(self) -> bytes:
+        """The options as they are stored; empty when there are none."""
+        return self._fields.get(b"opts", b"")
 
     @property
     def timestamp_ms(self) -> int:

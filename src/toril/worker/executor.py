@@ -60,7 +60,8 @@ def first_batch(ended: list[Run], size: int) -> tuple[list[Run], list[Run]]:
     """What the next call may record of these runs, `size` at most, and the rest."""
     characters = 0
     for index, run in enumerate(ended[:size]):
-        characters += len(run.outcome.value) + len(run.outcome.stacktrace)
+        finish = run.outcome
+        characters += len(finish.value) + len(finish.stacktrace)
         if index and characters > MAX_BATCH_CHARACTERS:
             size = index
             break

@@ -58,11 +58,11 @@ class RuleBook:
         self._keep_completed = keep_completed
         self._keep_failed = keep_failed
         self._strategy = strategy
-        self._known: dict[str, Rules] = {}
+        self._known: dict[bytes, Rules] = {}
 
     def of(self, job: TakenJob) -> Rules:
         """The rules of one job. Options that make no sense count as not given: the job is not to suffer for them."""
-        text = job.text("opts") or ""
+        text = job.opts_json
         rules = self._known.get(text)
         if rules is None:
             try:

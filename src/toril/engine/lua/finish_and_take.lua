@@ -5,43 +5,188 @@
 -- ARGV[3] how many to take (0 = none)   ARGV[4] token   ARGV[5] length of the lock (ms)   ARGV[6] worker's name or ''
 -- ARGV[7] worker's limit: jobs, or ''   ARGV[8] worker's limit: duration (ms), or ''
 -- ARGV[9] minutes of metrics to keep (0 = none are written)
--- ARGV[10...] for each job to end: id, token, attempts started, attempts made with this one, kind (completed, failed,
---            retry, requeue, limit, delay or waiting-children), value (JSON return value or reason), details ('' = none,
---            else JSON: see finishing.lua)
+-- ARGV[10] how many groups of jobs to end there are: what is the same for many is sent once
+-- ARGV[11...] for each group: token, attempts started, attempts made with this one, kind (completed, failed, retry, requeue,
+--            limit, delay or waiting-children), details ('' = none, else JSON: see finishing.lua); then for each job to
+--            end: number of its group, from 1; id; value (JSON return value or reason)
 -- Returns: {{code...}, taken as `take_jobs` returns it}
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
 --          -6 locked by another, -9 has failed children. Below 0 nothing was written for that job.
 -- Events: completed or failed (and retries-exhausted), delayed, waiting, drained; those of taking; of a parent in its own
 --         queue waiting or delayed.
 -- Cost: O(ended + taken + removed by retention); O(ended × length of active) when others were started before them.
+-- include: starting
+-- include: ending
+-- include: time
+local args = ARGV
+local base, take_count, group_count = args[1], tonumber(args[3]), tonumber(args[10])
+local first_job = 11 + group_count * 5
+local count = (#args - first_job + 1) / 3
+
+-- The plain case, which is most of what a busy worker does: jobs that completed, are kept, and are tied to nothing; others
+-- that wait; and a queue without limits. It is written out here and does exactly what the general case below would do,
+-- whose many functions cost more to make than such a job.
+
+-- The queue, when it is a plain one at this moment.
+local function plain_queue()
+  if take_count == 0 or args[7] ~= '' or args[9] ~= '0' then
+    return nil
+  end
+  for at = 11, first_job - 1, 5 do
+    if args[at + 3] ~= 'completed' or args[at + 4] ~= '' then
+      return nil
+    end
+  end
+  local waiting = call('LLEN', base .. 'wait')
+  if waiting == 0 or waiting < take_count and call('ZCARD', base .. 'prioritized') > 0 then
+    return nil
+  end
+  local meta = call('HMGET', base .. 'meta', 'paused', 'concurrency', 'max', 'opts.maxLenEvents')
+  if meta[1] or meta[2] or meta[3] or not meta[4] or #meta[4] > 15 or not string.find(meta[4], '^[1-9]%d*$') then
+    return nil
+  end
+  local now_ms = server_now_ms()
+  local due = call('ZRANGEBYSCORE', base .. 'delayed', '-inf', text_of((now_ms + 1) * 4096 - 1), 'LIMIT', 0, 1)
+  if due[1] then
+    return nil
+  end
+  return {
+    base = base, active = base .. 'active', events = base .. 'events', max_events = meta[4], waiting = waiting,
+    now = text_of(now_ms),
+  }
+end
+
+-- The ids, keys and names of locks of the jobs to end, when all may end and are tied to nothing.
+local function plain_ends()
+  local ids, keys, lock_keys, children_keys = {}, {}, {}, {}
+  for index = 1, count do
+    local id = args[first_job + index * 3 - 2]
+    local key = base .. id
+    ids[index], keys[index], lock_keys[index] = id, key, key .. ':lock'
+    children_keys[index * 2 - 1], children_keys[index * 2] = key .. ':dependencies', key .. ':unsuccessful'
+  end
+  local tokens = call('MGET', unpack(lock_keys))
+  if call('EXISTS', unpack(children_keys)) > 0 then
+    return nil
+  end
+  for index = 1, count do
+    local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
+    local group_at = 6 + args[first_job + index * 3 - 3] * 5
+    if not stored[1] or stored[2] or stored[3] or tokens[index] ~= args[group_at] then
+      return nil
+    end
+  end
+  return ids, keys, lock_keys
+end
+
+-- Complete the jobs. Returns a code each.
+local function complete(queue, ids, keys, lock_keys)
+  local codes, completed_key = {}, base .. 'completed'
+  -- The first write: Redis lets a script that has written go on when it is out of memory.
+  call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
+  -- A key of another type must fail here, before a job is in no list.
+  call('ZCARD', completed_key)
+  if count == 1 or not remove_oldest(queue.active, ids) then
+    for index = 1, count do
+      codes[index] = call('LREM', queue.active, -1, ids[index]) == 0 and -3 or 0
+    end
+  end
+  local members, done_locks, done_ids = {}, {}, {}
+  for index = 1, count do
+    if codes[index] ~= -3 then
+      local at = first_job + index * 3 - 3
+      local value, id, done = args[at + 2], ids[index], #done_ids + 1
+      codes[index], done_locks[done], done_ids[done] = 0, lock_keys[index], id
+      members[done * 2 - 1], members[done * 2] = queue.now, id
+      call('HSET', keys[index], 'atm', args[8 + args[at] * 5], 'returnvalue', value, 'finishedOn', queue.now)
+      call('XADD', queue.events, '*', 'event', 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
+    end
+  end
+  if #done_ids > 0 then
+    call('ZADD', completed_key, unpack(members))
+    call('DEL', unpack(done_locks))
+    call('SREM', base .. 'stalled', unpack(done_ids))
+  end
+  return codes
+end
+
+-- Take jobs. Returns what `take_jobs` returns.
+local function take_plain(queue)
+  local taker, wait_key, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, base .. 'wait', nil
+  if take_count == 1 then
+    ids = {call('LMOVE', wait_key, queue.active, 'RIGHT', 'LEFT')}
+  else
+    ids = call('RPOP', wait_key, take_count)
+    call('LPUSH', queue.active, unpack(ids))
+  end
+  if queue.waiting < take_count then
+    call('DEL', base .. 'pc')
+  end
+  local reply, taken = {0, 0, queue.now}, 3
+  for index = 1, #ids do
+    local job = start_job(queue, taker, ids[index], queue.now)
+    if job then
+      taken = taken + 1
+      reply[taken] = job
+    end
+  end
+  call('ZADD', base .. 'marker', 0, '0')
+  if taken == 3 then
+    -- None of the ids had a job.
+    local head = call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
+    reply[2] = math.floor(due_time_of(head[2]) or 0)
+    if count > 0 then
+      tell_if_drained(base, queue.events, reply)
+    end
+  end
+  return reply
+end
+
+local function general_case()
 -- include: finishing
 -- include: taking
-local queue = queue_of(ARGV[1])
-local take_count = tonumber(ARGV[3])
-local now_ms = server_now_ms()
-read_settings(queue, ARGV[2])
+  local queue = queue_of(base)
+  local now_ms = server_now_ms()
+  read_settings(queue, args[2])
 
-local codes, any_final = {}, false
-local finishes = read_finishes(9)
-if #finishes > 0 then
-  codes, any_final = end_jobs(queue, finishes, ARGV[9], now_ms)
+  local codes, any_final = {}, false
+  local finishes = read_finishes(11, group_count)
+  if #finishes > 0 then
+    codes, any_final = end_jobs(queue, finishes, args[9], now_ms)
+  end
+
+  local taken, is_blocked = {0, 0, text_of(now_ms)}, false
+  if queue.limited_ms then
+    taken[1], is_blocked = queue.limited_ms, true
+  elseif take_count > 0 then
+    taken, is_blocked = take(queue, {
+      token = args[4], lock_ms = args[5], worker_name = args[6],
+      limit_max = tonumber(args[7]), limit_duration = tonumber(args[8]),
+    }, take_count, now_ms)
+  end
+  if queue.concurrency and not queue.is_paused and #finishes > 0 and #taken == 3 then
+    wake_for_freed(queue, queue.concurrency)
+  end
+  if any_final and not is_blocked then
+    tell_if_drained(base, queue.events, taken)
+  end
+  return {codes, taken}
 end
 
-local taken, is_blocked = {0, 0, text_of(now_ms)}, false
-if queue.limited_ms then
-  taken[1], is_blocked = queue.limited_ms, true
-elseif take_count > 0 then
-  taken, is_blocked = take(queue, {
-    token = ARGV[4], lock_ms = ARGV[5], worker_name = ARGV[6],
-    limit_max = tonumber(ARGV[7]), limit_duration = tonumber(ARGV[8]),
-  }, take_count, now_ms)
+local queue = plain_queue()
+if not queue then
+  return general_case()
 end
-if queue.concurrency and not queue.is_paused and #finishes > 0 and #taken == 3 then
-  wake_for_freed(queue, queue.concurrency)
+local codes = {}
+if count > 0 then
+  local ids, keys, lock_keys = plain_ends()
+  if not ids then
+    return general_case()
+  end
+  codes = complete(queue, ids, keys, lock_keys)
+else
+  -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
+  call('XLEN', queue.events)
+  call('LLEN', queue.active)
 end
--- Told when a job's end leaves nothing to do, as far as BullMQ looks.
-if any_final and #taken == 3 and not is_blocked and taken[2] == 0
-    and call('LLEN', queue.wait) == 0 and call('LLEN', queue.active) == 0 and call('ZCARD', queue.prioritized) == 0 then
-  call('XADD', queue.events, '*', 'event', 'drained')
-end
-return {codes, taken}
+return {codes, take_plain(queue)}

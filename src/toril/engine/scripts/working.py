@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 from toril.engine.connection import Call, Part
@@ -33,7 +34,7 @@ class TakenJob(JobRecord):
     def data_bytes(self) -> int:
         return len(self._fields.get(b"data", b""))
 
-    def note(self, *written: tuple[bytes, bytes]) -> None:
+    def note(self, written: Mapping[bytes, bytes]) -> None:
         """Fields of the hash that were written since it was read."""
         self._fields.update(written)
 
@@ -66,7 +67,7 @@ class Taker:
         return [keys.base, self.layout, count, token, self.lock_ms, self.worker_name, *limits]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Taken:
     """What a take brought."""
 
@@ -133,10 +134,11 @@ class Finish:
         """
         return cls(job, "waiting-children")
 
-    def args(self) -> tuple[Part, ...]:
+    def group(self) -> tuple[Part, ...]:
+        """What many ends have in common: token, attempts, kind and details."""
         job, kind = self.job, self.kind
         details = _keep_json(self.keep) if kind == "completed" else self._details_json()
-        return (job.id, job.token, job.attempts_started, job.attempts_made + 1, kind, self.value, details)
+        return (job.token, job.attempts_started, job.attempts_made + 1, kind, details)
 
     def _details_json(self) -> str:
         details = {"stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts}
@@ -156,7 +158,7 @@ def _keep_json(keep: KeepPolicy) -> str:
     return json.dumps(details, separators=(",", ":")) if details else ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FinishReply:
     """Codes of the finishes in order (0 done, 1 done already, below 0 refused: see the script), and what was taken."""
 
@@ -174,9 +176,15 @@ def finish_and_take(
     keys: QueueKeys, taker: Taker, finishes: Sequence[Finish], count: int, token: str
 ) -> Call[FinishReply]:
     """End jobs and take up to `count` new ones (0 = none) in one call."""
-    args = [*taker.args(keys, count, token), taker.metrics_minutes]
+    groups: dict[tuple[Part, ...], str] = {}
+    ends: list[Part] = []
     for finish in finishes:
-        args += finish.args()
+        group = finish.group()
+        number = groups.get(group)
+        if number is None:
+            number = groups[group] = str(len(groups) + 1)
+        ends += (number, finish.job.id, finish.value)
+    args = [*taker.args(keys, count, token), taker.metrics_minutes, len(groups), *chain.from_iterable(groups), *ends]
 
     def parse(reply: Any) -> FinishReply:
         return FinishReply(reply[0], _taken(reply[1], token, taker.worker_name))
@@ -214,12 +222,13 @@ def recover_stalled(
 
 def _taken(reply: Any, token: str, worker_name: str) -> Taken:
     """Read what `take_jobs` returns; the fields that taking wrote are put in here."""
-    written = [(b"processedOn", reply[2])]
+    written = {b"processedOn": reply[2]}
     if worker_name:
-        written.append((b"pb", worker_name.encode()))
+        written[b"pb"] = worker_name.encode()
     jobs = []
     for job_id, started, flat in reply[3:]:
+        written[b"ats"] = started
         job = TakenJob.taken(job_id, flat, token)
-        job.note(*written, (b"ats", started))
+        job.note(written)
         jobs.append(job)
     return Taken(jobs, reply[0], reply[1])

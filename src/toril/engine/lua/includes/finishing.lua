@@ -1,4 +1,5 @@
 -- include: calls
+-- include: ending
 -- include: queue
 -- include: batches
 -- include: removing
@@ -8,7 +9,6 @@
 -- with details {stacktrace (JSON array), delay_ms (of a retry, limit or delay), keep_count, keep_age_ms, keep_limit (nil =
 -- no limit), attempts (allowed)}, all of which may be missing.
 
-local FINISH_FIELDS = 7
 local NO_DETAILS = {}
 
 -- What few ends need is made when one does: to make these functions would cost every call as much as some jobs.
@@ -28,19 +28,22 @@ local function rarely()
   return rare
 end
 
--- Read the finishes behind argument `at`. Jobs in a row with the same details share the table.
-local function read_finishes(at)
-  local args, finishes, details_json, details = ARGV, {}, '', NO_DETAILS
-  local base = args[1]
-  for first = at + 1, #args, FINISH_FIELDS do
-    local text = args[first + 6]
-    if text ~= details_json then
-      details_json, details = text, text == '' and NO_DETAILS or cjson.decode(text)
-    end
-    local id = args[first]
+-- Read the finishes: groups from argument `at`, then jobs; see the script's header. Jobs of a group share their details.
+local function read_finishes(at, group_count)
+  local args, groups, finishes = ARGV, {}, {}
+  for group = 1, group_count do
+    local text = args[at + 4]
+    groups[group] = {
+      token = args[at], ats = args[at + 1], made = args[at + 2], kind = args[at + 3],
+      details = text == '' and NO_DETAILS or cjson.decode(text),
+    }
+    at = at + 5
+  end
+  for first = at, #args, 3 do
+    local group, id = groups[tonumber(args[first])], args[first + 1]
     finishes[#finishes + 1] = {
-      id = id, token = args[first + 1], ats = args[first + 2], made = args[first + 3], kind = args[first + 4],
-      value = args[first + 5], details = details, key = base .. id,
+      id = id, token = group.token, ats = group.ats, made = group.made, kind = group.kind, value = args[first + 2],
+      details = group.details, key = args[1] .. id,
     }
   end
   return finishes
@@ -134,36 +137,20 @@ local function check_places(queue, finishes)
   end
 end
 
--- Whether the oldest active jobs are just these: then they are gone in one go.
-local function remove_oldest(queue, finishes, codes)
-  local count, wanted = #finishes, {}
-  for index = 1, count do
-    if codes[index] ~= 0 then
-      return false
-    end
-    wanted[finishes[index].id] = true
-  end
-  local oldest = call('LRANGE', queue.active, -count, -1)
-  queue.is_active_known = true
-  for index = 1, count do
-    local job_id = oldest[index]
-    if not job_id or not wanted[job_id] then
-      return false
-    end
-    wanted[job_id] = nil
-  end
-  call('LTRIM', queue.active, 0, -count - 1)
-  return true
-end
-
 -- Take the jobs that may end out of `active`; one that is not there gets its code.
 local function remove_from_active(queue, finishes, codes)
-  if #finishes > 1 and remove_oldest(queue, finishes, codes) then
+  local ids = {}
+  for index = 1, #finishes do
+    if codes[index] == 0 then
+      ids[#ids + 1] = finishes[index].id
+    end
+  end
+  queue.is_active_known = #ids > 0
+  if #ids > 1 and remove_oldest(queue.active, ids) then
     return
   end
   for index = 1, #finishes do
     if codes[index] == 0 then
-      queue.is_active_known = true
       if call('LREM', queue.active, -1, finishes[index].id) == 0 then
         codes[index] = -3
       end

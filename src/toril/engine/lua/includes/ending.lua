@@ -1,0 +1,28 @@
+-- include: calls
+-- What every way of ending jobs needs.
+
+-- Take jobs out of `active` when they are the oldest there: then it is one go. Returns whether they were.
+local function remove_oldest(active_key, ids)
+  local count, wanted = #ids, {}
+  for index = 1, count do
+    wanted[ids[index]] = true
+  end
+  local oldest = call('LRANGE', active_key, -count, -1)
+  for index = 1, count do
+    local job_id = oldest[index]
+    if not job_id or not wanted[job_id] then
+      return false
+    end
+    wanted[job_id] = nil
+  end
+  call('LTRIM', active_key, 0, -count - 1)
+  return true
+end
+
+-- Tell that a job's end leaves nothing to do, as far as BullMQ looks. `taken` is what `take_jobs` returns.
+local function tell_if_drained(base, events_key, taken)
+  if #taken == 3 and taken[2] == 0 and call('LLEN', base .. 'wait') == 0 and call('LLEN', base .. 'active') == 0
+      and call('ZCARD', base .. 'prioritized') == 0 then
+    call('XADD', events_key, '*', 'event', 'drained')
+  end
+end
