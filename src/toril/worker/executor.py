@@ -97,6 +97,7 @@ class Executor:
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
         self._turns: set[_Turn] = set()
+        self._jobs_wait = False
         self._threads: Threads[Run] = Threads(self._loop, concurrency, self._ended_in_thread)
 
     def prepare(self, job: TakenJob) -> Run:
@@ -109,7 +110,8 @@ class Executor:
             run = self.prepare(job)
             self.running.add(run)
             self._ready.append(run)
-        if jobs:
+        # Where the last job waited these may wait too, and each will need a task: all of them in one turn of the loop.
+        for _ in range(len(jobs) if self._jobs_wait else min(1, len(jobs))):
             self._spawn()
 
     @property
@@ -167,6 +169,7 @@ class Executor:
                     self._end(run)
                     continue
                 rest = self._begin(run)
+                self._jobs_wait = rest is not None
                 if rest is not None:
                     run.task = turn.task
                     await self._follow(run, rest)
