@@ -22,6 +22,8 @@ def compare(op: str, ways: Mapping[str, str], jobs: int, *, per_call: int = 1) -
 
 def _add(start: contenders.StartProducer, op: str, jobs: int, per_call: int) -> dict[str, float]:
     with servers.fresh() as server, start() as producer:
+        # So that scripts and connections, which are no job's, are in the memory before.
+        producer.add(op, server.url, "bench", per_call, per_call=per_call)
         memory, cpu = server.memory_bytes, server.cpu_seconds
         answer = producer.add(op, server.url, "bench", jobs, per_call=per_call)
         return {
