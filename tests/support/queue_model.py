@@ -204,6 +204,10 @@ class QueueModel:
 
     def take(self, count: int, token: str) -> tuple[list[str], bool]:
         """Ids, in order, and whether the next due time is told."""
+        if self.is_paused and self.line() is self.paused:
+            # What clients of the other layout have left in the wrong list is next in line.
+            self.paused = self.wait + self.paused
+            self.wait = []
         self._promote_due()
         if self.is_paused or self.is_maxed:
             return [], False
