@@ -181,7 +181,7 @@ async def test_their_listener_reads_whatever_results_and_progress_hold(peer: Pee
     listener = await peer.listener()
     values: list[Any] = []
 
-    @settings(max_examples=60, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=60, database=None, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(json_values)
     def make_up(value: Any) -> None:
         values.append(value)
