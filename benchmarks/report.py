@@ -76,7 +76,7 @@ def _cells(row: Row) -> tuple[str, ...]:
     theirs = f"{_spread(row.theirs, row.digits)} {row.unit}" if row.theirs else ""
     ours = f"{_spread(row.ours, row.digits)} {row.unit}"
     ratios = [one / other for one, other in zip(row.ours, row.theirs, strict=True)] if row.theirs else []
-    decisive = round(statistics.median(ratios or row.ours), 2)
+    decisive = statistics.median(ratios or row.ours)
     goal = f"{row.goal}{'×' if ratios else f' {row.unit}'}" if row.goal else ""
     reached = ("yes" if row.goal.is_reached(decisive) else "**no**") if row.goal else ""
     return row.what, theirs, ours, f"{_spread(ratios, 2)}×" if ratios else "", goal, reached
