@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
-from support.engine import EngineQueue, open_queue
+from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from toril import Job, JobFailedError, JobNotFoundError, Queue, ResultTimeoutError, errors
 from toril.engine.active import Finish
 from toril.jobs.retention import KEEP_NONE
-
-
-@pytest.fixture
-async def tasks(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
-    async with Queue(queue_name, url=redis_url) as queue:
-        yield queue
-
-
-@pytest.fixture
-async def stored(redis_url: str, queue_name: str) -> AsyncIterator[EngineQueue]:
-    async with open_queue(redis_url, queue_name) as opened:
-        yield opened
 
 
 async def complete(stored: EngineQueue, value: str = '"ok"') -> None:

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from support.engine import EngineQueue, open_queue
+from support.engine import EngineQueue
 from toril import Queue, errors
 from toril.engine.active import Finish
 from toril.engine.events import QueueEvent
 from toril.handle import JobHandle, SyncJobHandle
 from toril.queue_control import QueueControl, SyncQueueControl
-
-
-@pytest.fixture
-async def tasks(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
-    async with Queue(queue_name, url=redis_url) as queue:
-        yield queue
-
-
-@pytest.fixture
-async def stored(redis_url: str, queue_name: str) -> AsyncIterator[EngineQueue]:
-    async with open_queue(redis_url, queue_name) as opened:
-        yield opened
 
 
 def steer(queue: Queue) -> list[Any]:
