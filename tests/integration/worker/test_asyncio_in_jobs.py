@@ -1,0 +1,209 @@
+"""What asyncio offers works inside a job as it does in a task of asyncio's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from support import invariants
+from support.engine import EngineQueue
+from support.worker_inside import StartWorker
+from toril import JobFailedError, Queue
+
+user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+cleaned: list[str] = []
+
+
+def this_task() -> asyncio.Task[object]:
+    task = asyncio.current_task()
+    assert task is not None
+    return task
+
+
+async def runs_out_of_time() -> str:
+    async with asyncio.timeout(0.02):
+        await asyncio.Event().wait()
+    return "not reached"
+
+
+async def gives_up_waiting() -> str:
+    await asyncio.wait_for(asyncio.Event().wait(), 0.02)
+    return "not reached"
+
+
+async def is_in_time() -> str:
+    async with asyncio.timeout(60):
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.01)
+    return "in time"
+
+
+async def goes_on_after_an_inner_timeout() -> str:
+    async with asyncio.timeout(60):
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await asyncio.Event().wait()
+        await asyncio.sleep(0.01)
+    return f"cancelled {this_task().cancelling()} times"
+
+
+async def cancels_itself() -> str:
+    this_task().cancel("enough")
+    await asyncio.sleep(0)
+    return "not reached"
+
+
+async def is_cancelled_while_it_waits() -> str:
+    asyncio.get_running_loop().call_later(0.01, this_task().cancel, "from outside")
+    await asyncio.Event().wait()
+    return "not reached"
+
+
+async def takes_its_cancellation_back() -> str:
+    this_task().cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    left = this_task().uncancel()
+    await asyncio.sleep(0.01)
+    return f"{left} left"
+
+
+async def is_one_task_from_first_to_last() -> str:
+    first = this_task()
+    await asyncio.sleep(0)
+    second = this_task()
+    await asyncio.sleep(0.01)
+    return "one" if first is second is this_task() else "several"
+
+
+async def groups() -> str:
+    async def part(word: str) -> str:
+        await asyncio.sleep(0.005)
+        return word
+
+    async with asyncio.TaskGroup() as group:
+        parts = [group.create_task(part(word)) for word in ("one", "two")]
+    return " ".join(each.result() for each in parts)
+
+
+async def groups_with_a_part_that_fails() -> str:
+    async def part(*, fails: bool) -> None:
+        try:
+            if fails:
+                raise ValueError("a part")
+            await asyncio.Event().wait()
+        finally:
+            cleaned.append("part")
+
+    cleaned.clear()
+    told: list[str] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(part(fails=False))
+            group.create_task(part(fails=True))
+            await asyncio.Event().wait()
+    except* ValueError as problems:
+        told += [str(problem) for problem in problems.exceptions]
+    await asyncio.sleep(0)
+    return f"{told} {cleaned} {this_task().cancelling()}"
+
+
+async def keeps_its_variables() -> str:
+    seen = [user.get()]
+    user.set("me")
+    await asyncio.sleep(0)
+    seen.append(user.get())
+    await asyncio.sleep(0.005)
+    seen.append(await asyncio.to_thread(user.get))
+
+    async def child() -> str:
+        await asyncio.sleep(0)
+        before = user.get()
+        user.set("a child")
+        return before
+
+    seen += await asyncio.gather(child(), child())
+    called: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(lambda: called.set_result(user.get()))
+    seen.append(await called)
+    token = user.set("for a while")
+    await asyncio.sleep(0)
+    user.reset(token)
+    return " ".join([*seen, user.get()])
+
+
+async def leaves_a_shielded_part_alone() -> str:
+    part = asyncio.create_task(asyncio.sleep(0.02, "done"))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0):
+            await asyncio.shield(part)
+    return await part
+
+
+async def cleans_up_while_it_is_cancelled() -> str:
+    cleaned.clear()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.005)
+            cleaned.append("numbers")
+
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(0.01), contextlib.aclosing(numbers()) as source:
+            async for _ in source:
+                pass
+    return " ".join(cleaned)
+
+
+@pytest.mark.parametrize(
+    ("function", "end"),
+    [
+        (runs_out_of_time, TimeoutError),
+        (gives_up_waiting, TimeoutError),
+        (is_in_time, "in time"),
+        (goes_on_after_an_inner_timeout, "cancelled 0 times"),
+        (cancels_itself, asyncio.CancelledError),
+        (is_cancelled_while_it_waits, asyncio.CancelledError),
+        (takes_its_cancellation_back, "0 left"),
+        (is_one_task_from_first_to_last, "one"),
+        (groups, "one two"),
+        (groups_with_a_part_that_fails, "['a part'] ['part', 'part'] 0"),
+        (keeps_its_variables, "nobody me me me me me me"),
+        (leaves_a_shielded_part_alone, "done"),
+        (cleans_up_while_it_is_cancelled, "numbers"),
+    ],
+)
+@pytest.mark.parametrize("beside", [0, 2], ids=["alone", "among jobs that do not wait"])
+async def test_as_in_a_task(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, beside: int,
+    function: Callable[[], Coroutine[Any, Any, str]], end: str | type[BaseException],
+) -> None:  # fmt: skip
+    @tasks.task
+    async def does_not_wait() -> str:
+        return user.get()
+
+    in_a_task = asyncio.create_task(function())
+    await asyncio.wait([in_a_task])
+    quick = [does_not_wait.draft() for _ in range(beside)]
+    handles = await tasks.add_bulk([*quick, tasks.task(function).draft(), *quick])
+    handle = handles.pop(beside)
+    async with worker(tasks, concurrency=10):
+        assert [await other.result(10) for other in handles] == ["nobody"] * len(handles)
+        if isinstance(end, str):
+            assert in_a_task.result() == end
+            assert await handle.result(10) == end
+        else:
+            with pytest.raises(end):
+                in_a_task.result()
+            with pytest.raises(JobFailedError) as caught:
+                await handle.result(10)
+            assert end.__name__ in caught.value.stacktrace[-1]
+    invariants.assert_sound(stored.raw, tasks.name)
