@@ -158,6 +158,25 @@ async def test_a_job_that_returns_before_its_children_have_ended_fails(
     assert (await again.job()).attempts_made == 2
 
 
+async def test_a_job_that_returns_in_the_moment_in_which_its_child_does(tasks: Queue, worker: StartWorker) -> None:
+    """Both ends go to Redis in one call, the child's first."""
+    has_ended = asyncio.Event()
+
+    @tasks.task
+    async def child() -> None:
+        await asyncio.sleep(0)
+        has_ended.set()
+
+    @tasks.task
+    async def parent(job: Job = Job.current()) -> str:
+        await job.add_child(child.draft())
+        await has_ended.wait()
+        return "done"
+
+    async with worker(tasks, concurrency=2):
+        assert await (await parent.enqueue()).result(10) == "done"
+
+
 async def test_waiting_for_a_child_that_has_failed(tasks: Queue, parts: Queue, worker: StartWorker) -> None:
     failed = asyncio.Event()
 
@@ -340,9 +359,16 @@ async def test_what_was_asked_for_is_done_once_though_the_reply_is_lost(
 
     async with open_proxy(redis_server.port) as proxy:
         url = f"redis://127.0.0.1:{proxy.port}/{tasks.settings.db}"
-        async with worker(tasks, url=url), worker(parts):
+        async with worker(tasks, url=url):
             handle = await ask.enqueue()
-            assert await handle.result(10) == ([] if kind == "delay" else [7])
+
+            async def is_lost() -> bool:
+                return proxy.cuts == 1
+
+            # The child may not end before: then there would be nothing to wait for.
+            await wait_until_async(is_lost, "the reply to be lost")
+            async with worker(parts):
+                assert await handle.result(10) == ([] if kind == "delay" else [7])
         assert proxy.cuts == 1
     record = await handle.job()
     assert (runs, record.attempts_made, record.attempts_started, record.stalled_count) == ([1, 1], 1, 2, 0)

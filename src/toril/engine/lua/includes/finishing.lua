@@ -90,9 +90,10 @@ local function refusal(finish, ats, lock, any_children)
   return 0
 end
 
--- Look at all jobs, and note what they are tied to. Writes nothing. Returns a code each, and the names of the locks.
+-- Look at the jobs, up to the first that is the parent or a child of one before: what the end of that one does, its own
+-- check is to see. Note what they are tied to. Writes nothing. Returns a code each, and the names of the locks.
 local function check_finishes(finishes)
-  local codes, lock_keys, children_keys = {}, {}, {}
+  local codes, lock_keys, children_keys, keys, parent_keys = {}, {}, {}, {}, {}
   for index = 1, #finishes do
     local finish = finishes[index]
     lock_keys[index] = finish.key .. ':lock'
@@ -106,8 +107,16 @@ local function check_finishes(finishes)
   for index = 1, #finishes do
     local finish = finishes[index]
     local stored = call('HMGET', finish.key, 'ats', 'deid', 'parentKey')
-    if stored[2] or stored[3] then
-      finish.deduplication_id, finish.parent_key = stored[2], stored[3]
+    local parent_key = stored[3]
+    if parent_keys[finish.key] or parent_key and keys[parent_key] then
+      break
+    end
+    keys[finish.key] = true
+    if parent_key then
+      parent_keys[parent_key] = true
+    end
+    if stored[2] or parent_key then
+      finish.deduplication_id, finish.parent_key = stored[2], parent_key
     end
     codes[index] = refusal(finish, stored[1], locks[index], any_children)
   end
@@ -261,9 +270,12 @@ local function store_all(queue, finishes, codes, now_ms)
   return ended
 end
 
--- End jobs. `metrics_minutes`: text, '0' = no metrics. Returns a code each, and whether any has ended for good.
-local function end_jobs(queue, finishes, metrics_minutes, now_ms)
+-- End jobs, as many of them as can be checked at once. Returns a code each, and how many have ended for good.
+local function end_some(queue, finishes, metrics_minutes, now_ms)
   local codes, lock_keys = check_finishes(finishes)
+  for index = #finishes, #codes + 1, -1 do
+    finishes[index] = nil
+  end
   -- The first write: Redis lets a script that has written go on when it is out of memory.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
   queue.is_trimmed = true
@@ -283,5 +295,18 @@ local function end_jobs(queue, finishes, metrics_minutes, now_ms)
   call_in_batches('SREM', queue.stalled, ended_ids)
   queue.is_maxed = queue.concurrency ~= nil and call('LLEN', queue.active) >= queue.concurrency
   wake(queue)
-  return codes, ended.completed + ended.failed > 0
+  return codes, ended.completed + ended.failed
+end
+
+-- End jobs, in order. `metrics_minutes`: text, '0' = no metrics. Returns a code each, and whether any has ended for good.
+local function end_jobs(queue, finishes, metrics_minutes, now_ms)
+  local codes, any_final = {}, false
+  while #codes < #finishes do
+    local some, ended = end_some(queue, {unpack(finishes, #codes + 1)}, metrics_minutes, now_ms)
+    for index = 1, #some do
+      codes[#codes + 1] = some[index]
+    end
+    any_final = any_final or ended > 0
+  end
+  return codes, any_final
 end
