@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,8 @@ from toril.jobs.options import LONG_NAMES, MAX_PRIORITY, JobOptions
 from toril.jobs.schedule import Schedule
 
 MAX_ID_LENGTH = 256
+MAX_DEPTH = 100
+"""What is nested deeper in a job's options is not handed on to the scheduler's next job."""
 _NOT_IN_TEMPLATES = ("jobId", "delay", "timestamp", "repeat", "parent", "deduplication")
 _SET_BY_SCHEDULER = ("jobId", "delay", "timestamp", "repeat", "repeatJobKey", "prevMillis")
 
@@ -231,12 +234,28 @@ def opts_json(opts: Mapping[str, Any]) -> str:
 
 
 def options_of(text: str | bytes) -> dict[str, Any]:
-    """Stored options; nothing, when they make no sense."""
+    """Stored options; nothing, when they make no sense. Numbers beyond all numbers (`1e999`) are left out: written
+    again, they would be no JSON, which BullMQ's workers could not read."""
     try:
         opts = codec.decode(text, "opts")
     except errors.InvalidPayloadError:
         return {}
-    return opts if isinstance(opts, dict) else {}
+    return _writable(opts, 0) if isinstance(opts, dict) else {}
+
+
+def _writable(value: Any, depth: int) -> Any:
+    """A decoded value without what cannot be written again."""
+    if depth > MAX_DEPTH:
+        return None
+    if isinstance(value, dict):
+        return {name: _writable(inner, depth + 1) for name, inner in value.items() if not _is_endless(inner)}
+    if isinstance(value, list):
+        return [_writable(inner, depth + 1) for inner in value if not _is_endless(inner)]
+    return value
+
+
+def _is_endless(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
 
 
 def _next_repeat(repeat: Mapping[str, Any], schedule: Schedule, count: int) -> dict[str, Any]:
