@@ -17,6 +17,8 @@ from toril.engine.steps import Steps
 from toril.jobs.job import JobState
 
 JOBS_PER_CALL = 1000
+DEFAULT_MAX_EVENTS = 10_000
+"""BullMQ's."""
 SCAN_PAGE = 1000
 """Keys that Redis looks at in one step when leftovers of a queue are searched."""
 
@@ -235,7 +237,9 @@ def publish_event(keys: QueueKeys, event: str, fields: Mapping[str, str]) -> Ste
     """Append an event of one's own to the queue's stream; return its id. The queue's own cap of the stream holds."""
     (cap,) = yield ("HMGET", keys.meta, "opts.maxLenEvents")
     parts = [text for field in fields.items() for text in field]
-    entry_id: bytes = yield ("XADD", keys.events, "MAXLEN", "~", int(cap or 10_000), "*", "event", event, *parts)
+    # What is no number counts as not set, as in the scripts.
+    known_cap = int(cap) if cap and cap.isdigit() and len(cap) < 19 else DEFAULT_MAX_EVENTS
+    entry_id: bytes = yield ("XADD", keys.events, "MAXLEN", "~", known_cap, "*", "event", event, *parts)
     return entry_id.decode()
 
 

@@ -16,6 +16,7 @@ end
 if not redis.call('ZSCORE', queue.delayed, job_id) then
   return -3
 end
+trim_events(queue.events, queue.meta)
 redis.call('HSET', job_key, 'delay', text_of(delay_ms))
 redis.call('ZREM', queue.delayed, job_id)
 place_delayed(queue.delayed, queue.events, job_id, server_now_ms() + delay_ms)

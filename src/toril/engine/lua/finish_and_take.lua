@@ -186,7 +186,7 @@ if count > 0 then
   codes = complete(queue, ids, keys, lock_keys)
 else
   -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
-  call('XLEN', queue.events)
+  call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
   call('LLEN', queue.active)
 end
 return {codes, take_plain(queue)}

@@ -19,6 +19,7 @@ local OWN = {
 if redis.call('LLEN', queue.active) > 0 and not is_forced then
   return -2
 end
+trim_events(queue.events, queue.meta)
 if redis.call('HSETNX', queue.meta, 'paused', '1') == 1 then
   redis.call('XADD', queue.events, '*', 'event', 'paused')
 end

@@ -8,6 +8,7 @@
 -- include: pausing
 -- include: placing
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+trim_events(events_key, meta_key)
 local was_paused = redis.call('HEXISTS', meta_key, 'paused')
 if is_kept_apart(paused_key, meta_key, ARGV[1]) then
   gather_paused(wait_key, paused_key)

@@ -10,6 +10,7 @@
 -- include: time
 local queue = queue_of(ARGV[1])
 read_settings(queue, ARGV[2])
+redis.call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
 local moved = promote_due(
   server_now_ms(), queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
 -- A token may have been lost with a worker: what can run now is always told.

@@ -7,8 +7,10 @@
 -- Cost: O(length of paused).
 -- include: batches
 -- include: waking
+-- include: events
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local prioritized_key, delayed_key = KEYS[6], KEYS[7]
+trim_events(events_key, meta_key)
 local was_paused = redis.call('HDEL', meta_key, 'paused')
 if redis.call('EXISTS', paused_key) == 1 then
   if redis.call('EXISTS', wait_key) == 0 then

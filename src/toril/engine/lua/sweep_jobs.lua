@@ -12,7 +12,7 @@
 -- include: sweeping
 local queue = queue_of(ARGV[1])
 -- A key of another type must fail here, before anything is removed.
-redis.call('XLEN', queue.events)
+trim_events(queue.events, queue.meta)
 redis.call('ZCARD', queue.schedulers)
 local place, skip, count = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 local removed, looked_at = sweep(queue, place, tonumber(ARGV[4]), skip, count, ARGV[2])

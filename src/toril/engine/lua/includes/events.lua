@@ -6,7 +6,14 @@ local function max_events_of(stored)
   return is_number and stored or DEFAULT_MAX_EVENTS
 end
 
--- The same, writing BullMQ's default when a queue has none yet.
+-- Cut the stream to its cap. As a script's first write: a key of another type fails here, before anything is changed,
+-- and Redis lets a script that has written go on when it is out of memory.
+local function trim_events(events_key, meta_key)
+  local max_events = max_events_of(redis.call('HGET', meta_key, 'opts.maxLenEvents'))
+  redis.call('XTRIM', events_key, 'MAXLEN', '~', max_events)
+end
+
+-- The cap, writing BullMQ's default when a queue has none yet.
 local function ensure_max_events(meta_key, stored)
   if stored then
     return max_events_of(stored)

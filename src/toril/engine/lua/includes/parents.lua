@@ -58,7 +58,8 @@ local function let_parent_run(queue, parent, layout, now_ms)
     else
       redis.call('RPUSH', queue.target, parent.id)
     end
-    redis.call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
+    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+      'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
     queue.has_runnable = true
   end
   wake(queue)
@@ -145,7 +146,8 @@ local function detach_child(parent, child_key, layout, hard_base)
   read_settings(queue, layout)
   redis.call('RPUSH', queue.target, parent.id)
   if not hard_base then
-    redis.call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
+    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+      'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
   end
   queue.has_runnable = true
   wake(queue)

@@ -41,8 +41,12 @@ end
 -- about its being empty.
 local function take(queue, taker, count, now_ms)
   local now = text_of(now_ms)
+  -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
   local active = (queue.concurrency or not queue.is_active_known) and call('LLEN', queue.active) or 0
   queue.is_maxed = queue.concurrency ~= nil and active >= queue.concurrency
+  if not queue.is_trimmed then
+    call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
+  end
   if queue.is_paused and queue.target == queue.paused then
     -- A BullMQ 6 peer has paused it and left jobs in `wait`.
     gather_paused(queue.wait, queue.paused)
@@ -66,12 +70,6 @@ local function take(queue, taker, count, now_ms)
   end
   if queue.concurrency then
     count = math.min(count, queue.concurrency - active)
-  end
-  -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
-  if not queue.is_trimmed then
-    -- Nothing was ended by this call, so that nothing has touched these yet.
-    call('LLEN', queue.active)
-    call('XLEN', queue.events)
   end
   local reply, taken, used = {0, 0, now}, 0, 0
   local ids = move_to_active(queue, count)
