@@ -6,17 +6,20 @@ import collections
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import pytest
 
-from support import invariants
-from support.engine import EngineQueue
+from support import flow_trees, invariants
+from support.engine import EngineQueue, open_queue
+from support.flow_trees import tree
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue, errors
+from toril.engine import administration, scripts, steps
 from toril.engine.maintenance import stalled
 from toril.engine.scripts import Finish
-from toril.jobs.job import NewJob
+from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.retention import KeepPolicy
 
@@ -148,6 +151,10 @@ async def test_a_deduplication_key_keeps_no_job_from_its_end(queue: EngineQueue,
     with wrong_type(queue, name):
         await queue.finish(Finish.completed(job, "1"))
     assert queue.places() == {"completed": [job.id]}
+    await queue.add()
+    with wrong_type(queue, name):
+        await steps.walk(queue.connection, administration.clean(queue.keys, JobState.COMPLETED))
+    assert list(invariants.StoredQueue(queue.raw, queue.keys.queue).jobs) == ["2"]
 
 
 @pytest.mark.requirement("T33", "T83")
@@ -194,3 +201,42 @@ async def test_a_job_that_cannot_wait_for_its_children_costs_no_other_job_its_en
         await queue.finish(Finish.wait_for_children(first), Finish.completed(second, "1"))
     assert queue.places() == {"active": ["a", "b"]}
     await queue.finish(Finish.completed(second, "1"))
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("name", ["wait", "prioritized", "delayed", "events", "meta", "active"])
+@pytest.mark.parametrize("end", ["completed", "failed", "removed"])
+async def test_a_parent_whose_queue_is_broken_stays_somewhere(
+    queue: EngineQueue, redis_url: str, name: str, end: str
+) -> None:
+    """Its last child goes in this moment: the parent is found where it was, or where it belongs."""
+    options: dict[str, Any] = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(name, {})
+    async with open_queue(redis_url, queue.keys.queue + "-up") as upper:
+        upper.raw.hset(upper.keys.meta, mapping={"concurrency": 9, "opts.maxLenEvents": 10_000})
+        child = tree(queue, "a", failParentOnFailure=True)
+        await flow_trees.add(queue.connection, tree(upper, "p", child, **options))
+        with wrong_type(upper, name):
+            if end == "removed":
+                with suppress(errors.WrongKeyTypeError):
+                    await queue.connection.run(scripts.remove_job(queue.keys, "a", with_children=False, count=1))
+            else:
+                job = await queue.take_one()
+                await queue.finish(Finish.completed(job, "1") if end == "completed" else Finish.failed(job, "no", "[]"))
+        found = invariants.StoredQueue(upper.raw, upper.keys.queue)
+        assert [problem for problem in found.problems() if "in no state" in problem] == []
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("how", ["drain", "obliterate"])
+async def test_a_parent_whose_queue_is_broken_keeps_no_job_from_being_removed(
+    queue: EngineQueue, redis_url: str, how: str
+) -> None:
+    async with open_queue(redis_url, queue.keys.queue + "-up") as upper:
+        await flow_trees.add(queue.connection, tree(upper, "p", tree(queue, "a")))
+        for _ in range(2):
+            await queue.add()
+        act = administration.drain(queue.keys) if how == "drain" else administration.obliterate(queue.keys)
+        with wrong_type(upper, "wait"):
+            await steps.walk(queue.connection, act)
+        assert invariants.assert_sound(queue.raw, queue.keys.queue).jobs == {}
+        assert upper.places() == {"waiting-children": ["p"]}

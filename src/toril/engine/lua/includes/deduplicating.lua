@@ -168,7 +168,8 @@ end
 -- A job with a deduplication id is removed: if it is the winner, the id is free, and nothing follows.
 local function forget_deduplication(queue, job_id, deduplication_id)
   local key = deduplication_key(queue, deduplication_id)
-  if redis.call('GET', key) == job_id then
+  -- The job has left its place: a key of another type must not keep it from going.
+  if redis.pcall('GET', key) == job_id then
     redis.call('DEL', key, parked_key(queue, deduplication_id))
   end
 end

@@ -44,9 +44,22 @@ local function read_parent(job_key)
   return not fields.err and parent_of(fields[1], fields[2]) or nil
 end
 
--- Put a parent that has just been taken out of its set where it runs from, ahead of what waits there.
-local function let_parent_run(queue, parent, layout, now_ms)
+-- Take a parent out of a set; a key of another type in its queue fails here, where it is still in that. Reads the
+-- queue's settings. Returns whether it was there.
+local function pick_up(queue, set_key, parent, layout)
+  if not redis.call('ZSCORE', set_key, parent.id) then
+    return false
+  end
   read_settings(queue, layout)
+  redis.call('LLEN', queue.target)
+  redis.call('ZCARD', queue.prioritized)
+  redis.call('ZCARD', queue.delayed)
+  redis.call('ZREM', set_key, parent.id)
+  return true
+end
+
+-- Put a parent that has been picked up where it runs from, ahead of what waits there.
+local function let_parent_run(queue, parent, now_ms)
   local fields = redis.call('HMGET', parent.key, 'priority', 'delay')
   local priority, delay_ms = number_of(fields[1]), number_of(fields[2])
   if delay_ms > 0 then
@@ -67,8 +80,8 @@ end
 
 local function release_parent(parent, layout, now_ms)
   local queue = queue_of(parent.base)
-  if redis.call('EXISTS', parent.key) == 1 and redis.call('ZREM', queue.waiting_children, parent.id) == 1 then
-    let_parent_run(queue, parent, layout, now_ms)
+  if redis.call('EXISTS', parent.key) == 1 and pick_up(queue, queue.waiting_children, parent, layout) then
+    let_parent_run(queue, parent, now_ms)
   end
 end
 
@@ -91,8 +104,8 @@ local function defer_failure(parent, child_key, layout, now_ms)
   if redis.call('EXISTS', parent.key) == 0 then
     return
   end
-  local is_parked = redis.call('ZREM', queue.waiting_children, parent.id) == 1
-  if not is_parked and redis.call('ZREM', queue.delayed, parent.id) == 1 then
+  local is_parked = pick_up(queue, queue.waiting_children, parent, layout)
+  if not is_parked and pick_up(queue, queue.delayed, parent, layout) then
     redis.call('HSET', parent.key, 'delay', '0')
     is_parked = true
   end
@@ -100,7 +113,7 @@ local function defer_failure(parent, child_key, layout, now_ms)
     redis.call('HSET', parent.key, 'defa', 'child ' .. child_key .. ' failed')
   end
   if is_parked then
-    let_parent_run(queue, parent, layout, now_ms)
+    let_parent_run(queue, parent, now_ms)
   end
 end
 
@@ -127,11 +140,13 @@ end
 -- waited for this child alone then goes too, and one elsewhere runs without an event, as with BullMQ.
 local function detach_child(parent, child_key, layout, hard_base)
   local dependencies = parent.key .. ':dependencies'
-  if redis.call('SREM', dependencies, child_key) == 0 or redis.call('SCARD', dependencies) > 0 then
+  if redis.call('SISMEMBER', dependencies, child_key) == 0 then
     return
   end
   local queue = queue_of(parent.base)
-  if redis.call('ZREM', queue.waiting_children, parent.id) == 0 then
+  local is_free = redis.call('SCARD', dependencies) == 1 and pick_up(queue, queue.waiting_children, parent, layout)
+  redis.call('SREM', dependencies, child_key)
+  if not is_free then
     return
   end
   if hard_base == parent.base then
@@ -143,7 +158,6 @@ local function detach_child(parent, child_key, layout, hard_base)
     return
   end
   -- Its delay and priority do not count here, as with BullMQ.
-  read_settings(queue, layout)
   redis.call('RPUSH', queue.target, parent.id)
   if not hard_base then
     redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
