@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import itertools
 import random
 import signal
@@ -30,7 +31,10 @@ NAP_SECONDS = (0.1, 0.6)
 """Short enough for every lock to be renewed in time, with seconds to spare for a busy machine."""
 SLEEP_SECONDS = (5.5, 6.5)
 """Long enough for others to take the jobs over."""
+WAKE_SECONDS = 5.0
+"""What a process does first after a sleep belongs to it, so late at most: a busy machine lets it wait for its turn."""
 START_SECONDS = 90.0
+SECOND_NS = 1_000_000_000
 OPTIONS = {
     "lockDuration": LOCK_MS, "lockRenewTime": RENEW_MS, "stalledInterval": CHECK_MS, "maxStalledCount": 1000,
     "drainDelay": 1,
@@ -92,6 +96,24 @@ class Plan:
     """By process id; those after which a lock may have run out."""
     outages: list[Span] = field(default_factory=list)
     naps: int = 0
+    kinds: dict[int, str] = field(default_factory=dict)
+    """Whose worker it was, by process id."""
+
+    def with_awakenings(self, lines: Sequence[Line]) -> Plan:
+        """The same with sleeps that last until the process has shown that it is awake, and a second more."""
+        signs: dict[int, list[int]] = collections.defaultdict(list)
+        for line in lines:
+            signs[line.pid].append(line.at_ns)
+        sleeps = {
+            pid: [Span(span.begin_ns, _first_sign(signs[pid], span.end_ns) + SECOND_NS) for span in spans]
+            for pid, spans in self.sleeps.items()
+        }
+        return dataclasses.replace(self, sleeps=sleeps)
+
+    def story(self, pid: int) -> str:
+        """What is known of a process."""
+        killed, sleeps = self.killed_ns.get(pid), self.sleeps.get(pid, ())
+        return f"{pid} is {self.kinds.get(pid)}, killed {killed}, asleep {[(*span,) for span in sleeps]}"
 
     def excuse(self, first: Line, again: Line) -> str:
         """Why a job that one process has started may have been started again; empty = there is no reason."""
@@ -115,8 +137,8 @@ class Verdict:
     """Job id → the processes that ended it."""
     excused: collections.Counter[str]
     """Repeated starts by reason."""
-    twice: list[str]
-    """Repeated starts without a reason."""
+    twice: dict[str, str]
+    """Jobs started again without a reason, and what is known of that."""
     longest_pause_seconds: float
 
 
@@ -128,21 +150,29 @@ def judge(log: Path, plan: Plan) -> Verdict:
     )
     starts: dict[tuple[str, int], list[Line]] = collections.defaultdict(list)
     ended_by: dict[str, set[int]] = collections.defaultdict(set)
+    plan = plan.with_awakenings(lines)
     for line in lines:
         if line.word == "start":
             starts[line.job_id, line.attempts_made].append(line)
         else:
             ended_by[line.job_id].add(line.pid)
     excused: collections.Counter[str] = collections.Counter()
-    twice = []
+    twice: dict[str, str] = {}
     for runs in starts.values():
         for first, again in itertools.pairwise(runs):
             reason = plan.excuse(first, again)
             excused[reason] += bool(reason)
             if not reason:
-                twice.append(f"{first} and {again}; {[line for line in lines if line.job_id == first.job_id]}")
+                words = [f"job {first.job_id}", *(str(line) for line in lines if line.job_id == first.job_id)]
+                twice[first.job_id] = "\n  ".join([*words, *map(plan.story, {first.pid, again.pid})])
     pauses = [later.at_ns - earlier.at_ns for earlier, later in itertools.pairwise(lines)]
     return Verdict({job_id for job_id, _ in starts}, ended_by, +excused, twice, max(pauses, default=0) / 1e9)
+
+
+def _first_sign(signs: Sequence[int], awake_ns: int) -> int:
+    """When a process that was woken began to work, if it did so within the time that belongs to its sleep."""
+    first = min((sign for sign in signs if sign >= awake_ns), default=awake_ns)
+    return min(first, awake_ns + int(WAKE_SECONDS * SECOND_NS))
 
 
 class Member:
@@ -237,6 +267,7 @@ class Fleet:
 
     async def _start(self, member: Member) -> None:
         await member.start(self._server.url, self._queue, concurrency=5)
+        self.plan.kinds[member.process.pid] = member.kind
         self._awake.append(member)
 
     async def _kill(self, member: Member) -> None:
@@ -252,8 +283,7 @@ class Fleet:
     async def _sleep(self, member: Member) -> None:
         begin_ns = time.monotonic_ns()
         await self._stop_for(member, self._random.uniform(*SLEEP_SECONDS))
-        # What it does first when it wakes belongs to its sleep.
-        self.plan.sleeps[member.process.pid].append(Span(begin_ns, time.monotonic_ns() + 1_000_000_000))
+        self.plan.sleeps[member.process.pid].append(Span(begin_ns, time.monotonic_ns()))
 
     async def _stop_for(self, member: Member, seconds: float) -> None:
         member.process.send_signal(signal.SIGSTOP)
@@ -267,4 +297,4 @@ class Fleet:
         await asyncio.sleep(self._random.uniform(0, 0.3))
         await asyncio.to_thread(self._server.start)
         # Connections come back one by one.
-        self.plan.outages.append(Span(begin_ns, time.monotonic_ns() + 1_000_000_000))
+        self.plan.outages.append(Span(begin_ns, time.monotonic_ns() + SECOND_NS))

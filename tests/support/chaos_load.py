@@ -98,13 +98,15 @@ async def reckon(queue: EngineQueue, server: RedisServer, fleet: chaos.Fleet, lo
         await wait_until_async(is_done, f"{total} jobs to end", timeout_seconds=120, interval_seconds=0.2)
     finally:
         verdict = chaos.judge(fleet.log, fleet.plan)
-        print(f"\n{what}: {fleet.report(verdict)}", *verdict.twice[:10], sep="\n")
+        print(f"\n{what}: {fleet.report(verdict)}", *[*verdict.twice.values()][:10], sep="\n")
     with server.client() as client:
         stored = invariants.assert_sound(client, queue.keys.queue)
     completed = {*stored.containers["completed"]}
     lost, unexpected = load.acknowledged - completed, completed - load.acknowledged
     assert (lost, unexpected) == (set(), set())
-    assert verdict.twice == []
+    told = [f"{words}\n  {[event for event in stored.events if event.get('jobId') == job_id]}"
+            for job_id, words in verdict.twice.items()]  # fmt: skip
+    assert not told, "started again without a reason: " + "\n".join(told[:10])
     assert verdict.started == completed
     ended = [event["jobId"] for event in stored.events if event["event"] == "completed"]
     assert sorted(ended) == sorted(completed), "each has ended once"
