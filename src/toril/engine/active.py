@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from toril import errors
-from toril.engine import administration, scripts, steps
+from toril.engine import administration, key_types, scripts, steps
 from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, Taker
@@ -87,6 +87,10 @@ class ActiveJobs:
         """
         member = "1" if score > 0 else "0"
         await self.connection.command("ZADD", self.keys.marker, "LT", repr(score) if score > 0 else 0, member)
+
+    async def wrong_key(self) -> errors.WrongKeyTypeError | None:
+        """What is wrong with the queue's own keys; None when each has the type that BullMQ gives it."""
+        return await key_types.find_wrong_key(self.connection, self.keys)
 
     async def server_time_ms(self) -> int:
         """The server's clock, Unix milliseconds."""

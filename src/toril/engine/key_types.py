@@ -20,15 +20,19 @@ TYPES = {
 }  # fmt: skip
 
 
+async def find_wrong_key(connection: AsyncConnection, keys: QueueKeys) -> errors.WrongKeyTypeError | None:
+    """What is wrong with the queue's own keys, naming the first; None = nothing. Raises as the connection does."""
+    return _named(keys, await asyncio.gather(*(connection.command("TYPE", keys.base + part) for part in TYPES)))
+
+
 async def name_wrong_key(
     connection: AsyncConnection, keys: QueueKeys, problem: errors.WrongKeyTypeError
 ) -> errors.WrongKeyTypeError:
     """The same error, saying which key it is; as it was when Redis cannot be asked, or all keys are right by now."""
     try:
-        types = await asyncio.gather(*(connection.command("TYPE", keys.base + part) for part in TYPES))
+        return await find_wrong_key(connection, keys) or problem
     except errors.RedisError:
         return problem
-    return _named(keys, types) or problem
 
 
 def name_wrong_key_sync(

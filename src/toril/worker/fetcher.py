@@ -480,7 +480,7 @@ class Fetcher:
         try:
             reply = await self._active.finish_and_take([run.outcome for run in batch], 0, self._new_token())
         except errors.RedisError as problem:
-            if self._singly and not refusals.is_outage(problem):
+            if self._singly and await refusals.is_the_jobs_own(self._active, batch[0].outcome, problem):
                 # Redis cannot carry out this one and never will; the others are not to wait for it.
                 self._journal.lost(batch[0], str(problem))
                 self._given_up.add(batch[0].record)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from toril import errors
-from toril.engine.active import Finish, TakenJob
+from toril.engine.active import ActiveJobs, Finish, TakenJob
 from toril.worker import outcomes
 from toril.worker.executor import Run
 
@@ -48,6 +48,21 @@ def why_lost(code: int) -> str:
 def is_outage(problem: errors.RedisError) -> bool:
     """Whether Redis could not be reached or cannot serve; otherwise it answered that this call makes no sense to it."""
     return isinstance(problem, errors.RedisUnavailableError | errors.UnknownOutcomeError)
+
+
+async def is_the_jobs_own(active: ActiveJobs, finish: Finish, problem: errors.RedisError) -> bool:
+    """Whether a finish that was refused will always be, by what this job alone has. What is wrong with the queue's keys
+    can be mended: then all ends wait for that."""
+    if is_outage(problem):
+        return False
+    try:
+        if await active.wrong_key() is not None:
+            return False
+        # They may have been mended in this moment.
+        await active.finish_and_take([finish], 0, finish.job.token)
+    except errors.RedisError as again:
+        return not is_outage(again)
+    return False
 
 
 def was_carried_out(finish: Finish, code: int) -> bool:
