@@ -41,6 +41,42 @@ async def test_many_children_take_several_calls(queue: EngineQueue, monkeypatch:
     assert queue.raw.keys(queue.keys.base + "*child*") == queue.raw.keys(queue.keys.base + "p*") == []
 
 
+async def test_nothing_is_removed_while_somebody_works_a_job_below(queue: EngineQueue) -> None:
+    await flow_trees.add(queue.connection, tree(queue, "p", tree(queue, "m", tree(queue, "x"))))
+    await queue.take_one()
+    before = flow_trees.dump(queue)
+    with pytest.raises(errors.JobLockedError, match="or a child of it, is being run"):
+        await steps.walk(queue.connection, administration.remove(queue.keys, "p"))
+    assert flow_trees.dump(queue) == before
+
+
+@pytest.mark.parametrize("jobs_per_call", [1000, 1])
+@pytest.mark.parametrize("part", ["dependencies", "processed", "failed", "unsuccessful"])
+async def test_jobs_that_are_children_of_each_other(
+    queue: EngineQueue, part: str, jobs_per_call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody adds them so, but they may be stored: a circle has an end for those who remove it."""
+    monkeypatch.setattr(administration, "JOBS_PER_CALL", jobs_per_call)
+    for job_id in "abc":
+        await queue.add(jobId=job_id)
+    for parent, child in ("ab", "bc", "ca", "bb"):
+        key, child_key = f"{queue.keys.job(parent)}:{part}", queue.keys.job(child)
+        if part == "dependencies":
+            queue.raw.sadd(key, child_key)
+        elif part == "unsuccessful":
+            queue.raw.zadd(key, {child_key: 1})
+        else:
+            queue.raw.hset(key, child_key, "1")
+    if part == "dependencies":
+        queue.raw.sadd(queue.keys.job("a") + ":dependencies", "nonsense")
+    async with asyncio.timeout(3):
+        await steps.walk(queue.connection, administration.remove_unprocessed_children(queue.keys, "c"))
+        assert queue.places() == ({} if part == "dependencies" else {"wait": ["a", "b", "c"]})
+        await steps.walk(queue.connection, administration.remove(queue.keys, "a"))
+    assert queue.places() == {}
+    assert [key for job_id in "abc" for key in queue.raw.keys(queue.keys.job(job_id) + "*")] == []
+
+
 async def test_only_children_that_wait_are_removed(queue: EngineQueue) -> None:
     await flow_trees.add(queue.connection, tree(queue, "p", *[tree(queue, f"child-{n}") for n in range(4)]))
     done, bad, _ = await queue.take(3)

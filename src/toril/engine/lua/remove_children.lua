@@ -7,5 +7,5 @@
 -- Events: removed, for each; waiting, of the job if it waits for nothing more.
 -- Cost: O(children), O(n) for a child in a list.
 -- include: uprooting
-local options = {layout = ARGV[2], with_children = true, only_pending = true, budget = tonumber(ARGV[4])}
+local options = {layout = ARGV[2], with_children = true, only_pending = true, budget = tonumber(ARGV[4]), begun = {}}
 return uproot_children(ARGV[1], ARGV[3], options) and 1 or 2

@@ -13,8 +13,8 @@ local job = read_ties(queue, job_id)
 if not job.is_foreign and is_armed(queue, job) then
   return -8
 end
-if is_locked(queue.base, job_id, with_children) then
+if is_locked(job.key, with_children) then
   return 0
 end
-local options = {layout = ARGV[2], with_children = with_children, budget = tonumber(ARGV[5])}
+local options = {layout = ARGV[2], with_children = with_children, budget = tonumber(ARGV[5]), begun = {}}
 return uproot(queue.base, job_id, nil, options) and 1 or 2

@@ -16,6 +16,15 @@ local function call_in_batches(command, key, values)
   end
 end
 
+-- How many of the keys there are.
+local function count_existing(keys)
+  local count = 0
+  for first = 1, #keys, BATCH do
+    count = count + redis.call('EXISTS', unpack(keys, first, math.min(first + BATCH - 1, #keys)))
+  end
+  return count
+end
+
 -- Delete all keys.
 local function delete_keys(keys)
   for first = 1, #keys, BATCH do

@@ -28,15 +28,32 @@ local function pending_children(job_key)
   return redis.call('SMEMBERS', job_key .. ':dependencies')
 end
 
--- Whether somebody works the job, or one of the jobs that it waits for.
-local function is_locked(base, job_id, with_children)
-  if redis.call('EXISTS', base .. job_id .. ':lock') == 1 then
-    return true
+-- Whether one of these jobs is worked.
+local function any_locked(job_keys)
+  local locks = {}
+  for index, job_key in ipairs(job_keys) do
+    locks[index] = job_key .. ':lock'
   end
-  for _, child_key in ipairs(with_children and pending_children(base .. job_id) or {}) do
-    if is_locked(split_key(child_key, base)) then
+  return count_existing(locks) > 0
+end
+
+-- Whether somebody works the job, or one of those below it that have not ended, level by level.
+local function is_locked(job_key, with_children)
+  local level, seen = {job_key}, {[job_key] = true}
+  while #level > 0 do
+    if any_locked(level) then
       return true
     end
+    local below = {}
+    for _, parent_key in ipairs(with_children and level or {}) do
+      for _, child_key in ipairs(pending_children(parent_key)) do
+        if not seen[child_key] then
+          seen[child_key] = true
+          below[#below + 1] = child_key
+        end
+      end
+    end
+    level = below
   end
   return false
 end
@@ -57,7 +74,8 @@ local function uproot_children(base, job_id, options)
   for _, source in ipairs(sources) do
     for _, child_key in ipairs(source[1](job_key)) do
       local child_base, child_id = split_key(child_key, base)
-      local is_kept = options.only_pending and (is_locked(child_base, child_id)
+      -- What is no key of a job stays, and goes with the parent's own keys.
+      local is_kept = not child_base or options.only_pending and (is_locked(child_key)
         or redis.call('ZSCORE', child_base .. 'failed', child_id))
       if not is_kept then
         if not uproot(child_base, child_id, {key = job_key, base = base, id = job_id}, options) then
@@ -71,17 +89,19 @@ local function uproot_children(base, job_id, options)
 end
 
 -- Remove a job, its children first. `parent`: whose child it is removed as; nil = its own.
--- options: layout, with_children, only_pending, budget (about how many more jobs this call may remove).
+-- options: layout, with_children, only_pending, budget (about how many more jobs this call may remove), begun ({}).
 -- Returns false when the budget ended first; what was removed stays removed, and the same call goes on with the rest.
 uproot = function(base, job_id, parent, options)
   local queue = queue_of(base)
   local job = read_ties(queue, job_id)
-  if job.is_foreign then
+  if job.is_foreign or options.begun[job.key] then
+    -- Jobs that are children of each other: it goes when those do that are being removed.
     return true
   end
   if options.budget <= 0 then
     return false
   end
+  options.begun[job.key] = true
   local was_pending = parent and redis.call('SISMEMBER', parent.key .. ':dependencies', job.key) == 1
   job.parent = parent or job.parent
   if job.parent then
