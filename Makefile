@@ -70,7 +70,7 @@ e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
 	@$(PYTHON) tools/setup.py --only node
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_build
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_images
-	$(PYTEST) tests/e2e --timeout=900
+	$(PYTEST) $(PARALLEL) tests/e2e --timeout=900
 
 .PHONY: cluster
 cluster: ## start a real Kubernetes and stay until Ctrl-C (as root on Linux with a node)

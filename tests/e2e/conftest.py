@@ -9,10 +9,26 @@ import pytest
 from support import cluster_fixtures, cluster_images, product, project_images
 from support.cluster import Cluster, node_cluster
 
+LONGEST_FIRST = (
+    "test_from_zero_to_many_to_zero_and_a_killed_worker",
+    "test_jobs_that_run_through_an_outage_run_once",
+    # In time for what the other process builds meanwhile.
+    "test_a_killed_run_leaves_nothing_of_its_node",
+    "test_every_slot_has_its_job",
+    "test_a_killed_operator_ends_in_the_same_state",
+    "test_a_job_wakes_its_queue",
+    "test_a_namespace_with_idle_workers_goes_at_once_also_without_the_operator",
+)
+"""The order of the run, the others after these: so its processes, each with a cluster of its own, end side by side."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.name) if item.name in LONGEST_FIRST else len(LONGEST_FIRST))
+
 
 @pytest.fixture(scope="session")
 def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """One cluster with a node for the whole run. Tests that break it start their own with `node_cluster()`."""
+    """One cluster with a node for each process of a run. Tests that break it start their own with `node_cluster()`."""
     yield from cluster_fixtures.session_cluster(request, node_cluster)
 
 
@@ -23,10 +39,10 @@ def namespace(cluster: Cluster) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session", name="project_images")
-def project_images_fixture(cluster: Cluster, request: pytest.FixtureRequest) -> project_images.Tags:
+def project_images_fixture(cluster: Cluster, request: pytest.FixtureRequest, testrun_uid: str) -> project_images.Tags:
     """Tags of what is shipped, built from this checkout and known to the node."""
     with cluster_fixtures.visible_output(request):
-        tags = project_images.build()
+        tags = project_images.build_once(testrun_uid)
         cluster_images.load_image(cluster, *tags)
     return tags
 

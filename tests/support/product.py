@@ -30,9 +30,10 @@ NAPS_IMAGE = f"{project_images.REGISTRY}/toril-test/naps:1"
 def load_test_images(cluster: Cluster, ours: project_images.Tags) -> None:
     """Make the images that only tests need, on top of ours, and bring them to the node."""
     context = ROOT / "tests" / "e2e" / "image"
-    images.build_image(
-        context, NAPS_IMAGE, build_args={"EXAMPLE_IMAGE": ours.example}, builder=cluster_images.buildah()
-    )
+    with project_images.building():
+        images.build_image(
+            context, NAPS_IMAGE, build_args={"EXAMPLE_IMAGE": ours.example}, builder=cluster_images.buildah()
+        )
     cluster_images.load_image(cluster, NAPS_IMAGE, cluster_images.ensure_redis_image())
 
 
