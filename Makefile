@@ -31,9 +31,11 @@ lint: setup ## ruff (rules and format), import layers
 	$(VENV)/ruff format --check .
 	$(VENV)/lint-imports
 
-.PHONY: types
-types: setup ## mypy strict on everything, pyright on the public API
+.PHONY: types mypy pyright
+types: mypy pyright ## mypy strict on everything, pyright on the public API
+mypy: setup
 	$(VENV)/mypy src operator/src tests tools benchmarks
+pyright: setup
 	$(VENV)/pyright
 
 .PHONY: unit
@@ -59,7 +61,9 @@ kube: setup ## operator on a real Kubernetes API server (built from Go modules, 
 	$(PYTEST) $(PARALLEL) --dist worksteal tests/kube
 
 .PHONY: test
-test: lint types unit integration peers kube ## everything but the real node
+test: ## everything but the real node
+	@$(MAKE) -j2 lint types unit
+	@$(MAKE) integration peers kube
 
 .PHONY: soak
 soak: setup ## long runs of chaos, about half an hour (SOAK_SCALE=0.1 for a tenth)

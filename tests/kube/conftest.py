@@ -20,9 +20,12 @@ def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def namespace(cluster: Cluster) -> Iterator[str]:
+def namespace(cluster: Cluster, api: KubeApi) -> Iterator[str]:
     """A namespace of the test's own."""
-    yield from cluster_fixtures.new_namespace(cluster)
+    name = cluster.namespace_name()
+    api.create_namespace(name)
+    yield name
+    api.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture(scope="session")

@@ -111,6 +111,7 @@ def test_run_on_create_runs_once(email: str, schedules: CronJobSchedules, stored
     # With an interval, the run is its first slot.
     schedules.create("every", every=3_600_000, **ONCE)
     schedules.wait_reason("every", "Ready", "True/Scheduled")
+    wait_until(lambda: len(stored.slots("every")) > 1, "a slot after the run")
     first, following = stored.slots("every")
     assert following == first + 3_600_000
     assert first > stored.raw.time()[0] * 1000 - 15_000

@@ -9,6 +9,7 @@ the test process. With TORIL_TEST_KUBECONFIG set, both functions answer with tha
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import uuid
@@ -70,7 +71,7 @@ class Cluster:
 
     def get(self, *args: str) -> Any:
         """The decoded JSON of `kubectl get ARGS -o json`."""
-        return yaml.safe_load(self.kubectl("get", *args, "-o", "json"))
+        return json.loads(self.kubectl("get", *args, "-o", "json"))
 
     def helm(self, *args: str, stdin: str | None = None, check: bool = True, timeout: float = 120) -> str:
         """Output of `helm ARGS`; like `kubectl`."""

@@ -1,4 +1,4 @@
-"""What the Kubernetes fixtures of `tests/kube` and `tests/e2e` share: one cluster a run, one namespace a test.
+"""What the Kubernetes fixtures of `tests/kube` and `tests/e2e` share: one cluster a process.
 
 Starting may take minutes on a machine that never did (programs are compiled, base images made), so the start's
 progress is shown although pytest captures output, and the time limit of a test does not count its fixtures
@@ -26,13 +26,6 @@ def session_cluster(request: pytest.FixtureRequest, start: Callable[[], Cluster]
             pytest.skip(f"not run: {error}")
     with cluster:
         yield cluster
-
-
-def new_namespace(cluster: Cluster) -> Iterator[str]:
-    """The body of a fixture: a namespace of the test's own, removed afterwards without waiting for it."""
-    name = cluster.create_namespace()
-    yield name
-    cluster.kubectl("delete", "namespace", name, "--wait=false")
 
 
 def visible_output(request: pytest.FixtureRequest) -> contextlib.AbstractContextManager[None]:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from support.cluster import Cluster
+from support.waiting import wait_until
 from toril.cli import schemas
 
 
@@ -66,6 +67,12 @@ class KubeApi:
 
     def delete(self, path: str) -> None:
         self._checked(*self.call("DELETE", path))
+
+    def create_namespace(self, name: str) -> None:
+        """A new namespace, ready for pods; much faster than by kubectl."""
+        self.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+        account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
+        wait_until(lambda: self.get_or_none(account), f"the ServiceAccount `default` of {name}", timeout_seconds=30)
 
     def call(
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"
