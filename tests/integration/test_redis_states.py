@@ -175,6 +175,27 @@ async def test_a_loading_server_is_unknown_and_not_empty(loading: RedisServer) -
 
 
 @pytest.mark.requirement("T34")
+@pytest.mark.parametrize("command", ["GET", "SET"])
+async def test_what_is_still_on_its_way_is_no_silence(redis_server: RedisServer, command: str) -> None:
+    """A large value over a slow network takes longer than an answer may."""
+    value = b"x" * (4_000_000 if command == "GET" else 24_000_000)
+    async with open_proxy(redis_server.port) as proxy:
+        settings = RedisSettings.from_url(f"redis://127.0.0.1:{proxy.port}/0")
+        connection = AsyncConnection(settings, timeout_seconds=0.4)
+        try:
+            await connection.command("SET", "large", value if command == "GET" else "")
+            proxy.slow_down(40_000 if command == "GET" else 200_000)
+            began = time.monotonic()
+            assert await connection.command(command, "large", *([value] if command == "SET" else [])) in (value, b"OK")
+            assert time.monotonic() - began > 0.8, "it was not slow"
+            assert connection.connects == 1
+        finally:
+            await connection.close()
+            with redis_server.client() as client:
+                client.delete("large")
+
+
+@pytest.mark.requirement("T34")
 async def test_silence_is_noticed_within_the_limit(start_server: Callable[..., RedisServer]) -> None:
     server = start_server()
     connection = AsyncConnection(RedisSettings.from_url(server.url), timeout_seconds=0.5)

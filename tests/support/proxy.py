@@ -4,6 +4,7 @@ hear of it."""
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -19,6 +20,7 @@ class Proxy:
         self._released = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._turn_bytes = 0
         self.cuts = 0
         """How many replies were lost."""
 
@@ -45,6 +47,10 @@ class Proxy:
         """Whether a request has matched what is to be held up; its reply need not have come yet."""
         return self._hold_when is None and not self._released.is_set()
 
+    def slow_down(self, turn_bytes: int) -> None:
+        """Pass on at most so many bytes each way in a hundredth of a second."""
+        self._turn_bytes = turn_bytes
+
     def move_to(self, server_port: int) -> None:
         """Lead new connections to another server, as a Service does; those that stand stay."""
         self._server_port = server_port
@@ -54,7 +60,10 @@ class Proxy:
         return self._cut_when is not None
 
     async def start(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        listening = socket.create_server(("127.0.0.1", 0))
+        # What is slowed down shall wait at the sender's.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+        self._server = await asyncio.start_server(self._serve, sock=listening)
 
     async def close(self) -> None:
         assert self._server is not None
@@ -94,7 +103,7 @@ class Proxy:
             if self._hold_when is not None and self._hold_when(data):
                 self._hold_when = None
                 is_held.set()
-            server.write(data)
+            await self._pass_on(data, server)
         server.transport.abort()
 
     async def _replies(
@@ -106,8 +115,15 @@ class Proxy:
                 break
             if is_held.is_set():
                 await self._released.wait()
-            client.write(data)
+            await self._pass_on(data, client)
         client.transport.abort()
+
+    async def _pass_on(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        size = self._turn_bytes or len(data)
+        for start in range(0, len(data), size):
+            writer.write(data[start : start + size])
+            if self._turn_bytes:
+                await asyncio.sleep(0.01)
 
 
 async def _read(reader: asyncio.StreamReader) -> bytes:

@@ -90,7 +90,7 @@ class WireProtocol(asyncio.Protocol):
         self._timeout_seconds = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
         self._watched: asyncio.Future[Any] | None = None
-        self._looks = 0
+        self._arrived = self._unsent = self._looks = 0
         self._max_reply_bytes = max_reply_bytes
         self._bytes_since_reply = 0
         # Who sets a limit of their own distrusts the server. An element takes more than a byte.
@@ -145,16 +145,21 @@ class WireProtocol(asyncio.Protocol):
         return future
 
     def watch(self, timeout_seconds: float) -> None:
-        """Give the connection up when a reply takes longer than this. One timer watches all: a call costs none."""
+        """Give the connection up when a reply takes longer than this, counted from when the last bytes came or went: a
+        large one, or a large command, may take its time. One timer watches all: a call costs none."""
         self._timeout_seconds = timeout_seconds
         self._watchdog = self._loop.call_later(timeout_seconds / LOOKS, self._look_for_late_reply)
 
     def _look_for_late_reply(self) -> None:
         oldest = self.pending[0] if self.pending else None
-        if oldest is None or oldest is not self._watched:
+        # A server that is distrusted gets no time for trickling.
+        arrived = self._bytes_since_reply if self._announced is None else 0
+        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        if oldest is None or oldest is not self._watched or arrived != self._arrived or unsent < self._unsent:
             self._watched, self._looks = oldest, 0
         else:
             self._looks += 1
+        self._arrived, self._unsent = arrived, unsent
         if self._looks < LOOKS:
             self._watchdog = self._loop.call_later(self._timeout_seconds / LOOKS, self._look_for_late_reply)
             return
