@@ -17,6 +17,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
         self._cut_when: Callable[[bytes], bool] | None = None
         self._hold_when: Callable[[bytes], bool] | None = None
+        self._delay_when: Callable[[bytes], bool] | None = None
         self._released = asyncio.Event()
         self._writers: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -38,6 +39,10 @@ class Proxy:
         """Pass the next request that matches on, and keep its connection's replies back until `release`."""
         self._hold_when = matches
 
+    def delay_request(self, matches: Callable[[bytes], bool]) -> None:
+        """Close the connection at the next request that matches, which reaches the server all the same at `release`."""
+        self._delay_when = matches
+
     def release(self) -> None:
         """Let go what was held up."""
         self._released.set()
@@ -57,7 +62,7 @@ class Proxy:
 
     @property
     def is_armed(self) -> bool:
-        return self._cut_when is not None
+        return self._cut_when is not None or self._delay_when is not None
 
     async def start(self) -> None:
         listening = socket.create_server(("127.0.0.1", 0))
@@ -84,7 +89,7 @@ class Proxy:
             is_cut, is_held = asyncio.Event(), asyncio.Event()
             await asyncio.wait(
                 [
-                    asyncio.create_task(self._requests(reader, server_writer, is_cut, is_held)),
+                    asyncio.create_task(self._requests(reader, writer, server_writer, is_cut, is_held)),
                     asyncio.create_task(self._replies(server_reader, writer, is_cut, is_held)),
                 ]
             )
@@ -94,7 +99,12 @@ class Proxy:
             self._tasks.discard(task)
 
     async def _requests(
-        self, reader: asyncio.StreamReader, server: asyncio.StreamWriter, is_cut: asyncio.Event, is_held: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        client: asyncio.StreamWriter,
+        server: asyncio.StreamWriter,
+        is_cut: asyncio.Event,
+        is_held: asyncio.Event,
     ) -> None:
         while data := await _read(reader):
             if self._cut_when is not None and self._cut_when(data):
@@ -103,6 +113,10 @@ class Proxy:
             if self._hold_when is not None and self._hold_when(data):
                 self._hold_when = None
                 is_held.set()
+            if self._delay_when is not None and self._delay_when(data):
+                self._delay_when = None
+                client.transport.abort()
+                await self._released.wait()
             await self._pass_on(data, server)
         server.transport.abort()
 

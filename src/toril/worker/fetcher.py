@@ -445,7 +445,8 @@ class Fetcher:
         """Make sure of what we hold, after a failure and at the start; one try, then a pause if it did not work.
 
         Locks that ran out are taken back, ends are recorded (again), and jobs that a call took whose reply was lost are
-        found: in this order, so that nothing is run twice.
+        found: in this order, so that nothing is run twice. A take that the network delivers later still is nobody's:
+        its jobs stall, and are given back.
         """
         # Recovery works, and then the same fails again: a key of the wrong type, say.
         is_in_vain = self._wait_failed or self._call_failed_again

@@ -144,6 +144,41 @@ async def test_jobs_that_come_when_their_locks_are_over_are_not_run(
     assert [kept.jobs[job_id]["ats"] for job_id in "123"] == ["1", "2", "1"]
 
 
+@pytest.mark.requirement("T07")
+async def test_a_take_that_is_carried_out_when_nobody_waits_for_it_any_more(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
+) -> None:
+    """The network delivers it after its connection is closed and all is found in order: its job counts as stalled."""
+    runs: list[str] = []
+    may_end = asyncio.Event()
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> None:
+        runs.append(job.id)
+        await may_end.wait()
+
+    async def is_running() -> bool:
+        return runs == ["1"] and not proxy.is_armed
+
+    async def is_taken() -> bool:
+        return stored.places() == {"active": ["1", "2"]}
+
+    locks: dict[str, Any] = {"lock_ms": 500, "lock_renew_ms": 100, "stalled_interval_ms": 100}
+    proxy.delay_request(is_take)
+    async with worker(tasks, url=through(proxy, redis_url), **locks):
+        first = await step.enqueue()
+        await wait_until_async(is_running, "the job to be taken by another call")
+        last = await step.enqueue()
+        proxy.release()
+        await wait_until_async(is_taken, "the late take")
+        may_end.set()
+        await first.result(10)
+        await last.result(10)
+    assert runs == ["1", "2"]
+    kept = invariants.assert_sound(stored.raw, tasks.name)
+    assert [(kept.jobs[job_id]["ats"], kept.jobs[job_id].get("stc")) for job_id in "12"] == [("1", None), ("2", "1")]
+
+
 async def test_a_wake_up_that_overtakes_an_older_reply_is_not_forgotten(
     tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
 ) -> None:
