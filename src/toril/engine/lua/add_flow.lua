@@ -19,14 +19,17 @@ local function queue_at(base)
     queue = queue_of(base)
     queues[base] = queue
     queues_in_order[#queues_in_order + 1] = queue
+    queue.added = 0
   end
   return queue
 end
 
 local nodes = {}
 for at = 1, #ARGV - FIELDS, FIELDS do
+  local queue = queue_at(ARGV[at + 1])
+  queue.added = queue.added + 1
   nodes[#nodes + 1] = {
-    queue = queue_at(ARGV[at + 1]), links = ARGV[at + 10] ~= '' and cjson.decode(ARGV[at + 10]) or {},
+    queue = queue, links = ARGV[at + 10] ~= '' and cjson.decode(ARGV[at + 10]) or {},
     job = {
       id = ARGV[at + 2], has_own_id = true, name = ARGV[at + 3], data = ARGV[at + 4], opts = ARGV[at + 5],
       timestamp = ARGV[at + 6], delay = tonumber(ARGV[at + 7]), priority = tonumber(ARGV[at + 8]),
@@ -39,6 +42,9 @@ end
 local parents = {}
 local function refusal(node)
   local job_key, wanted = node.queue.base .. node.job.id, node.links.parentKey
+  if wanted then
+    check_children(wanted)
+  end
   if wanted and not parents[wanted] and redis.call('EXISTS', wanted) == 0 then
     return -5
   end
@@ -69,9 +75,10 @@ end
 local reply, touched = {0}, {}
 for _, queue in ipairs(queues_in_order) do
   read_settings(queue, layout)
+  -- Fails where it cannot be counted on; before any job is added.
+  redis.call('INCRBY', queue.id, queue.added)
 end
 for _, node in ipairs(nodes) do
-  redis.call('INCR', node.queue.id)
   reply[#reply + 1] = add_linked(node.queue, node.job, node.links, touched)
 end
 local now_ms = tonumber(nodes[1].job.timestamp)

@@ -6,7 +6,7 @@
 -- ARGV[3...] for each scheduler: id, slot seen (ms), next slot (ms), opts of the next job (JSON without its closing
 --            brace), start of its id (JSON text without the closing quote), priority, lifo (1 or 0), name and data
 --            (JSON) for a repeatable job of BullMQ 5's older kind, which has none stored, deduplication id ('' = none)
--- Returns: for each 0 made, 1 the slot is another one by now or the scheduler is gone, 2 the next job is there already:
+-- Returns: for each 0 made, 1 the slot is another one by now or the scheduler is gone (or no hash any more), 2 the next job is there already:
 --          then its slot is noted as the current one.
 -- Events: added, then delayed or waiting; duplicated.
 -- Cost: O(schedulers x log n).
@@ -15,6 +15,7 @@ local queue = queue_of(ARGV[1])
 local layout = ARGV[2]
 queue.is_adding = true
 read_settings(queue, layout)
+check_counter(queue)
 local FIELDS = 10
 local now_ms = server_now_ms()
 local codes = {}
@@ -22,8 +23,8 @@ for at = 2, #ARGV - FIELDS, FIELDS do
   local scheduler_id, seen, slot = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local scheduler_key = queue.schedulers .. ':' .. scheduler_id
   local current = redis.call('ZSCORE', queue.schedulers, scheduler_id)
-  local code = 0
-  if not current or slot_of(current) ~= seen then
+  local kind, code = redis.call('TYPE', scheduler_key).ok, 0
+  if not current or slot_of(current) ~= seen or kind ~= 'hash' and kind ~= 'none' then
     code = 1
   elseif redis.call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
     code = 2

@@ -18,6 +18,7 @@
 local queue = queue_of(ARGV[1])
 queue.is_adding = true
 read_settings(queue, ARGV[2])
+check_counter(queue)
 local scheduler_id, seen, slot = ARGV[3], ARGV[4], ARGV[5]
 local scheduler_key = queue.schedulers .. ':' .. scheduler_id
 local current = redis.call('ZSCORE', queue.schedulers, scheduler_id)
@@ -45,6 +46,7 @@ local function place_of_armed()
   return nil
 end
 
+local stored = redis.call('HMGET', scheduler_key, 'ic', 'offset')
 local place = place_of_armed()
 if place and ARGV[6] == '1' then
   slot = current
@@ -61,7 +63,6 @@ if place then
   delete_jobs(queue.base, {armed_id})
 end
 
-local stored = redis.call('HMGET', scheduler_key, 'ic', 'offset')
 local offset = ARGV[15] ~= '' and ARGV[15] or (place and stored[2])
 if not place then
   offset = ARGV[16]

@@ -66,7 +66,7 @@ local function replace_delayed(queue, job, options, winner)
   local parent = read_parent(queue.base .. winner)
   if parent then
     -- BullMQ leaves it waiting for a child that is gone.
-    detach_child(parent, queue.base .. winner, queue.layout)
+    tell_guarded(detach_child, parent, queue.base .. winner, queue.layout)
   end
   delete_jobs(queue.base, {winner})
   redis.call('XADD', queue.events, '*', 'event', 'removed', 'jobId', winner, 'prev', 'delayed')
@@ -119,18 +119,23 @@ local function deduplicate(queue, job, options)
   return winner
 end
 
--- The parked job as `store_job` takes it. Whoever parked it may have been another library: nonsense counts as not given.
+-- The parked job as `store_job` takes it; nil when there is no id to give it, and it stays parked. Whoever parked it may
+-- have been another library: nonsense counts as not given.
 local function read_parked(queue, id, now_ms)
   local stored = redis.call('HMGET', parked_key(queue, id), 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'rjk', 'pdk')
   local is_readable, opts = pcall(cjson.decode, stored[3] or '{}')
   if not is_readable or type(opts) ~= 'table' then
     opts = {}
   end
-  local number = text_of(redis.call('INCR', queue.id))
-  local job_id = stored[4] or number
-  if redis.call('EXISTS', queue.base .. job_id) == 1 then
+  local number = redis.pcall('INCR', queue.id)
+  local own_number = type(number) == 'number' and text_of(number) or nil
+  local job_id = stored[4] or own_number
+  if job_id and redis.call('EXISTS', queue.base .. job_id) == 1 then
     -- Its id came into use meanwhile: neither job is to be lost.
-    job_id = number
+    job_id = own_number
+  end
+  if not job_id then
+    return nil
   end
   local job = {
     id = job_id, name = stored[1] or '', data = stored[2] or '{}', opts = stored[3] or '{}', timestamp = text_of(now_ms),
@@ -156,6 +161,9 @@ local function end_deduplication(base, layout, deduplication_id, job_id, now_ms)
   end
   read_settings(queue, layout)
   local job, options, dependencies_key = read_parked(queue, deduplication_id, now_ms)
+  if not job then
+    return
+  end
   give_deduplication(queue, options, job.id)
   store_job(queue, job)
   if dependencies_key then

@@ -136,6 +136,10 @@ local function check_places(queue, finishes)
   if kinds.failed then
     call('ZCARD', queue.failed)
   end
+  if is_any_deduplicated then
+    call('STRLEN', queue.id)
+    call('ZCARD', queue.marker)
+  end
   if is_any_deduplicated or kinds.retry or kinds.requeue or kinds.limit or kinds.delay or kinds['waiting-children'] then
     call('LLEN', queue.target)
     call('ZCARD', queue.prioritized)

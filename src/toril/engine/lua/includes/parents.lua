@@ -13,6 +13,8 @@
 --   detach_child(parent, child_key, layout, hard_base)      a child is removed; before its hash is deleted
 --   detach_children(base, ids, layout)                      the same for jobs that retention removes
 --   reattach_child(parent, child_key, previous)             a finished child (`failed` or `completed`) is to run again
+--   check_children(parent_key)                              before one is added
+--   tell_guarded(tell, parent, ...)                         one of these for a child that has left its place
 --
 -- `layout` is that of paused queues. Each function wakes the parent's queue itself. Cost: O(1) or O(log n) each.
 
@@ -56,6 +58,12 @@ local function pick_up(queue, set_key, parent, layout)
   redis.call('ZCARD', queue.delayed)
   redis.call('ZREM', set_key, parent.id)
   return true
+end
+
+-- A parent whose notes on children are keys of another type must fail here, before it gets a child.
+local function check_children(parent_key)
+  redis.call('SCARD', parent_key .. ':dependencies')
+  redis.call('HLEN', parent_key .. ':processed')
 end
 
 -- Put a parent that has been picked up where it runs from, ahead of what waits there.

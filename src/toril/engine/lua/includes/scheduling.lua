@@ -7,6 +7,13 @@ local function slot_of(score)
   return text_of(math.floor(number_of(score)))
 end
 
+-- A counter of ids that cannot be counted on must fail here, before anything is written.
+local function check_counter(queue)
+  if redis.call('EXISTS', queue.id) == 1 then
+    redis.call('INCRBY', queue.id, 0)
+  end
+end
+
 -- Make the job of a slot and note the slot as the current one. `job` has name, data, priority, is_lifo, and opts as
 -- JSON without its closing brace; `id_json` is the start of the job's id as JSON text.
 local function make_slot(queue, scheduler_id, slot, now_ms, job, id_json)
