@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
@@ -150,13 +151,15 @@ async def find_end(connection: AsyncConnection, keys: QueueKeys, job_id: str, *,
 
     For jobs that are not kept. Redis: XRANGE in pages of 1000; the stream holds some 10000 entries.
     """
-    position = str(max(0, since_ms))
+    position, id_bytes = str(max(0, since_ms)), job_id.encode(errors="surrogateescape")
     while True:
         page = await connection.command("XRANGE", keys.events, position, "+", "COUNT", 1000)
         for entry_id, flat in page:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            if fields.get(b"jobId") == job_id.encode() and fields.get(b"event") in (b"completed", b"failed"):
-                texts = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+            if fields.get(b"jobId") == id_bytes and fields.get(b"event") in (b"completed", b"failed"):
+                texts = {
+                    name.decode(errors="replace"): value.decode(errors="replace") for name, value in fields.items()
+                }
                 return QueueEvent.of_entry(entry_id.decode(), texts)
         if len(page) < 1000:
             return None
@@ -174,5 +177,7 @@ def _number(text: str | None) -> float | None:
     try:
         number = float(text or "")
     except ValueError:
+        return None
+    if not math.isfinite(number):
         return None
     return int(number) if number.is_integer() else number

@@ -10,7 +10,7 @@ from toril import errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.steps import Steps
-from toril.jobs.job import JobRecord, JobState
+from toril.jobs.job import JobRecord, JobState, whole_number
 
 JOBS_PER_CALL = 500
 
@@ -117,17 +117,20 @@ def logs(keys: QueueKeys, job_id: str, first: int = 0, last: int = -1, *, newest
 def metrics(
     keys: QueueKeys, kind: Literal["completed", "failed"], first: int = 0, last: int = -1
 ) -> Steps[QueueMetrics]:
-    """Read how many jobs ended in each minute; minute 0 is the newest. Redis: HMGET, LRANGE, LLEN."""
+    """Read how many jobs ended in each minute; minute 0 is the newest. What is no number counts as 0.
+
+    Redis: HMGET, LRANGE, LLEN.
+    """
     key = f"{keys.base}metrics:{kind}"
     count, previous_ms, previous_count = yield ("HMGET", key, "count", "prevTS", "prevCount")
     data = yield ("LRANGE", key + ":data", first, last)
     points: int = yield ("LLEN", key + ":data")
     return QueueMetrics(
-        count=int(count or 0),
-        per_minute=[int(float(point)) for point in data],
+        count=whole_number(count) or 0,
+        per_minute=[whole_number(point) or 0 for point in data],
         points=points,
-        previous_ms=int(previous_ms) if previous_ms else None,
-        previous_count=int(previous_count or 0),
+        previous_ms=whole_number(previous_ms),
+        previous_count=whole_number(previous_count) or 0,
     )
 
 

@@ -97,7 +97,7 @@ def _compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-def _whole(raw: bytes | None) -> int | None:
+def whole_number(raw: bytes | None) -> int | None:
     """A stored number; None when it is missing or no number. Fractions (of a float clock) are cut."""
     if raw is None:
         return None
@@ -146,7 +146,7 @@ class JobRecord:
 
     def number(self, field: str) -> int | None:
         """One field as a whole number; None when it is missing or no number. Fractions (of a float clock) are cut."""
-        return _whole(self._fields.get(field.encode()))
+        return whole_number(self._fields.get(field.encode()))
 
     # ---- what a caller asks for
 
@@ -175,7 +175,7 @@ class JobRecord:
     @property
     def timestamp_ms(self) -> int:
         """When the job was created, Unix milliseconds."""
-        return _whole(self._fields.get(b"timestamp")) or 0
+        return whole_number(self._fields.get(b"timestamp")) or 0
 
     @property
     def delay_ms(self) -> int:
@@ -188,12 +188,12 @@ class JobRecord:
     @property
     def attempts_made(self) -> int:
         """Attempts that have ended. During the first attempt 0, after a success at once 1."""
-        older = _whole(self._fields.get(b"attemptsMade"))
-        return older if older is not None else _whole(self._fields.get(b"atm")) or 0
+        older = whole_number(self._fields.get(b"attemptsMade"))
+        return older if older is not None else whole_number(self._fields.get(b"atm")) or 0
 
     @property
     def attempts_started(self) -> int:
-        return _whole(self._fields.get(b"ats")) or 0
+        return whole_number(self._fields.get(b"ats")) or 0
 
     @property
     def stalled_count(self) -> int:
@@ -202,7 +202,7 @@ class JobRecord:
     @property
     def processed_on_ms(self) -> int | None:
         """When the latest attempt started, Unix milliseconds."""
-        return _whole(self._fields.get(b"processedOn"))
+        return whole_number(self._fields.get(b"processedOn"))
 
     @property
     def finished_on_ms(self) -> int | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+import redis
 
 from support.engine import EngineQueue
 from toril import clock, errors
+from toril.engine import getters, steps
 from toril.engine.active import Finish
-from toril.engine.events import QueueEvent, read_events
+from toril.engine.events import QueueEvent, find_end, read_events
 from toril.engine.inspector import read_signals
 from toril.engine.keys import QueueKeys
 from toril.jobs.job import JobState
@@ -135,3 +137,32 @@ async def test_keep_logs_of_zero_keeps_all_as_bullmq_does(queue: EngineQueue) ->
     await queue.add()
     assert [await queue.active.log("1", f"row {number}", 0) for number in range(2)] == [1, 2]
     assert await queue.inspector.logs("1") == ["row 0", "row 1"]
+
+
+async def test_metrics_that_are_no_numbers_count_as_none(queue: EngineQueue) -> None:
+    key = queue.keys.base + "metrics:completed"
+    queue.raw.hset(key, mapping={"count": "many", "prevTS": "1795378741099.5", "prevCount": "1e999"})
+    queue.raw.rpush(key + ":data", "3", "1e999", "x", "2.0")
+    found = await steps.walk(queue.connection, getters.metrics(queue.keys, "completed"))
+    assert (found.count, found.previous_ms, found.previous_count) == (0, 1_795_378_741_099, 0)
+    assert found.per_minute == [3, 0, 0, 2]
+
+
+async def test_a_job_whose_id_is_no_text_can_be_asked_about(queue: EngineQueue, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.hset(queue.keys.base.encode() + b"\xff", mapping={"name": "n", "data": "{}", "opts": "{}"})
+        raw.lpush(queue.keys.wait, b"\xff")
+    (job,) = await queue.inspector.jobs(JobState.WAITING)
+    assert await queue.inspector.state(job.id) == "waiting"
+    since_ms = await queue.active.server_time_ms() - 1000
+    assert await find_end(queue.connection, queue.keys, job.id, since_ms=since_ms) is None
+    with redis.Redis.from_url(redis_url) as raw:
+        raw.xadd(queue.keys.events, {b"event": b"completed", b"jobId": b"\xff", b"\xfe": b"\xfe", b"returnvalue": b"1"})
+    found = await find_end(queue.connection, queue.keys, job.id, since_ms=since_ms)
+    assert found is not None
+    assert found.fields["returnvalue"] == 1
+
+
+@pytest.mark.parametrize("delay", ["1e999", "nan", "soon", ""])
+def test_a_due_time_that_is_no_number_reads_as_none(delay: str) -> None:
+    assert QueueEvent.of_entry("1-0", {"event": "delayed", "delay": delay}).fields["delay"] is None

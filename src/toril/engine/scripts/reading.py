@@ -40,7 +40,7 @@ def read_job(keys: QueueKeys, job_id: str) -> Call[tuple[JobState, JobRecord | N
     ]  # fmt: skip
 
     def parse(reply: Any) -> tuple[JobState, JobRecord | None]:
-        job = JobRecord.from_reply(job_id.encode(), reply[1]) if reply[1] else None
+        job = JobRecord.from_reply(job_id.encode(errors="surrogateescape"), reply[1]) if reply[1] else None
         return JobState(reply[0].decode()), job
 
     return Call("read_job", names, [job_id], parse)
