@@ -13,6 +13,9 @@ from support.flow_trees import tree
 from toril import errors
 from toril.engine import administration, steps
 from toril.engine.active import Finish
+from toril.engine.maintenance import stalled
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
 
@@ -77,6 +80,23 @@ async def test_a_job_that_another_one_follows_is_not_lost(queue: EngineQueue, sp
     assert lost(queue) == []
 
 
+@pytest.mark.parametrize("part", ["de:d", "dn:d"])
+async def test_jobs_of_one_call_are_added_together_or_not(queue: EngineQueue, part: str) -> None:
+    options: list[dict[str, Any]] = [{}, {"priority": 1}, {"deduplication": {"id": "d", "keepLastIfActive": True}}]
+    jobs = [NewJob.create("n", {}, JobOptions.from_bullmq(each)) for each in options]
+    await queue.producer.add(jobs)
+    await queue.take(3)
+    before = queue.places()
+    if part == "dn:d":
+        queue.raw.lpush(queue.keys.base + part, "x")
+    else:
+        queue.raw.delete(queue.keys.base + part)
+        queue.raw.lpush(queue.keys.base + part, "x")
+    with pytest.raises(errors.WrongKeyTypeError):
+        await queue.producer.add(jobs)
+    assert queue.places() == before
+
+
 # ---- flows
 
 
@@ -92,8 +112,9 @@ async def test_a_flow_is_added_whole_or_not_at_all(queue: EngineQueue, upper: En
 async def test_a_child_of_a_parent_with_broken_keys_is_not_added(queue: EngineQueue) -> None:
     await queue.add(jobId="p")
     spoil(queue, "p:dependencies")
+    options: list[dict[str, Any]] = [{}, {"jobId": "a", "parent": {"id": "p", "queue": queue.keys.qualified_name}}]
     with pytest.raises(errors.WrongKeyTypeError):
-        await queue.add(jobId="a", parent={"id": "p", "queue": queue.keys.qualified_name})
+        await queue.producer.add([NewJob.create("n", {}, JobOptions.from_bullmq(each)) for each in options])
     assert queue.places() == {"wait": ["p"]}
     assert queue.hash("a") == {}
 
@@ -116,6 +137,16 @@ async def test_a_parent_with_broken_keys_keeps_no_job_from_running_again(
 
 
 # ---- schedulers
+
+
+async def test_a_schedulers_job_that_stalls_is_not_lost_to_broken_schedulers(queue: EngineQueue) -> None:
+    await arm(queue, "s")
+    job = await queue.take_one()
+    queue.raw.delete(queue.keys.lock(job.id))
+    queue.raw.sadd(queue.keys.stalled, job.id)
+    spoil(queue, "repeat")
+    assert await stalled.run_once(queue.connection, queue.keys, max_stalled_count=0) == [job.id]
+    assert queue.places() == {"wait": [job.id]}
 
 
 async def arm(queue: EngineQueue, name: str) -> None:

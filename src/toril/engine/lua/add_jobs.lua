@@ -26,6 +26,16 @@ for at = 4, first_job - 1, KIND_FIELDS do
   }
   kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
   all_plain = all_plain and kind.is_plain
+  -- Keys of another type must fail here, before anything is written.
+  local links = kind.links or {}
+  if links.deduplication then
+    call('STRLEN', base .. 'de:' .. links.deduplication.id)
+    call('HLEN', base .. 'dn:' .. links.deduplication.id)
+  end
+  if links.parentKey then
+    call('SCARD', links.parentKey .. ':dependencies')
+    call('HLEN', links.parentKey .. ':processed')
+  end
   kinds[#kinds + 1] = kind
 end
 queue.is_adding = all_plain and 'plain' or 'any'

@@ -36,7 +36,8 @@ for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
     redis.call('HSET', job_key, 'stc', text_of(stalled_count))
     if stalled_count > tonumber(ARGV[3]) then
       local scheduler_id = redis.call('HGET', job_key, 'rjk')
-      if not (scheduler_id and redis.call('ZSCORE', repeat_key, scheduler_id)) then
+      -- Where it cannot be told whether the scheduler is there, it counts as being there: the job is out of `active`.
+      if not (scheduler_id and redis.pcall('ZSCORE', repeat_key, scheduler_id)) then
         redis.call('HSET', job_key, 'defa', 'job stalled more than allowable limit')
       end
     end

@@ -36,7 +36,6 @@ local function add_linked(queue, job, links, later)
     if redis.call('EXISTS', parent.key) == 0 then
       return -5
     end
-    check_children(parent.key)
     if later then
       later[#later + 1] = parent
     end
