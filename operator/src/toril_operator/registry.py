@@ -70,6 +70,11 @@ def scheduler_of(schedule: Json) -> str:
     return str(given or "{}.{}".format(*key_of(schedule)))
 
 
+def age_of(manifest: Json) -> tuple[str, str]:
+    """What sorts objects from the oldest on."""
+    return manifest["metadata"]["creationTimestamp"], manifest["metadata"]["uid"]
+
+
 class Registry:
     """Last seen objects. Every change names what must be looked at: JobQueues, and schedules for a schedule."""
 

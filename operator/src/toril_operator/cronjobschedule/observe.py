@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from toril import clock, errors
@@ -14,19 +14,12 @@ from toril.specs import cron_job_schedule as specs
 from toril.specs import jobqueue
 from toril_operator import endpoints, labels
 from toril_operator.cronjobschedule.plan import Observed
+from toril_operator.parsed_specs import ParsedSpecs
 from toril_operator.poller import Pollers
-from toril_operator.registry import Key, Kind, Registry, queue_of, scheduler_of
+from toril_operator.registry import Key, Kind, Registry, age_of, queue_of, scheduler_of
 from toril_operator.status_writer import StatusWriter
 
 Json = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    uid: str
-    generation: int
-    spec: specs.CronJobScheduleSpec | None
-    problem: str
 
 
 class Observer:
@@ -36,12 +29,12 @@ class Observer:
         self._registry = registry
         self._pollers = pollers
         self._status_writer = status_writer
-        self._parsed: dict[Key, _Parsed] = {}
+        self._parsed = ParsedSpecs(specs.parse_cron_job_schedule)
 
     async def observe(self, key: Key, manifest: Json) -> Observed:
         """Look at one CronJobSchedule."""
         metadata = manifest["metadata"]
-        parsed = self._parse(key, manifest)
+        parsed = self._parsed.get(key, manifest)
         queue_key = queue_of(manifest)
         job_queue = self._registry.get(Kind.JOB_QUEUE, queue_key)
         observed = Observed(
@@ -69,29 +62,17 @@ class Observer:
 
     def forget(self, key: Key) -> None:
         """The CronJobSchedule is gone."""
-        self._parsed.pop(key, None)
-
-    def _parse(self, key: Key, manifest: Json) -> _Parsed:
-        uid, generation = manifest["metadata"]["uid"], manifest["metadata"]["generation"]
-        known = self._parsed.get(key)
-        if known is not None and (known.uid, known.generation) == (uid, generation):
-            return known
-        try:
-            parsed = _Parsed(uid, generation, specs.parse_cron_job_schedule(manifest), "")
-        except errors.InvalidInputError as problem:
-            parsed = _Parsed(uid, generation, None, str(problem))
-        self._parsed[key] = parsed
-        return parsed
+        self._parsed.forget(key)
 
     def _older(self, key: Key, manifest: Json, spec: specs.CronJobScheduleSpec | None) -> str | None:
         """The oldest schedule with the same scheduler on the same JobQueue, if that is not this one."""
         if spec is None:
             return None
-        claims = [(_age(manifest), key.name)]
+        claims = [(age_of(manifest), key.name)]
         for other in self._registry.schedules_of(queue_of(manifest)) - {key}:
             rival = self._registry.get(Kind.CRON_JOB_SCHEDULE, other)
             if rival is not None and scheduler_of(rival) == spec.scheduler_id:
-                claims.append((_age(rival), other.name))
+                claims.append((age_of(rival), other.name))
         oldest = min(claims)[1]
         return None if oldest == key.name else oldest
 
@@ -117,7 +98,3 @@ def _deleted_for_ms(metadata: Json) -> int | None:
     if since is None:
         return None
     return clock.now_ms() - round(datetime.datetime.fromisoformat(since).timestamp() * 1000)
-
-
-def _age(manifest: Json) -> tuple[str, str]:
-    return manifest["metadata"]["creationTimestamp"], manifest["metadata"]["uid"]

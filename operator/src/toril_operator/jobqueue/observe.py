@@ -13,8 +13,9 @@ from toril.specs import jobqueue as specs
 from toril_operator import endpoints, labels
 from toril_operator.conditions import Condition, Reason, Status, Type
 from toril_operator.jobqueue.plan import Observed
+from toril_operator.parsed_specs import ParsedSpecs
 from toril_operator.poller import Pollers, Target
-from toril_operator.registry import Key, Kind, Registry
+from toril_operator.registry import Key, Kind, Registry, age_of
 from toril_operator.status_writer import StatusWriter
 
 Json = Mapping[str, Any]
@@ -27,14 +28,6 @@ SECRETS_RETRY_MS = 5_000
 """… and after so long when they were missing or Redis did not accept them."""
 PODS_MS = 5_000
 """Pods are looked at so often while some are not ready."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Parsed:
-    uid: str
-    generation: int
-    spec: specs.JobQueueSpec | None
-    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +57,7 @@ class Observer:
         self._pollers = pollers
         self._status_writer = status_writer
         self._concern = concern
-        self._parsed: dict[Key, _Parsed] = {}
+        self._parsed = ParsedSpecs(specs.parse_job_queue)
         self._access: dict[Key, _Access] = {}
         self._identities: dict[Key, Identity] = {}
         self._pods: dict[Key, tuple[int, list[Json]]] = {}
@@ -76,7 +69,7 @@ class Observer:
             KubeError: something could not be asked for.
         """
         metadata = manifest["metadata"]
-        parsed = self._parse(key, manifest)
+        parsed = self._parsed.get(key, manifest)
         is_terminating = metadata.get("deletionTimestamp") is not None
         observed = Observed(
             key=key,
@@ -97,21 +90,9 @@ class Observer:
     def forget(self, key: Key) -> None:
         """The JobQueue is gone."""
         self._leave(key)
-        self._parsed.pop(key, None)
+        self._parsed.forget(key)
         self._access.pop(key, None)
         self._pods.pop(key, None)
-
-    def _parse(self, key: Key, manifest: Json) -> _Parsed:
-        uid, generation = manifest["metadata"]["uid"], manifest["metadata"]["generation"]
-        known = self._parsed.get(key)
-        if known is not None and (known.uid, known.generation) == (uid, generation):
-            return known
-        try:
-            parsed = _Parsed(uid, generation, specs.parse_job_queue(manifest), "")
-        except errors.InvalidInputError as problem:
-            parsed = _Parsed(uid, generation, None, str(problem))
-        self._parsed[key] = parsed
-        return parsed
 
     async def _with_redis(self, observed: Observed, spec: specs.JobQueueSpec, manifest: Json) -> Observed:
         key = observed.key
@@ -253,11 +234,11 @@ class Observer:
     def _older_claimant(self, key: Key, manifest: Json) -> Key | None:
         """The oldest JobQueue on the same queue, if that is not this one."""
         identity = self._identities[key]
-        claims = [(_age(manifest), key)]
+        claims = [(age_of(manifest), key)]
         for other, claimed in self._identities.items():
             rival = self._registry.get(Kind.JOB_QUEUE, other)
             if other != key and claimed == identity and rival is not None:
-                claims.append((_age(rival), other))
+                claims.append((age_of(rival), other))
         oldest = min(claims)[1]
         return None if oldest == key else oldest
 
@@ -279,7 +260,3 @@ def _redis(status: Status, reason: Reason, message: str) -> Condition:
 def _identity(settings: RedisSettings, spec: specs.JobQueueSpec) -> Identity:
     host = settings.unix_socket or settings.host.lower()
     return host, settings.port, settings.db, spec.prefix, spec.queue_name
-
-
-def _age(manifest: Json) -> tuple[str, str]:
-    return manifest["metadata"]["creationTimestamp"], manifest["metadata"]["uid"]
