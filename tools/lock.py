@@ -22,7 +22,7 @@ def main() -> None:
     compile_lock("lock.txt", project, "--all-extras", "--no-emit-package", "toril")
     compile_lock("tools.txt", "tools.in")
     # What goes into the images: the same versions, only what each needs.
-    compile_lock("worker.txt", project, "--extra", "cli", "--extra", "fast", "-c", "lock.txt")
+    compile_lock("worker.txt", project, "--extra", "fast", "-c", "lock.txt")
     compile_lock("operator.txt", project, "--extra", "operator", "--no-emit-package", "toril", "-c", "lock.txt")
 
 
