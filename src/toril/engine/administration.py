@@ -94,9 +94,12 @@ def remove(keys: QueueKeys, job_id: str, *, with_children: bool = True, layout: 
         JobLockedError: a worker runs it, or one of the jobs that it waits for; nothing was removed.
         JobStateError: it is the next run of a job scheduler, and goes with that.
     """
-    call = scripts.remove_job(keys, job_id, with_children=with_children, count=JOBS_PER_CALL, layout=layout)
-    while (code := (yield call)) == 2:
-        pass
+    code, has_begun = 2, False
+    while code == 2:
+        code = yield scripts.remove_job(
+            keys, job_id, with_children=with_children, count=JOBS_PER_CALL, has_begun=has_begun, layout=layout
+        )
+        has_begun = True
     if code == 0:
         raise errors.JobLockedError(f"job {job_id} of queue {keys.queue}, or a child of it, is being run by a worker")
     _check(code, keys, job_id, "")

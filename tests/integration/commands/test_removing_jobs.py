@@ -11,7 +11,7 @@ from support.engine import EngineQueue, open_queue
 from support.flow_trees import tree
 from support.invariants import assert_sound
 from toril import clock, errors
-from toril.engine import administration, steps
+from toril.engine import administration, scripts, steps
 from toril.engine.active import Finish
 from toril.jobs.job import JobState
 
@@ -48,6 +48,23 @@ async def test_nothing_is_removed_while_somebody_works_a_job_below(queue: Engine
     with pytest.raises(errors.JobLockedError, match="or a child of it, is being run"):
         await steps.walk(queue.connection, administration.remove(queue.keys, "p"))
     assert flow_trees.dump(queue) == before
+
+
+async def test_a_child_that_is_taken_between_two_calls_is_not_removed(queue: EngineQueue) -> None:
+    await flow_trees.add(queue.connection, tree(queue, "p", *[tree(queue, f"child-{n}") for n in range(4)]))
+
+    async def remove(count: int, *, has_begun: bool) -> int:
+        call = scripts.remove_job(queue.keys, "p", with_children=True, count=count, has_begun=has_begun)
+        return await queue.connection.run(call)
+
+    assert await remove(1, has_begun=False) == 2
+    taken = await queue.take_one()
+    assert await remove(9, has_begun=True) == 0
+    assert queue.places()["active"] == [taken.id]
+    assert queue.hash("p")["name"] == "echo"
+    await queue.finish(Finish.completed(taken, "1"))
+    assert await remove(9, has_begun=True) == 1
+    assert queue.raw.keys(queue.keys.base + "*child*") == queue.raw.keys(queue.keys.base + "p*") == []
 
 
 @pytest.mark.parametrize("jobs_per_call", [1000, 1])

@@ -54,9 +54,12 @@ def change_priority(
     return Call("change_priority", [keys.meta], args, int)
 
 
-def remove_job(keys: QueueKeys, job_id: str, *, with_children: bool, count: int, layout: Layout = "6") -> Call[int]:
-    """Remove a job, and up to `count` jobs in all with its children."""
-    return Call("remove_job", [keys.meta], [keys.base, layout, job_id, "1" if with_children else "0", count], int)
+def remove_job(
+    keys: QueueKeys, job_id: str, *, with_children: bool, count: int, has_begun: bool = False, layout: Layout = "6"
+) -> Call[int]:
+    """Remove a job, and up to `count` jobs in all with its children; `has_begun`: go on with that."""
+    flags = ["1" if flag else "0" for flag in (with_children, has_begun)]
+    return Call("remove_job", [keys.meta], [keys.base, layout, job_id, flags[0], count, flags[1]], int)
 
 
 def remove_children(keys: QueueKeys, job_id: str, *, count: int, layout: Layout = "6") -> Call[int]:

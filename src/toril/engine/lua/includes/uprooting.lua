@@ -28,24 +28,24 @@ local function pending_children(job_key)
   return redis.call('SMEMBERS', job_key .. ':dependencies')
 end
 
--- Whether one of these jobs is worked.
-local function any_locked(job_keys)
-  local locks = {}
+-- Whether any of these jobs has a key of this part.
+local function any_has(job_keys, part)
+  local keys = {}
   for index, job_key in ipairs(job_keys) do
-    locks[index] = job_key .. ':lock'
+    keys[index] = job_key .. part
   end
-  return count_existing(locks) > 0
+  return count_existing(keys) > 0
 end
 
 -- Whether somebody works the job, or one of those below it that have not ended, level by level.
 local function is_locked(job_key, with_children)
   local level, seen = {job_key}, {[job_key] = true}
   while #level > 0 do
-    if any_locked(level) then
+    if any_has(level, ':lock') then
       return true
     end
     local below = {}
-    for _, parent_key in ipairs(with_children and level or {}) do
+    for _, parent_key in ipairs(with_children and any_has(level, ':dependencies') and level or {}) do
       for _, child_key in ipairs(pending_children(parent_key)) do
         if not seen[child_key] then
           seen[child_key] = true
@@ -60,37 +60,56 @@ end
 
 local uproot
 
--- Remove the children of a job; with `options.only_pending` those that have not ended and that nobody works.
--- Returns false when the budget ended first.
-local function uproot_children(base, job_id, options)
-  local job_key = base .. job_id
-  local sources = {{pending_children, 'SREM', ':dependencies'}}
-  if not options.only_pending then
-    table.insert(sources, 1, {function() return redis.call('HKEYS', job_key .. ':processed') end, 'HDEL', ':processed'})
-    table.insert(sources, 2, {function() return redis.call('HKEYS', job_key .. ':failed') end, 'HDEL', ':failed'})
-    table.insert(sources, 3, {
-      function() return redis.call('ZRANGE', job_key .. ':unsuccessful', 0, -1) end, 'ZREM', ':unsuccessful'})
-  end
-  for _, source in ipairs(sources) do
-    for _, child_key in ipairs(source[1](job_key)) do
-      local child_base, child_id = split_key(child_key, base)
-      -- What is no key of a job stays, and goes with the parent's own keys.
-      local is_kept = not child_base or options.only_pending and (is_locked(child_key)
-        or redis.call('ZSCORE', child_base .. 'failed', child_id))
-      if not is_kept then
-        if not uproot(child_base, child_id, {key = job_key, base = base, id = job_id}, options) then
+-- Where a job notes its children: part of the key, how to read some of them, how to strike one out.
+local NOTES = {
+  {':processed', 'HRANDFIELD', 'HDEL'}, {':failed', 'HRANDFIELD', 'HDEL'}, {':unsuccessful', 'ZRANDMEMBER', 'ZREM'},
+  {':dependencies', 'SRANDMEMBER', 'SREM'},
+}
+
+-- Remove all children of a job. Reads no more of them at a time than it may remove.
+-- Returns false when it ended before.
+local function uproot_all_children(base, job_id, options)
+  local parent = {key = base .. job_id, base = base, id = job_id}
+  for _, note in ipairs(NOTES) do
+    local part, read, strike_out = unpack(note)
+    local children
+    repeat
+      children = redis.call(read, parent.key .. part, options.budget + 1)
+      for _, child_key in ipairs(children) do
+        local child_base, child_id = split_key(child_key, base)
+        if child_base and not uproot(child_base, child_id, parent, options) then
           return false
         end
-        redis.call(source[2], job_key .. source[3], child_key)
+        redis.call(strike_out, parent.key .. part, child_key)
       end
+    until #children == 0
+  end
+  return true
+end
+
+-- Remove the children of a job; with `options.only_pending` those that have not ended and that nobody works.
+-- Returns false when it ended before.
+local function uproot_children(base, job_id, options)
+  if not options.only_pending then
+    return uproot_all_children(base, job_id, options)
+  end
+  local parent = {key = base .. job_id, base = base, id = job_id}
+  for _, child_key in ipairs(pending_children(parent.key)) do
+    local child_base, child_id = split_key(child_key, base)
+    if child_base and not is_locked(child_key) and not redis.call('ZSCORE', child_base .. 'failed', child_id) then
+      if not uproot(child_base, child_id, parent, options) then
+        return false
+      end
+      redis.call('SREM', parent.key .. ':dependencies', child_key)
     end
   end
   return true
 end
 
 -- Remove a job, its children first. `parent`: whose child it is removed as; nil = its own.
--- options: layout, with_children, only_pending, budget (about how many more jobs this call may remove), begun ({}).
--- Returns false when the budget ended first; what was removed stays removed, and the same call goes on with the rest.
+-- options: layout, with_children, only_pending, budget (about how many more jobs this call may remove), begun ({}),
+--   heeds_locks: stop at a job that somebody works, with `is_stopped` set.
+-- Returns false when it ended before; what was removed stays removed, and the same call goes on with the rest.
 uproot = function(base, job_id, parent, options)
   local queue = queue_of(base)
   local job = read_ties(queue, job_id)
@@ -98,7 +117,8 @@ uproot = function(base, job_id, parent, options)
     -- Jobs that are children of each other: it goes when those do that are being removed.
     return true
   end
-  if options.budget <= 0 then
+  options.is_stopped = options.heeds_locks and redis.call('EXISTS', job.key .. ':lock') == 1
+  if options.budget <= 0 or options.is_stopped then
     return false
   end
   options.begun[job.key] = true
