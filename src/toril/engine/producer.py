@@ -14,8 +14,8 @@ from toril.engine.connection import AsyncConnection, Call
 from toril.engine.keys import QueueKeys
 from toril.jobs.job import NewJob
 
-JOBS_PER_CALL = 50
-"""One call holds Redis for half a millisecond. More jobs go in several; while Redis works on one, the next is made."""
+JOBS_PER_CALL = 100
+"""One call holds Redis for a millisecond. More jobs go in several; while Redis works on one, the next is made."""
 CALLS_AT_ONCE = 8
 """Calls that are sent before the first is answered: enough to keep Redis busy, few enough to bound the memory."""
 BYTES_PER_CALL = 4 * 1024 * 1024

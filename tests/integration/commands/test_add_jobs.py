@@ -50,6 +50,22 @@ async def test_a_bulk_add_keeps_its_order_in_every_place(queue: EngineQueue) -> 
     ]  # fmt: skip
 
 
+async def test_kinds_that_alternate_keep_their_order_and_their_numbers(queue: EngineQueue) -> None:
+    plain, named, late = (
+        JobOptions(),
+        JobOptions.from_bullmq({"jobId": "own"}),
+        JobOptions.from_bullmq({"delay": 60_000}),
+    )
+    kinds = [("a", plain), ("a", plain), ("b", plain), ("c", named), ("a", plain), ("d", late), ("b", plain)]
+    jobs = [NewJob.create(name, number, options) for number, (name, options) in enumerate(kinds)]
+    # A job with an id of its own uses up a number, as in BullMQ.
+    assert await queue.producer.add(jobs) == ["1", "2", "3", "own", "5", "6", "7"]
+    assert [(job.id, job.name, job.data) for job in await queue.take(9)] == [
+        ("1", "a", 0), ("2", "a", 1), ("3", "b", 2), ("own", "c", 3), ("5", "a", 4), ("7", "b", 6),
+    ]  # fmt: skip
+    assert queue.places()["delayed"] == ["6"]
+
+
 async def test_more_jobs_than_one_call_takes(queue: EngineQueue) -> None:
     jobs = [NewJob.create("n", number, JobOptions()) for number in range(2345)]
     assert await queue.producer.add(jobs) == [str(number) for number in range(1, 2346)]
@@ -150,4 +166,4 @@ async def test_the_event_stream_is_capped(queue: EngineQueue) -> None:
 
 def test_the_clock_is_the_callers() -> None:
     call = scripts.add_jobs(QueueKeys("q"), [NewJob.create("n", None, JobOptions.from_bullmq({"delay": 5}))], now_ms=77)
-    assert call.args[5:7] == [77, 5]
+    assert call.args[6:8] == [77, 5]

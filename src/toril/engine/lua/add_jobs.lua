@@ -2,9 +2,11 @@
 --
 -- KEYS[1] meta (hash); the other keys follow from the base
 -- ARGV[1] base of the queue's keys, with colon    ARGV[2] layout of paused queues (5 or 6)
--- ARGV[3] how many kinds of jobs there are: what is the same for many is sent once
--- ARGV[4...] for each kind: name, opts (JSON), timestamp (ms), delay (ms), priority, lifo (1 or 0), links ('' = none, else
---            JSON: see linking.lua); then for each job: number of its kind, from 1; id ('' = the next number); data (JSON)
+-- ARGV[3] how many jobs there are   ARGV[4] how many kinds of jobs: what is the same for many is sent once
+-- ARGV[5...] for each kind: name, opts (JSON), timestamp (ms), delay (ms), priority, lifo (1 or 0), links ('' = none, else
+--            JSON: see linking.lua), whether its jobs have ids of their own (1 or 0 = the next number);
+--            then for each run of jobs of one kind: number of the kind, from 1; how many; for each job: id, if the kind's
+--            jobs have one; data (JSON)
 -- Returns: the ids, in order; an id that existed is returned as it is and nothing is changed.
 -- Events: added, then waiting or delayed; duplicated.
 -- Cost: O(jobs), with O(log n) for delayed and prioritized ones.
@@ -14,15 +16,15 @@
 local args = ARGV
 local queue = queue_of(args[1])
 local base, events = queue.base, queue.events
-local KIND_FIELDS, JOB_FIELDS = 7, 3
-local first_job = 4 + tonumber(args[3]) * KIND_FIELDS
-local count = (#args - first_job + 1) / JOB_FIELDS
+local KIND_FIELDS = 8
+local count, first_run = tonumber(args[3]), 5 + tonumber(args[4]) * KIND_FIELDS
 
 local kinds, all_plain = {}, true
-for at = 4, first_job - 1, KIND_FIELDS do
+for at = 5, first_run - 1, KIND_FIELDS do
   local kind = {
     name = args[at], opts = args[at + 1], timestamp = args[at + 2], delay = args[at + 3], priority = args[at + 4],
     is_lifo = args[at + 5] == '1', links = args[at + 6] ~= '' and cjson.decode(args[at + 6]),
+    has_own_ids = args[at + 7] == '1',
   }
   kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
   all_plain = all_plain and kind.is_plain
@@ -41,7 +43,7 @@ end
 queue.is_adding = all_plain and 'plain' or 'any'
 read_settings(queue, args[2])
 
-local last_number = call('INCRBY', queue.id, count)
+local number = call('INCRBY', queue.id, count) - count
 local ids, front, back = {}, {}, {}
 
 -- New jobs enter on the left and leave on the right; LIFO ones enter where they leave.
@@ -53,7 +55,7 @@ end
 
 -- What plain jobs do not need: for one of those, to make these functions would cost more than the job.
 local add_other_job
-local function add_other(kind, job_id, has_own_id, data)
+local function add_other(kind, job_id, data)
   if not add_other_job then
 -- include: storing
 -- include: linking
@@ -71,32 +73,46 @@ local function add_other(kind, job_id, has_own_id, data)
     end
   end
   return add_other_job({
-    id = job_id, has_own_id = has_own_id, name = kind.name, data = data, opts = kind.opts, timestamp = kind.timestamp,
+    id = job_id, has_own_id = kind.has_own_ids, name = kind.name, data = data, opts = kind.opts, timestamp = kind.timestamp,
     delay = tonumber(kind.delay), priority = tonumber(kind.priority), is_lifo = kind.is_lifo,
   }, kind.links)
 end
 
-for index = 1, count do
-  local at = first_job + (index - 1) * JOB_FIELDS
-  local kind, job_id, data = kinds[tonumber(args[at])], args[at + 1], args[at + 2]
-  local has_own_id = job_id ~= ''
-  if not has_own_id then
-    job_id = text_of(last_number - count + index)
-  end
-  if has_own_id and not kind.links and call('EXISTS', base .. job_id) == 1 then
+-- Add one job. Returns its id.
+local function add(kind, job_id, data)
+  if kind.has_own_ids and not kind.links and call('EXISTS', base .. job_id) == 1 then
     call('XADD', events, '*', 'event', 'duplicated', 'jobId', job_id)
-  elseif kind.is_plain then
-    call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
-      'delay', '0', 'priority', '0')
-    call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
-    call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
-    local list = kind.is_lifo and back or front
-    list[#list + 1] = job_id
-    queue.has_runnable = true
-  else
-    job_id = add_other(kind, job_id, has_own_id, data)
+    return job_id
   end
-  ids[index] = job_id
+  if not kind.is_plain then
+    return add_other(kind, job_id, data)
+  end
+  call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
+    'delay', '0', 'priority', '0')
+  call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
+  call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
+  local list = kind.is_lifo and back or front
+  list[#list + 1] = job_id
+  queue.has_runnable = true
+  return job_id
+end
+
+local at = first_run
+while at < #args do
+  local kind, run_length = kinds[tonumber(args[at])], tonumber(args[at + 1])
+  at = at + 2
+  for _ = 1, run_length do
+    local job_id
+    number = number + 1
+    if kind.has_own_ids then
+      job_id = args[at]
+      at = at + 1
+    else
+      job_id = text_of(number)
+    end
+    ids[#ids + 1] = add(kind, job_id, args[at])
+    at = at + 1
+  end
 end
 push_collected()
 wake(queue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,21 +22,25 @@ def add_jobs(keys: QueueKeys, jobs: Sequence[NewJob], *, now_ms: int, layout: La
     Its answer raises ParentNotFoundError or ParentConflictError for the first job that was refused; the others of the
     same call are added.
     """
-    kinds: dict[tuple[str, int, str], str] = {}
+    kinds: dict[tuple[str, int, str], int] = {}
     kind_args: list[Part] = []
     job_args: list[Part] = []
     has_links = False
-    for job in jobs:
-        # Jobs of one task share the object with its options.
-        key = (job.name, id(job.options), job.links_json)
-        kind = kinds.get(key)
-        if kind is None:
-            kind = kinds[key] = str(len(kinds) + 1)
-            _, name, _, *shared = _job_args(job, now_ms)
-            kind_args += (name, *shared)
-            has_links = has_links or job.links_json != ""
-        job_args += (kind, job.options.job_id, job.data_json)
-    args: list[Part] = [keys.base, layout, len(kinds), *kind_args, *job_args]
+    # Jobs of one task share the object with its options.
+    for key, run in itertools.groupby(jobs, lambda job: (job.name, id(job.options), job.links_json)):
+        same = list(run)
+        options = same[0].options
+        if key not in kinds:
+            kinds[key] = len(kinds) + 1
+            _, name, _, *shared = _job_args(same[0], now_ms)
+            kind_args += (name, *shared, "1" if options.job_id else "0")
+            has_links = has_links or same[0].links_json != ""
+        job_args += (kinds[key], len(same))
+        if options.job_id:
+            job_args += itertools.chain.from_iterable((options.job_id, job.data_json) for job in same)
+        else:
+            job_args += [job.data_json for job in same]
+    args: list[Part] = [keys.base, layout, len(jobs), len(kinds), *kind_args, *job_args]
 
     def parse(reply: Any) -> list[str]:
         for job, answer in zip(jobs, reply, strict=True):
