@@ -72,11 +72,10 @@ class Parameters:
             raise errors.InvalidPayloadError(
                 "data", f"{self._function.__name__} takes {len(self._positional)} arguments, {len(args)} were given"
             )
-        data = dict(zip(self._positional, args, strict=False))
-        for name, value in kwargs.items():
-            if name in data:
-                raise errors.InvalidPayloadError(f"data.{name}", "is given twice")
-            data[name] = value
+        data = {**dict(zip(self._positional, args, strict=False)), **kwargs}
+        if len(data) < len(args) + len(kwargs):
+            twice = next(name for name in self._positional[: len(args)] if name in kwargs)
+            raise errors.InvalidPayloadError(f"data.{twice}", "is given twice")
         for name in self.context_names:
             if name in data:
                 raise errors.InvalidPayloadError(f"data.{name}", "is filled in by the worker")

@@ -21,6 +21,8 @@ MAX_BYTES = 5 * 1024 * 1024
 result is stored twice, in the job and in the stream that everyone reads. Larger things belong in a store for files."""
 
 _MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
+_NO_INTEGERS = frozenset((str, bool, float, type(None)))
+"""Types of values that are no integers and hold none."""
 
 
 def _no_default(value: Any) -> NoReturn:
@@ -44,14 +46,15 @@ def encode(value: Any, field: str = "data") -> str:
     """
     try:
         text = "".join(_pieces(value, 0))
-        size = len(text.encode())
+        size = len(text) if text.isascii() else len(text.encode())
     except (TypeError, ValueError, RecursionError):
         _refuse(value, field)
     if size > MAX_BYTES:
         raise errors.InvalidPayloadError(
             field, f"is {size} bytes as JSON; the limit is {MAX_BYTES}: store it elsewhere and send where it is"
         )
-    if _MAYBE_LARGE_INTEGER.search(text):
+    has_no_integers = type(value) is dict and _NO_INTEGERS.issuperset(map(type, value.values()))
+    if not has_no_integers and _MAYBE_LARGE_INTEGER.search(text):
         _check(value, field, 0)
     return text
 
@@ -65,7 +68,14 @@ def decode(text: str | bytes, field: str = "data") -> Any:
     if not text:
         return {}
     try:
-        return _decoder.decode(text if isinstance(text, str) else text.decode(errors="surrogatepass"))
+        if isinstance(text, bytes):
+            text = text.decode(errors="surrogatepass")
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            return _decoder.decode(text)
+        # Without white space around it, which is how everybody writes it, that is all.
+        return value if end == len(text) else _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise errors.InvalidPayloadError(field, f"is not JSON ({error})") from None
 
@@ -76,6 +86,7 @@ def _no_constant(name: str) -> NoReturn:
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
 """What `json.loads` makes anew for each text when it is given an option."""
+_scan = _decoder.scan_once  # type: ignore[attr-defined]  # the stubs leave it out
 
 
 def _refuse(value: Any, field: str) -> NoReturn:
