@@ -18,7 +18,7 @@ from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, NextJob
 
 KEYS = QueueKeys("q")
-JOB = TakenJob.taken(b"1", [b"name", b"n", b"ats", b"1"], "t:1")
+JOB = TakenJob("1", {b"name": b"n", b"ats": b"1"}, "t:1")
 EXAMPLES: dict[str, Call[Any]] = {
     "add_jobs": scripts.add_jobs(KEYS, [NewJob.create("n", {}, JobOptions())], now_ms=1),
     "add_flow": scripts.add_flow([(KEYS, NewJob.create("n", {}, JobOptions()))], now_ms=1),

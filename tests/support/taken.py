@@ -19,5 +19,4 @@ def taken_job(job_id: str = "1", *, opts: Any = None, **fields: Any) -> TakenJob
         "ats": "1",
         **fields,
     }
-    flat = [part for name, value in stored.items() for part in (name.encode(), str(value).encode())]
-    return TakenJob.taken(job_id.encode(), flat, "w:token:1")
+    return TakenJob(job_id, {name.encode(): str(value).encode() for name, value in stored.items()}, "w:token:1")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -110,6 +110,27 @@ def whole_number(raw: bytes | None) -> int | None:
             return None
 
 
+def text_of_id(job_id: bytes) -> str:
+    """A job id as text. Bytes of a foreign one that are no UTF-8 are kept as `surrogateescape` keeps them."""
+    return str(job_id, "utf-8", "surrogateescape")
+
+
+def fields_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash from a flat reply: name, value, name, value … (a later value wins)."""
+    pairs = iter(flat)
+    return dict(zip(pairs, pairs, strict=True))
+
+
+def attempts_made_in(fields: Mapping[bytes, bytes]) -> int:
+    """Attempts that have ended, by a job's hash."""
+    older = whole_number(fields.get(b"attemptsMade"))
+    return older if older is not None else whole_number(fields.get(b"atm")) or 0
+
+
+def attempts_started_in(fields: Mapping[bytes, bytes]) -> int:
+    return whole_number(fields.get(b"ats")) or 0
+
+
 class JobRecord:
     """A stored job. Fields are decoded when they are asked for; a missing one reads as BullMQ reads it."""
 
@@ -118,21 +139,19 @@ class JobRecord:
 
     def __init__(self, job_id: str, fields: dict[bytes, bytes]) -> None:
         """Args:
-        job_id: of a foreign job it may be no UTF-8; its bytes are then kept as `surrogateescape` keeps them.
+        job_id: of a foreign job it may be no UTF-8: see `text_of_id`.
         fields: the job's hash as Redis returns it (`HGETALL`).
         """
         self.id = job_id
-        raw = fields.get(b"name")
-        self.name = "" if raw is None else raw.decode(errors="replace")
+        self.name = str(fields.get(b"name", b""), "utf-8", "replace")
         self._fields = fields
         self._data: Any = self._missing
         self._opts: dict[str, Any] | None = None
 
     @classmethod
     def from_reply(cls, job_id: bytes, flat: Sequence[bytes]) -> JobRecord:
-        """Build from a flat `HGETALL` reply: name, value, name, value … (a later value wins)."""
-        pairs = iter(flat)
-        return cls(job_id.decode(errors="surrogateescape"), dict(zip(pairs, pairs, strict=True)))
+        """Build from an `HGETALL` reply."""
+        return cls(text_of_id(job_id), fields_of(flat))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {self.name}>"
@@ -188,12 +207,11 @@ class JobRecord:
     @property
     def attempts_made(self) -> int:
         """Attempts that have ended. During the first attempt 0, after a success at once 1."""
-        older = whole_number(self._fields.get(b"attemptsMade"))
-        return older if older is not None else whole_number(self._fields.get(b"atm")) or 0
+        return attempts_made_in(self._fields)
 
     @property
     def attempts_started(self) -> int:
-        return whole_number(self._fields.get(b"ats")) or 0
+        return attempts_started_in(self._fields)
 
     @property
     def stalled_count(self) -> int:

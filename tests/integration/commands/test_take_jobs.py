@@ -27,6 +27,25 @@ async def test_a_taken_job_is_active_locked_and_told(queue: EngineQueue) -> None
     assert queue.raw.zscore(queue.keys.marker, "0") == 0
 
 
+@pytest.mark.parametrize("change", ["nothing", "one more", "one for another", "all but one"])
+async def test_what_is_stored_comes_whole_whatever_it_is(queue: EngineQueue, change: str) -> None:
+    await queue.add("save", {"page": 1})
+    key = queue.keys.job("1")
+    if change == "one more":
+        queue.raw.hset(key, "ats", "2")
+    elif change == "one for another":
+        queue.raw.hdel(key, "priority")
+        queue.raw.hset(key, "rjk", "daily")
+    elif change == "all but one":
+        queue.raw.hdel(key, "timestamp")
+    stored = queue.hash("1")
+    (job,) = await queue.take(1)
+    now = {"ats": str(int(stored.get("ats", "0")) + 1), "pb": "worker-1", "processedOn": str(job.processed_on_ms)}
+    assert {name: job.text(name) for name in queue.hash("1")} == {**stored, **now} == queue.hash("1")
+    assert job.attempts_started == int(now["ats"])
+    assert job.scheduler_id == stored.get("rjk")
+
+
 async def test_a_worker_without_a_name_leaves_none(queue: EngineQueue) -> None:
     await queue.add()
     (job,) = (await queue.worker("").take(1, "t")).jobs

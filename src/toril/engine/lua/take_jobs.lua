@@ -5,7 +5,8 @@
 -- ARGV[4] token   ARGV[5] length of the lock (ms)   ARGV[6] worker's name or ''
 -- ARGV[7] worker's limit: jobs, or ''   ARGV[8] worker's limit: duration (ms), or ''
 -- Returns: {rate limit (ms, 0 = none), due time of the first delayed job (ms, 0 = unknown), now (ms), job...}, each job
---          {id, attempts started with this one, {field, value...} as before it was taken}
+--          {id, attempts started with this one, {field, value...} as before it was taken}, or when it is new and tied to
+--          nothing {name, data, opts, timestamp, delay, priority, id}
 -- Events: waiting (promoted), active.
 -- Cost: O(promoted + taken), with O(log n) for prioritized ones.
 -- include: taking

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Literal
@@ -12,31 +12,31 @@ from typing import Any, Literal
 from toril.engine.connection import Call, Part
 from toril.engine.keys import QueueKeys
 from toril.engine.scripts.shared import Layout, texts
-from toril.jobs.job import JobRecord
+from toril.jobs.job import JobRecord, attempts_made_in, attempts_started_in, fields_of, text_of_id
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
+
+NEW_JOB_FIELDS = 7
+"""A job that is new and tied to nothing comes as its values alone, and its id."""
 
 
 class TakenJob(JobRecord):
     """A job that we hold: its record at the start of this attempt, and the token of its lock."""
 
-    __slots__ = ("token",)
-    token: str
+    # What is asked for more than once a job is read once.
+    __slots__ = ("attempts_made", "attempts_started", "token")
+    attempts_made: int
+    attempts_started: int
 
-    @classmethod
-    def taken(cls, job_id: bytes, flat: Sequence[bytes], token: str) -> TakenJob:
-        """Build from a job's id and its hash as it is now."""
-        job = cls.from_reply(job_id, flat)
-        assert isinstance(job, TakenJob)
-        job.token = token
-        return job
+    def __init__(self, job_id: str, fields: dict[bytes, bytes], token: str) -> None:
+        """Args: fields: the job's hash as it is now."""
+        super().__init__(job_id, fields)
+        self.token = token
+        self.attempts_made = attempts_made_in(fields)
+        self.attempts_started = attempts_started_in(fields)
 
     @property
     def data_bytes(self) -> int:
         return len(self._fields.get(b"data", b""))
-
-    def note(self, written: Mapping[bytes, bytes]) -> None:
-        """Fields of the hash that were written since it was read."""
-        self._fields.update(written)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def adopt_jobs(keys: QueueKeys, token_prefix: str, known_ids: Iterable[str]) -> 
     """Find active jobs that tokens with this prefix lock, beside the known ones: a part of them, or none."""
 
     def parse(reply: Any) -> list[TakenJob]:
-        return [TakenJob.taken(job_id, flat, token.decode()) for job_id, flat, token in reply]
+        return [TakenJob(text_of_id(job_id), fields_of(flat), token.decode()) for job_id, flat, token in reply]
 
     return Call("adopt_jobs", [keys.active], [keys.base, token_prefix, *known_ids], parse)
 
@@ -226,9 +226,15 @@ def _taken(reply: Any, token: str, worker_name: str) -> Taken:
     if worker_name:
         written[b"pb"] = worker_name.encode()
     jobs = []
-    for job_id, started, flat in reply[3:]:
-        written[b"ats"] = started
-        job = TakenJob.taken(job_id, flat, token)
-        job.note(written)
-        jobs.append(job)
+    for job in reply[3:]:
+        if len(job) == NEW_JOB_FIELDS:
+            name, data, opts, timestamp, delay, priority, job_id = job
+            fields = {
+                b"name": name, b"data": data, b"opts": opts, b"timestamp": timestamp, b"delay": delay,
+                b"priority": priority, b"ats": b"1", **written,
+            }  # fmt: skip
+        else:
+            job_id, started, flat = job
+            fields = {**fields_of(flat), b"ats": started, **written}
+        jobs.append(TakenJob(text_of_id(job_id), fields, token))
     return Taken(jobs, reply[0], reply[1])
