@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
@@ -24,44 +26,114 @@ def allow(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(threading.Thread, "start", start_or_refuse)
 
 
+Ends = list[tuple[int, int, BaseException | None]]
+
+
+def new_threads(size: int) -> tuple[Threads[int], Ends]:
+    ended: Ends = []
+    return Threads(asyncio.get_running_loop(), size, lambda *end: ended.append(end)), ended
+
+
+async def wait_for(ended: Ends, count: int) -> None:
+    async def are_there() -> bool:
+        return len(ended) == count
+
+    await wait_until_async(are_there, f"{count} ends")
+
+
 async def test_those_that_are_there_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[tuple[int, int, BaseException | None]] = []
-    threads: Threads[int] = Threads(asyncio.get_running_loop(), 4, lambda *end: ended.append(end))
+    threads, ended = new_threads(4)
     allow(monkeypatch, 1)
     gate = threading.Event()
     for number in range(4):
         threads.submit(number, calling(gate, number))
+    threads.begin()
     gate.set()
-
-    async def all_ended() -> bool:
-        return len(ended) == 4
-
-    await wait_until_async(all_ended, "all four")
+    await wait_for(ended, 4)
     assert sorted(ended) == [(number, number * 2, None) for number in range(4)]
     threads.close()
 
 
 async def test_without_any_the_call_is_refused_and_never_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[tuple[int, int, BaseException | None]] = []
-    threads: Threads[int] = Threads(asyncio.get_running_loop(), 4, lambda *end: ended.append(end))
+    threads, ended = new_threads(4)
     with monkeypatch.context() as patched:
         allow(patched, 0)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             threads.submit(1, lambda: 1)
     threads.submit(2, lambda: 2)
-
-    async def any_ended() -> bool:
-        return bool(ended)
-
-    await wait_until_async(any_ended, "the second call")
+    threads.begin()
+    await wait_for(ended, 1)
     assert ended == [(2, 2, None)]
     threads.close()
 
 
+async def test_calls_that_wait_run_side_by_side() -> None:
+    threads, ended = new_threads(8)
+    for start in (0, 8):
+        all_run = threading.Barrier(8)
+        for number in range(start, start + 8):
+            threads.submit(number, functools.partial(all_run.wait, 10))
+        threads.begin()
+        await wait_for(ended, start + 8)
+    assert all(problem is None for _, _, problem in ended)
+    threads.close()
+
+
+async def test_of_more_than_there_are_threads_all_are_run() -> None:
+    threads, ended = new_threads(2)
+    gate = threading.Event()
+    for number in range(20):
+        threads.submit(number, calling(gate, number))
+        threads.begin()
+    gate.set()
+    await wait_for(ended, 20)
+    threads.close()
+
+
+async def test_quick_calls_have_ended_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("toril.worker.threads.QUICK_SECONDS", 10)
+    wakes = counted_wakes(monkeypatch)
+    threads, ended = new_threads(50)
+    for number in range(50):
+        threads.submit(number, lambda: 1)
+    threads.begin()
+    assert len(ended) == 50
+    assert not wakes
+    threads.close()
+
+
 async def test_calls_that_end_together_wake_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop = asyncio.get_running_loop()
-    wakes: list[object] = []
-    ended: list[object] = []
+    wakes = counted_wakes(monkeypatch)
+    threads, ended = new_threads(1)
+    gate = threading.Event()
+    threads.submit(-1, calling(gate, -1))
+    threads.begin()
+    for number in range(50):
+        threads.submit(number, lambda: 1)
+    # Those before were not quick, so that these are not waited for.
+    threads.begin()
+    gate.set()
+    # Meanwhile the loop does not come round.
+    wait_until(lambda: len(threads._ended) == 51, "all calls to end")
+    await wait_for(ended, 51)
+    assert len(wakes) == 1
+    threads.close()
+
+
+async def test_whatever_is_raised_is_told() -> None:
+    threads, ended = new_threads(1)
+    problems: list[BaseException] = [ValueError("no"), SystemExit(1), KeyboardInterrupt()]
+    for number, problem in enumerate(problems):
+        threads.submit(number, functools.partial(raising, problem))
+    threads.begin()
+    await wait_for(ended, 3)
+    assert [problem for _, _, problem in ended] == problems
+    threads.close()
+
+
+def counted_wakes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What wakes the loop from a thread, from now on."""
+    loop, wakes = asyncio.get_running_loop(), list[object]()
     wake = loop.call_soon_threadsafe
 
     def count_and_wake(callback: Callable[[], object]) -> object:
@@ -69,18 +141,7 @@ async def test_calls_that_end_together_wake_the_loop_once(monkeypatch: pytest.Mo
         return wake(callback)
 
     monkeypatch.setattr(loop, "call_soon_threadsafe", count_and_wake)
-    threads: Threads[int] = Threads(loop, 1, lambda *end: ended.append(end))
-    for number in range(50):
-        threads.submit(number, lambda: None)
-    # Meanwhile the loop does not come round.
-    wait_until(lambda: len(threads._ended) == 50, "all calls to end")
-
-    async def all_told() -> bool:
-        return len(ended) == 50
-
-    await wait_until_async(all_told, "all to be told")
-    assert len(wakes) == 1
-    threads.close()
+    return wakes
 
 
 def calling(gate: threading.Event, number: int) -> Callable[[], int]:
@@ -89,3 +150,7 @@ def calling(gate: threading.Event, number: int) -> Callable[[], int]:
         return number * 2
 
     return call
+
+
+def raising(problem: BaseException) -> NoReturn:
+    raise problem
