@@ -43,15 +43,14 @@ class JobChannel(Protocol):
 
 
 class JobRun:
-    """One attempt at one job, as the worker keeps it. Small, because there is one for every job."""
+    """One attempt at one job, as the worker keeps it."""
 
-    __slots__ = ("channel", "is_cancelled", "loop", "record")
+    is_cancelled = False
 
     def __init__(self, record: JobRecord, channel: JobChannel, loop: asyncio.AbstractEventLoop) -> None:
         self.record = record
         self.channel = channel
         self.loop = loop
-        self.is_cancelled = False
 
 
 current_run: contextvars.ContextVar[JobRun | None] = contextvars.ContextVar("toril_current_run", default=None)

@@ -82,22 +82,21 @@ class AsyncConnection:
         """Whether `send` can send now."""
         return self._protocol is not None and self._protocol.closed is None
 
-    def send(self, call: Call[Any], *, by_source: bool = False) -> asyncio.Future[Any]:
-        """Send one script at once; `read` reads the answer. Only while `is_connected`."""
-        assert self._protocol is not None
-        return self._protocol.send(call.pack(by_source=by_source))
+    def send(self, call: Call[Any], answer: wire.Answer, *, by_source: bool = False) -> None:
+        """Send one script at once. Only while `is_connected`.
 
-    def read(self, call: Call[R], answer: asyncio.Future[Any]) -> R | None:
-        """The parsed answer to what was sent; None when Redis does not know the script: send it by its source.
-
-        Raises as `run` does.
+        Args:
+            answer: is given the reply, or the problem, which `read_problem` reads.
         """
-        try:
-            return call.parse(answer.result())
-        except replies.ServerReply as problem:
-            if str(problem).startswith("NOSCRIPT"):
-                return None
-            raise self._refused(problem) from None
+        assert self._protocol is not None
+        self._protocol.send_for(answer, call.pack(by_source=by_source))
+
+    def read_problem(self, problem: Exception) -> errors.RedisError | None:
+        """What `run` would raise; None when Redis does not know the script: send it by its source."""
+        if not isinstance(problem, replies.ServerReply):
+            assert isinstance(problem, errors.RedisError)
+            return problem
+        return None if str(problem).startswith("NOSCRIPT") else self._refused(problem)
 
     async def start(self, call: Call[Any]) -> asyncio.Future[Any]:
         """Send one script, so that Redis works on it meanwhile, and return what `result` waits for.

@@ -11,7 +11,7 @@ import asyncio
 import collections
 import socket
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import hiredis
 
@@ -36,7 +36,7 @@ def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
 
 def _encode_odd(text: str) -> bytes:
     try:
-        # The id of a foreign job that is no UTF-8; see `JobRecord.id`.
+        # The id of a foreign job that is no UTF-8; see `jobs.job.text_of_id`.
         return text.encode(errors="surrogateescape")
     except UnicodeEncodeError:
         # Half a character out of another library's JSON; the mark that JavaScript would write.
@@ -80,16 +80,27 @@ class AnnouncedElements:
             raise ValueError(f"a line longer than {MAX_LINE_BYTES} bytes")
 
 
+class Answer(Protocol):
+    """Takes the answer to a command: a future, or what is told at once, without the loop's coming round in between."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    def set_result(self, reply: Any, /) -> None: ...
+    def set_exception(self, problem: Exception, /) -> None:
+        """`ServerReply`: the server refused; else `UnknownOutcomeError`."""
+
+
 class WireProtocol(asyncio.Protocol):
-    """The reply side of a connection: bytes in, futures resolved in order."""
+    """The reply side of a connection: bytes in, answers given in order."""
 
     def __init__(self, endpoint: str, max_reply_bytes: int = MAX_REPLY_BYTES) -> None:
         self.endpoint = endpoint
         self.closed: BaseException | None = None
-        self.pending: collections.deque[asyncio.Future[Any]] = collections.deque()
+        self.pending: collections.deque[Answer] = collections.deque()
         self._timeout_seconds = 0.0
         self._watchdog: asyncio.TimerHandle | None = None
-        self._watched: asyncio.Future[Any] | None = None
+        self._watched: Answer | None = None
         self._arrived = self._unsent = self._looks = 0
         self._max_reply_bytes = max_reply_bytes
         self._bytes_since_reply = 0
@@ -115,13 +126,13 @@ class WireProtocol(asyncio.Protocol):
                     self._announced.count = 0
                 if not self.pending:
                     raise ValueError("a reply that nobody asked for")
-                future = self.pending.popleft()
-                if future.done():
+                answer = self.pending.popleft()
+                if answer.done():
                     continue
                 if isinstance(reply, replies.ServerReply):
-                    future.set_exception(reply)
+                    answer.set_exception(reply)
                 else:
-                    future.set_result(reply)
+                    answer.set_result(reply)
             if self._bytes_since_reply > self._max_reply_bytes:
                 raise ValueError(f"a reply larger than {self._max_reply_bytes} bytes")
         except Exception as error:
@@ -136,13 +147,17 @@ class WireProtocol(asyncio.Protocol):
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
         """Write one packed command; the future gets its reply."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.send_for(future, packed)
+        return future
+
+    def send_for(self, answer: Answer, packed: bytes) -> None:
+        """Write one packed command, whose reply goes to `answer`."""
         if self.closed is not None:
             raise self.closed
         assert self.transport is not None
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self.pending.append(future)
+        self.pending.append(answer)
         self.transport.write(packed)
-        return future
 
     def watch(self, timeout_seconds: float) -> None:
         """Give the connection up when a reply takes longer than this, counted from when the last bytes came or went: a
@@ -178,11 +193,12 @@ class WireProtocol(asyncio.Protocol):
         if self._watchdog is not None:
             self._watchdog.cancel()
         waiting, self.pending = self.pending, collections.deque()
-        for future in waiting:
-            if not future.done():
+        for answer in waiting:
+            if not answer.done():
                 # Sent, and no reply came: it may have run.
-                future.set_exception(errors.UnknownOutcomeError(error.reason, str(error)))
-                future.exception()
+                answer.set_exception(errors.UnknownOutcomeError(error.reason, str(error)))
+                if isinstance(answer, asyncio.Future):
+                    answer.exception()
 
 
 async def open_connection(

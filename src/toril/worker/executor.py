@@ -30,25 +30,24 @@ MAX_BATCH_CHARACTERS = 8_000_000
 class Run(JobRun):
     """One attempt at one job, from its being taken to its end being recorded."""
 
-    __slots__ = ("error", "finish", "is_in_thread", "is_retaken", "is_unsure", "rules", "seconds", "started", "task")
     record: TakenJob
+    # What most runs never set stands here once, not in each.
+    task: asyncio.Task[Any] | None = None
+    """What a cancellation is sent to; None while the job does not wait for anything."""
+    started = 0.0
+    seconds = 0.0
+    """How long the function ran."""
+    finish: Finish | None = None
+    """How it ended, once it has."""
+    error: BaseException | None = None
+    is_unsure = False
+    """Whether the finish was sent once without an answer: it may be recorded."""
+    is_retaken = False
+    """Whether the lock had run out before the finish and was taken back."""
 
     def __init__(self, job: TakenJob, channel: JobChannel, loop: asyncio.AbstractEventLoop, rules: Rules) -> None:
         super().__init__(job, channel, loop)
         self.rules = rules
-        self.task: asyncio.Task[Any] | None = None
-        """What a cancellation is sent to; None while the job does not wait for anything."""
-        self.is_in_thread = False
-        self.started = 0.0
-        self.seconds = 0.0
-        """How long the function ran."""
-        self.finish: Finish | None = None
-        """How it ended, once it has."""
-        self.error: BaseException | None = None
-        self.is_unsure = False
-        """Whether the finish was sent once without an answer: it may be recorded."""
-        self.is_retaken = False
-        """Whether the lock had run out before the finish and was taken back."""
 
     @property
     def outcome(self) -> Finish:
@@ -86,7 +85,7 @@ class Executor:
         self.running: set[Run] = set()
         """Jobs whose functions run, or are about to; each holds a slot."""
         self.on_ended: Callable[[], None] = lambda: None
-        """Called when `take_ended` has something new, or a slot is free again."""
+        """Called when `take_ended` has something new, or a slot is free again: once for all that end in one turn."""
         self.has_leftovers = False
         """Whether runs were abandoned; their functions, and what they started, may go on for ever."""
         self._processors = processors
@@ -98,6 +97,7 @@ class Executor:
         self._ended: list[Run] = []
         self._turns: set[_Turn] = set()
         self._jobs_wait = False
+        self._is_telling = False
         self._threads: Threads[Run] = Threads(self._loop, concurrency, self._ended_in_thread)
 
     def prepare(self, job: TakenJob) -> Run:
@@ -106,10 +106,9 @@ class Executor:
 
     def start(self, jobs: Sequence[TakenJob]) -> None:
         """Run jobs. Returns at once."""
-        for job in jobs:
-            run = self.prepare(job)
-            self.running.add(run)
-            self._ready.append(run)
+        runs = [self.prepare(job) for job in jobs]
+        self.running.update(runs)
+        self._ready += runs
         # Where the last job waited these may wait too, and each will need a task: all of them in one turn of the loop.
         for _ in range(len(jobs) if self._jobs_wait else min(1, len(jobs))):
             self._spawn()
@@ -161,25 +160,35 @@ class Executor:
         A job that never waits costs no task of its own, and one that does is driven by one task from its first step
         to its last, so that `asyncio.timeout` and `asyncio.current_task` work as everywhere.
         """
-        deadline = time.monotonic() + TURN_SECONDS
         try:
-            while self._ready:
-                run = self._ready.popleft()
-                if run.is_cancelled:
-                    self._end(run)
-                    continue
-                rest = self._begin(run)
-                self._jobs_wait = rest is not None
-                if rest is not None:
-                    run.task = turn.task
-                    await self._follow(run, rest)
-                    return
-                if self._ready and (time.monotonic() > deadline or turn.task.cancelling()):
-                    # A job that has cancelled its task is not to stop the next one at its first wait.
-                    self._spawn()
-                    return
+            waiting = self._run_until_one_waits(turn)
+            if waiting is not None:
+                await self._follow(*waiting)
         finally:
             self._turns.discard(turn)
+
+    def _run_until_one_waits(self, turn: _Turn) -> tuple[Run, _Rest] | None:
+        tells_later, self._is_telling = self._is_telling, True
+        deadline = time.monotonic() + TURN_SECONDS
+        waiting = None
+        while self._ready and waiting is None:
+            run = self._ready.popleft()
+            if run.is_cancelled:
+                self._end(run)
+                continue
+            rest = self._begin(run)
+            self._jobs_wait = rest is not None
+            if rest is not None:
+                run.task = turn.task
+                waiting = run, rest
+            elif self._ready and (time.monotonic() > deadline or turn.task.cancelling()):
+                # A job that has cancelled its task is not to stop the next one at its first wait.
+                self._spawn()
+                break
+        self._threads.begin()
+        if not tells_later:
+            self._tell()
+        return waiting
 
     def _begin(self, run: Run) -> _Rest | None:
         """Start a job. Returns what is left of it when it waits for something."""
@@ -187,20 +196,15 @@ class Executor:
         context = contextvars.copy_context()
         try:
             processor = self._admit(run.record)
-            if processor.how is How.THREAD:
-                run.is_in_thread = True
+            if processor.how is How.ASYNC:
+                coroutine, waits_for, value = context.run(_first_step, processor, run)
+                if coroutine is not None:
+                    return _Rest(coroutine, context, waits_for)
+            elif processor.how is How.THREAD:
                 self._threads.submit(run, lambda: context.run(_call, processor, run))
                 return None
-            value = context.run(_call, processor, run)
-            if processor.how is How.ASYNC:
-                if not isinstance(value, types.CoroutineType):
-                    value = _as_coroutine(value)
-                try:
-                    waits_for = context.run(value.send, None)
-                except StopIteration as stop:
-                    value = stop.value
-                else:
-                    return _Rest(value, context, waits_for)
+            else:
+                value = context.run(_call, processor, run)
         except BaseException as problem:
             # Also CancelledError and SystemExit: whatever a function raises ends its job and nothing else.
             self._failed(run, problem)
@@ -260,6 +264,12 @@ class Executor:
         self.running.discard(run)
         if not run.is_cancelled:
             self._ended.append(run)
+        if not self._is_telling:
+            self._is_telling = True
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._is_telling = False
         self.on_ended()
 
 
@@ -301,6 +311,19 @@ def _drive(rest: _Rest) -> Generator[Any, Any, Any]:
 def _call(processor: Processor, run: JobRun) -> Any:
     current_run.set(run)
     return processor.call(run)
+
+
+def _first_step(processor: Processor, run: JobRun) -> tuple[Coroutine[Any, Any, Any] | None, Any, Any]:
+    """Call an `async def` and go to its first wait. Returns it and what it waits for; third what it returned, if it did
+    not wait."""
+    current_run.set(run)
+    coroutine = processor.call(run)
+    if not isinstance(coroutine, types.CoroutineType):
+        coroutine = _as_coroutine(coroutine)
+    try:
+        return coroutine, coroutine.send(None), None
+    except StopIteration as stop:
+        return None, None, stop.value
 
 
 async def _as_coroutine(awaitable: Any) -> Any:

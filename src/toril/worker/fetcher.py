@@ -8,11 +8,9 @@ failure the loop first makes sure of what it has (`_recover`), then goes on.
 from __future__ import annotations
 
 import asyncio
-import collections
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from toril import errors
@@ -20,6 +18,7 @@ from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob
 from toril.engine.connection import BlockingConnection, Call
 from toril.worker import refusals
 from toril.worker.executor import Executor, Run, first_batch
+from toril.worker.flight import Flight
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.journal import Journal
 from toril.worker.scheduling import Scheduling
@@ -29,6 +28,8 @@ MAX_BATCH = 100
 """Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
 FLIGHTS = 2
 """Calls under way at a time: Redis works on one while the jobs of the other run. They share the slots."""
+LEAST_SHARE = 25
+"""With fewer slots for each there is one call at a time: what a call costs by itself would outweigh the other's run."""
 MAX_BLOCK_SECONDS = 10.0
 """Longest wait for a wake-up, as BullMQ's."""
 TICK_SECONDS = 5.0
@@ -38,18 +39,6 @@ BLOCKED_SECONDS = 1.0
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
 """Pauses between attempts to get through double from first to longest: Redis's return is noticed in a second."""
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A call under way."""
-
-    batch: list[Run]
-    """What it ends."""
-    count: int
-    """How many jobs it may bring."""
-    call: Call[FinishReply]
-    sent_at: float
 
 
 class Fetcher:
@@ -80,16 +69,16 @@ class Fetcher:
         self._idle_poll_seconds = idle_poll_seconds
         self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
         self._wake = asyncio.Event()
-        executor.on_ended = self._job_ended
+        executor.on_ended = self._pump
         self._loop = asyncio.get_running_loop()
         self._clock = server_clock
         self._scheduling = scheduling
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
         self._sure_seconds = active.taker.lock_ms / 2000
         self._takes = 0
-        self._take_at_most = self._batch = min(MAX_BATCH, -(-concurrency // FLIGHTS))
-        self._flights: collections.deque[_Flight] = collections.deque()
-        self._is_pump_due = False
+        self._flights_at_once = FLIGHTS if concurrency >= FLIGHTS * LEAST_SHARE else 1
+        self._take_at_most = self._batch = min(MAX_BATCH, -(-concurrency // self._flights_at_once))
+        self._flights: list[Flight] = []
         self._last_was_full = False
         self._has_schedulers_to_carry_on = False
         self._broken: BaseException | None = None  # ends the worker: it would wait for ever for what was lost there
@@ -225,12 +214,6 @@ class Fetcher:
 
     # ---- one call
 
-    def _job_ended(self) -> None:
-        """All jobs that end in one turn of the loop ride on one call."""
-        if not self._is_pump_due:
-            self._is_pump_due = True
-            self._loop.call_soon(self._pump)
-
     @property
     def _free(self) -> int:
         return max(0, self._concurrency - len(self._executor.running) - sum(flight.count for flight in self._flights))
@@ -252,7 +235,6 @@ class Fetcher:
 
     def _pump(self) -> None:
         """Send what there is to send, without the main loop; what is no plain sending is left to that."""
-        self._is_pump_due = False
         if self._needs_recovery or not self._active.connection.is_connected:
             self._wake.set()
             return
@@ -265,7 +247,7 @@ class Fetcher:
 
     def _send_all(self) -> None:
         self._pending += self._executor.take_ended()
-        while len(self._flights) < FLIGHTS:
+        while len(self._flights) < self._flights_at_once:
             count = self._count_to_take()
             if not self._pending and not count:
                 break
@@ -278,29 +260,34 @@ class Fetcher:
         self._launch(batch, count, self._active.finishing_and_taking(finishes, count, self._new_token()))
 
     def _launch(self, batch: list[Run], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
-        answer = self._active.connection.send(call, by_source=by_source)
-        self._flights.append(_Flight(batch, count, call, self._loop.time()))
-        answer.add_done_callback(self._landed)
+        flight = Flight(batch, count, call, self._loop.time(), self._landed)
+        self._active.connection.send(call, flight, by_source=by_source)
+        self._flights.append(flight)
 
-    def _landed(self, answer: asyncio.Future[Any]) -> None:
-        """A call was answered, or never will be. Answers come in the order of the calls."""
+    def _landed(self, flight: Flight, reply: Any, problem: Exception | None) -> None:
+        """A call was answered, or never will be."""
+        self._flights.remove(flight)
         try:
-            self._land(answer)
-        except BaseException as problem:
-            self._broken = problem
+            if problem is None:
+                self._land(flight, flight.call.parse(reply))
+            else:
+                self._failed(flight, problem)
+        except BaseException as unforeseen:
+            self._broken = unforeseen
         self._pump()
 
-    def _land(self, answer: asyncio.Future[Any]) -> None:
-        flight = self._flights.popleft()
-        try:
-            reply = self._active.connection.read(flight.call, answer)
-            if reply is None:
-                # Redis does not know the script, and has done nothing.
-                self._launch(flight.batch, flight.count, flight.call, by_source=True)
-                return
-        except errors.RedisError as problem:
-            self._crashed(flight, problem)
-            return
+    def _failed(self, flight: Flight, problem: Exception) -> None:
+        error = self._active.connection.read_problem(problem)
+        if error is not None:
+            self._crashed(flight, error)
+        elif self._active.connection.is_connected:
+            # Redis does not know the script, and has done nothing.
+            self._launch(flight.batch, flight.count, flight.call, by_source=True)
+        else:
+            self._pending = flight.batch + self._pending
+            self._needs_recovery = True
+
+    def _land(self, flight: Flight, reply: FinishReply) -> None:
         self._call_failed = self._call_failed_again = False
         self._settle(flight.batch, reply.codes)
         if reply.taken.jobs and self._loop.time() - flight.sent_at > self._sure_seconds:
@@ -312,7 +299,7 @@ class Fetcher:
                 self._has_schedulers_to_carry_on = True
                 self._wake.set()
 
-    def _crashed(self, flight: _Flight, problem: errors.RedisError) -> None:
+    def _crashed(self, flight: Flight, problem: errors.RedisError) -> None:
         """Whatever the error says, it may come from the middle of the script: all of the call is pending again."""
         if not self._needs_recovery:
             self._call_failed, self._call_failed_again = True, self._call_failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import collections
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,11 +49,12 @@ class Histogram:
 class JobCounts:
     """The counts of one job name."""
 
-    __slots__ = ("attempts", "finished", "run", "wait")
+    __slots__ = ("attempts", "completed", "failed", "run", "wait")
 
     def __init__(self) -> None:
         self.attempts = 0
-        self.finished: dict[str, int] = {}
+        self.completed = 0
+        self.failed: collections.Counter[str] = collections.Counter()
         self.run = {"completed": Histogram(RUN_BOUNDS), "failed": Histogram(RUN_BOUNDS)}
         self.wait = Histogram(WAIT_BOUNDS)
 
@@ -73,19 +75,20 @@ class Metrics:
 
     def finished(self, runs: Sequence[Run]) -> None:
         """Count attempts whose ends are recorded."""
+        jobs = self._jobs
         for run in runs:
-            kind = run.outcome.kind
+            job, kind = run.record, run.outcome.kind
             if kind not in ("completed", "failed", "retry"):
                 continue
-            job = run.record
-            counts = self._counts(job.name)
+            counts = jobs.get(job.name) or self._counts(job.name)
             counts.attempts += 1
             counts.run["completed" if kind == "completed" else "failed"].add(run.seconds)
             if job.attempts_started == 1:
                 counts.wait.add(wait_seconds(run))
-            if kind != "retry":
-                outcome = kind if kind == "completed" else outcome_of(run)
-                counts.finished[outcome] = counts.finished.get(outcome, 0) + 1
+            if kind == "completed":
+                counts.completed += 1
+            elif kind == "failed":
+                counts.failed[outcome_of(run)] += 1
 
     def note_stalled(self, reason: str, jobs: int = 1) -> None:
         self.stalled[reason] = self.stalled.get(reason, 0) + jobs
@@ -125,8 +128,9 @@ class Metrics:
             wait.add_metric([*values, name], counts.wait.cumulative(), counts.wait.total)
             for outcome, histogram in counts.run.items():
                 run.add_metric([*values, name, outcome], histogram.cumulative(), histogram.total)
-            for outcome, jobs in tuple(counts.finished.items()):
-                finished.add_metric([*values, name, outcome], jobs)
+            for outcome, jobs in (("completed", counts.completed), *counts.failed.items()):
+                if jobs:
+                    finished.add_metric([*values, name, outcome], jobs)
         yield from (attempts, finished, run, wait)
         by_reason: list[tuple[str, str, Mapping[str, int]]] = [
             ("toril_stalled", "Jobs whose lock ran out.", self.stalled),

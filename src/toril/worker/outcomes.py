@@ -108,7 +108,7 @@ def completed(job: TakenJob, value: Any, rules: Rules) -> Finish:
     except Exception as problem:
         # Looking at it runs the user's code; whatever that raises must not cost the worker a slot.
         raise errors.InvalidPayloadError("return value", f"cannot be read: {reason_of(problem)}") from None
-    return Finish.completed(job, text, rules.keep_completed)
+    return Finish(job, "completed", text, keep=rules.keep_completed)
 
 
 def failed(
