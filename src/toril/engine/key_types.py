@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toril import errors
 from toril.engine import replies
 from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
-from toril.engine.sync_connection import SyncConnection
+
+if TYPE_CHECKING:
+    from toril.engine.sync_connection import SyncConnection
 
 TYPES = {
     "wait": "list", "paused": "list", "active": "list", "prioritized": "zset", "delayed": "zset", "completed": "zset",
