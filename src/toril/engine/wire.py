@@ -85,6 +85,7 @@ class Answer(Protocol):
 
     def done(self) -> bool:
         """Whether nobody waits for it any more."""
+        ...
 
     def set_result(self, reply: Any, /) -> None: ...
     def set_exception(self, problem: Exception, /) -> None:

@@ -22,7 +22,7 @@ NEW_JOB_FIELDS = 7
 class TakenJob(JobRecord):
     """A job that we hold: its record at the start of this attempt, and the token of its lock."""
 
-    # What is asked for more than once a job is read once.
+    # What is asked for more than once a job is read once: values in place of the record's properties.
     __slots__ = ("attempts_made", "attempts_started", "token")
     attempts_made: int
     attempts_started: int
@@ -31,8 +31,8 @@ class TakenJob(JobRecord):
         """Args: fields: the job's hash as it is now."""
         super().__init__(job_id, fields)
         self.token = token
-        self.attempts_made = attempts_made_in(fields)
-        self.attempts_started = attempts_started_in(fields)
+        self.attempts_made = attempts_made_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.attempts_started = attempts_started_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def data_bytes(self) -> int:
