@@ -16,9 +16,13 @@ from toril import errors
 from toril.engine.active import Finish, TakenJob
 from toril.job_context import JobChannel, JobRun, current_run
 from toril.worker import outcomes
+from toril.worker.ahead import Ahead
 from toril.worker.outcomes import RuleBook, Rules
 from toril.worker.processors import How, Processor, Processors
 from toril.worker.threads import Threads
+
+AHEAD_SECONDS = 0.05
+"""A job taken ahead that had no slot for so long, or up to twice that, is given back: another worker may be idle."""
 
 TURN_SECONDS = 0.005
 """Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
@@ -86,6 +90,10 @@ class Executor:
         """Jobs whose functions run, or are about to; each holds a slot."""
         self.on_ended: Callable[[], None] = lambda: None
         """Called when `take_ended` has something new, or a slot is free again: once for all that end in one turn."""
+        self.on_late: Callable[[list[Run]], None] = lambda _: None
+        """Called with runs that were taken ahead and have had no slot for too long; they are forgotten here."""
+        self.on_broken: Callable[[Exception], None] = lambda _: None
+        """Called with what must not happen: a run is lost in here."""
         self.has_leftovers = False
         """Whether runs were abandoned; their functions, and what they started, may go on for ever."""
         self._processors = processors
@@ -93,6 +101,11 @@ class Executor:
         self._channel = channel
         self._max_started_attempts = max_started_attempts
         self._loop = asyncio.get_running_loop()
+        self._concurrency = concurrency
+        self._ahead: collections.deque[Run] = collections.deque()  # taken, and without a slot yet
+        self._seen_ahead: set[Run] = set()
+        self._watch: asyncio.TimerHandle | None = None
+        self._ahead_rule = Ahead(concurrency)
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
         self._turns: set[_Turn] = set()
@@ -105,18 +118,22 @@ class Executor:
         return Run(job, self._channel, self._loop, self._rules.of(job))
 
     def start(self, jobs: Sequence[TakenJob]) -> None:
-        """Run jobs. Returns at once."""
-        runs = [self.prepare(job) for job in jobs]
-        self.running.update(runs)
-        self._ready += runs
-        # Where the last job waited these may wait too, and each will need a task: all of them in one turn of the loop.
-        for _ in range(len(jobs) if self._jobs_wait else min(1, len(jobs))):
-            self._spawn()
+        """Run jobs, those beyond the free slots when there are some. Returns at once."""
+        runs, free = [self.prepare(job) for job in jobs], self._concurrency - len(self.running)
+        self._ahead += runs[free:]
+        self._watch_ahead()
+        self._start(runs[:free])
+
+    @property
+    def room(self) -> int:
+        """How many jobs may be taken now: for the free slots, and ahead."""
+        return self._concurrency + self._ahead_rule.allowance - len(self.running) - len(self._ahead)
+
 
     @property
     def held(self) -> list[Run]:
         """The runs that are still ours here: running, or ended and not yet given out by `take_ended`."""
-        return [run for run in self.running if not run.is_cancelled] + self._ended
+        return [run for run in (*self.running, *self._ahead) if not run.is_cancelled] + self._ended
 
     def take_ended(self) -> list[Run]:
         """The runs that have ended since the last call; those that were cancelled are not told."""
@@ -133,7 +150,8 @@ class Executor:
     async def abandon(self, wait_seconds: float) -> list[Run]:
         """Cancel all runs, give coroutines `wait_seconds` to clean up, and forget all. Returns those that were ours."""
         self.has_leftovers = bool(self.running)
-        runs = [run for run in self.running if not run.is_cancelled]
+        runs = [run for run in (*self.running, *self._ahead) if not run.is_cancelled]
+        self._ahead.clear()
         for run in self._ready:
             self.running.discard(run)
         self._ready.clear()
@@ -148,6 +166,27 @@ class Executor:
         self._threads.close()
 
     # ---- running
+
+    def _watch_ahead(self) -> None:
+        if self._ahead and self._watch is None:
+            self._seen_ahead = set(self._ahead)
+            self._watch = self._loop.call_later(AHEAD_SECONDS, self._give_late_back)
+
+    def _give_late_back(self) -> None:
+        self._watch = None
+        late = [run for run in self._ahead if run in self._seen_ahead]
+        if late:
+            self._ahead_rule.stop()
+            self._ahead = collections.deque(run for run in self._ahead if run not in self._seen_ahead)
+            self.on_late(late)
+        self._watch_ahead()
+
+    def _start(self, runs: Sequence[Run]) -> None:
+        self.running.update(runs)
+        self._ready += runs
+        # Where the last job waited these may wait too, and each will need a task: all of them in one turn of the loop.
+        for _ in range(len(runs) if self._jobs_wait else min(1, len(runs))):
+            self._spawn()
 
     def _spawn(self) -> None:
         turn = _Turn()
@@ -164,6 +203,8 @@ class Executor:
             waiting = self._run_until_one_waits(turn)
             if waiting is not None:
                 await self._follow(*waiting)
+        except Exception as unforeseen:
+            self.on_broken(unforeseen)
         finally:
             self._turns.discard(turn)
 
@@ -224,12 +265,14 @@ class Executor:
             self._failed(run, problem)
         else:
             self._completed(run, value)
+        self._ahead_rule.note(run.seconds)
 
     def _ended_in_thread(self, run: Run, value: Any, problem: BaseException | None) -> None:
         if problem is not None:
             self._failed(run, problem)
         else:
             self._completed(run, value)
+        self._ahead_rule.note(run.seconds)
 
     def _admit(self, job: TakenJob) -> Processor:
         """The processor to run. Raises UnrecoverableError when the job is to fail without being run."""
@@ -262,6 +305,8 @@ class Executor:
 
     def _end(self, run: Run) -> None:
         self.running.discard(run)
+        if self._ahead:
+            self._start([self._ahead.popleft()])
         if not run.is_cancelled:
             self._ended.append(run)
         if not self._is_telling:

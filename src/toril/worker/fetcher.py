@@ -70,6 +70,8 @@ class Fetcher:
         self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
         self._wake = asyncio.Event()
         executor.on_ended = self._pump
+        executor.on_late = self._give_back
+        executor.on_broken = self._break
         self._loop = asyncio.get_running_loop()
         self._clock = server_clock
         self._scheduling = scheduling
@@ -147,7 +149,7 @@ class Fetcher:
         held = self.held
         lost_ids = await self._active.extend_locks([run.record for run in held])
         # A job that ended meanwhile has no lock any more and needs none.
-        lost = [run for run in held if run.record.id in lost_ids and run in self._executor.running]
+        lost = [run for run in held if run.record.id in lost_ids and run.finish is None]
         for run in lost:
             self._journal.lost(run, "its lock was lost")
         self._executor.cancel(lost)
@@ -227,7 +229,8 @@ class Fetcher:
             return 0
         if self._flights and not self._pending and not self._last_was_full:
             return 0
-        return min(self._free, self._take_at_most)
+        room = self._executor.room - sum(flight.count for flight in self._flights)
+        return max(0, min(room, self._take_at_most))
 
     def _new_token(self) -> str:
         self._takes += 1
@@ -244,6 +247,10 @@ class Fetcher:
             self._broken = problem
         if self._broken or not self._flights:
             self._wake.set()
+
+    def _break(self, problem: Exception) -> None:
+        self._broken = problem
+        self._wake.set()
 
     def _send_all(self) -> None:
         self._pending += self._executor.take_ended()
