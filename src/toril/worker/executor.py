@@ -178,7 +178,7 @@ class Executor:
         if late:
             self._ahead_rule.stop()
             self._ahead = collections.deque(run for run in self._ahead if run not in self._seen_ahead)
-            self.on_late(late)
+            self.on_late([run for run in late if not run.is_cancelled])
         self._watch_ahead()
 
     def _start(self, runs: Sequence[Run]) -> None:

@@ -1,0 +1,98 @@
+"""Jobs that a worker takes before it has slots for them."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from support.engine import EngineQueue
+from support.waiting import wait_until_async
+from support.worker_inside import StartWorker
+from toril import Queue
+from toril.worker import ahead
+
+SLOTS = 4
+AHEAD = SLOTS // 2
+
+
+@pytest.fixture(autouse=True)
+def any_run_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long a function runs in a test is not certain."""
+    monkeypatch.setattr(ahead, "SHORTEST_SECONDS", 1e-9)
+    monkeypatch.setattr(ahead, "LONGEST_SECONDS", 1e9)
+    monkeypatch.setattr(ahead, "CALL_SECONDS", 1e9)
+
+
+def given_back(stored: EngineQueue) -> list[str]:
+    return [
+        event["jobId"] for event in stored.events() if event["event"] == "waiting" and event.get("prev") == "active"
+    ]
+
+
+async def test_they_start_when_a_slot_is_free_and_no_more_run_than_there_are_slots(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    running = most = 0
+
+    @tasks.task
+    async def step() -> None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.002)
+        running -= 1
+
+    handles = await tasks.add_bulk([step.draft() for _ in range(200)])
+    async with worker(tasks, concurrency=SLOTS):
+        for handle in handles:
+            await handle.result(10)
+    assert most == SLOTS
+    assert {stored.hash(handle.id)["atm"] for handle in handles} == {"1"}
+
+
+async def test_what_gets_no_slot_soon_is_given_back(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
+    go = asyncio.Event()
+    started: list[int] = []
+
+    @tasks.task
+    async def hold(number: int) -> None:
+        started.append(number)
+        await (asyncio.sleep(0.001) if number < 0 else go.wait())
+
+    # First a short one.
+    handles = await tasks.add_bulk([hold.draft(number) for number in range(-1, 10)])
+    async with worker(tasks, concurrency=SLOTS):
+
+        async def are_back() -> bool:
+            return len(given_back(stored)) >= AHEAD and stored.raw.llen(stored.keys.wait) == 10 - SLOTS
+
+        await wait_until_async(are_back, "what was taken ahead to be given back")
+        assert stored.raw.llen(stored.keys.active) == SLOTS
+        go.set()
+        for handle in handles:
+            await handle.result(10)
+    assert sorted(started) == list(range(-1, 10))
+    assert {stored.hash(handle.id)["atm"] for handle in handles} == {"1"}
+
+
+async def test_a_drain_runs_or_gives_back_what_was_taken_ahead(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    go = asyncio.Event()
+
+    @tasks.task
+    async def hold(is_first: bool) -> None:
+        await (asyncio.sleep(0.001) if is_first else go.wait())
+
+    await tasks.add_bulk([hold.draft(number == 0) for number in range(11)])
+    async with worker(tasks, concurrency=SLOTS) as drained:
+
+        async def are_ahead() -> bool:
+            return stored.raw.llen(stored.keys.active) == SLOTS + AHEAD or bool(given_back(stored))
+
+        await wait_until_async(are_ahead, "jobs taken ahead")
+        drained.stop()
+        go.set()
+    assert stored.raw.llen(stored.keys.active) == 0
+    assert stored.raw.zcard(stored.keys.completed) + stored.raw.llen(stored.keys.wait) == 11
