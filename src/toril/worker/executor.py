@@ -129,7 +129,6 @@ class Executor:
         """How many jobs may be taken now: for the free slots, and ahead."""
         return self._concurrency + self._ahead_rule.allowance - len(self.running) - len(self._ahead)
 
-
     @property
     def held(self) -> list[Run]:
         """The runs that are still ours here: running, or ended and not yet given out by `take_ended`."""
