@@ -6,6 +6,7 @@ import asyncio
 import collections
 import contextvars
 import random
+import sys
 import time
 import types
 from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
@@ -193,15 +194,19 @@ class Executor:
         self._turns.add(turn)
 
     async def _run_ready(self, turn: _Turn) -> None:
-        """Run jobs one after the other until one waits: that one keeps this task, the rest gets another.
+        """Run jobs one after the other. While one waits it has this task for itself, and the rest gets another.
 
         A job that never waits costs no task of its own, and one that does is driven by one task from its first step
         to its last, so that `asyncio.timeout` and `asyncio.current_task` work as everywhere.
         """
+        turn.references = sys.getrefcount(turn.task)
         try:
-            waiting = self._run_until_one_waits(turn)
-            if waiting is not None:
+            while (waiting := self._run_until_one_waits(turn)) is not None:
                 await self._follow(*waiting)
+                if turn.is_marked:
+                    if self._ready:
+                        self._spawn()
+                    break
         except Exception as unforeseen:
             self.on_broken(unforeseen)
         finally:
@@ -221,8 +226,7 @@ class Executor:
             if rest is not None:
                 run.task = turn.task
                 waiting = run, rest
-            elif self._ready and (time.monotonic() > deadline or turn.task.cancelling()):
-                # A job that has cancelled its task is not to stop the next one at its first wait.
+            elif self._ready and (time.monotonic() > deadline or turn.is_marked):
                 self._spawn()
                 break
         self._threads.begin()
@@ -264,6 +268,7 @@ class Executor:
             self._failed(run, problem)
         else:
             self._completed(run, value)
+        run.task = None
         self._ahead_rule.note(run.seconds)
 
     def _ended_in_thread(self, run: Run, value: Any, problem: BaseException | None) -> None:
@@ -272,6 +277,8 @@ class Executor:
         else:
             self._completed(run, value)
         self._ahead_rule.note(run.seconds)
+        if self._ready:
+            self._spawn()
 
     def _admit(self, job: TakenJob) -> Processor:
         """The processor to run. Raises UnrecoverableError when the job is to fail without being run."""
@@ -305,7 +312,10 @@ class Executor:
     def _end(self, run: Run) -> None:
         self.running.discard(run)
         if self._ahead:
-            self._start([self._ahead.popleft()])
+            # Whoever runs here goes on with it.
+            following = self._ahead.popleft()
+            self.running.add(following)
+            self._ready.append(following)
         if not run.is_cancelled:
             self._ended.append(run)
         if not self._is_telling:
@@ -320,8 +330,15 @@ class Executor:
 class _Turn:
     """One task of the executor's. Kept until its end, since a loop only knows its tasks weakly."""
 
-    __slots__ = ("task",)
+    __slots__ = ("references", "task")
     task: asyncio.Task[None]
+    references: int
+    """To the task, as counted when it began."""
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether a job has cancelled the task, or kept it (for a timer, say): that must not hit the next job."""
+        return self.task.cancelling() > 0 or sys.getrefcount(self.task) > self.references
 
 
 class _Rest:

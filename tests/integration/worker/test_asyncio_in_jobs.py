@@ -207,3 +207,23 @@ async def test_as_in_a_task(
                 await handle.result(10)
             assert end.__name__ in caught.value.stacktrace[-1]
     invariants.assert_sound(stored.raw, tasks.name)
+
+
+async def test_a_timer_that_is_left_behind_hits_no_other_job(tasks: Queue, worker: StartWorker) -> None:
+    """Cancelling a task that has ended does nothing; so it is for a job that has ended."""
+    fired = asyncio.Event()
+
+    @tasks.task
+    async def leaves_a_timer() -> None:
+        loop, task = asyncio.get_running_loop(), this_task()
+        loop.call_later(0.02, task.cancel)
+        loop.call_later(0.02, fired.set)
+
+    @tasks.task
+    async def waits() -> str:
+        await fired.wait()
+        return "fine"
+
+    handles = await tasks.add_bulk([leaves_a_timer.draft(), waits.draft()])
+    async with worker(tasks, concurrency=10):
+        assert await handles[1].result(10) == "fine"
