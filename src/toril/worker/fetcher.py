@@ -28,7 +28,7 @@ MAX_BATCH = 100
 """Jobs ended or taken by one call: enough to make the call's cost vanish, few enough not to hold up Redis."""
 FLIGHTS = 2
 """Calls under way at a time: Redis works on one while the jobs of the other run. They share the slots."""
-LEAST_SHARE = 25
+LEAST_SHARE = 5
 """With fewer slots for each there is one call at a time: what a call costs by itself would outweigh the other's run."""
 MAX_BLOCK_SECONDS = 10.0
 """Longest wait for a wake-up, as BullMQ's."""
