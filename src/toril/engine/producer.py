@@ -16,6 +16,8 @@ from toril.jobs.job import NewJob
 
 JOBS_PER_CALL = 100
 """One call holds Redis for a millisecond. More jobs go in several; while Redis works on one, the next is made."""
+FIRST_CALL = 20
+"""The first of several calls is small, so that Redis does not wait long for it; each has twice as many as the last."""
 CALLS_AT_ONCE = 8
 """Calls that are sent before the first is answered: enough to keep Redis busy, few enough to bound the memory."""
 BYTES_PER_CALL = 4 * 1024 * 1024
@@ -46,7 +48,7 @@ class Producer:
         ids: list[str] = []
         started: collections.deque[_Started] = collections.deque()
         try:
-            for part in parts_of(jobs):
+            for part in parts_of(jobs, FIRST_CALL):
                 call = scripts.add_jobs(self.keys, part, now_ms=clock.now_ms(), layout=self.layout)
                 started.append((call, part, await self._start(call)))
                 if len(started) >= CALLS_AT_ONCE:
@@ -107,10 +109,11 @@ def is_cut(problem: errors.RedisError) -> bool:
     return problem.reason in (errors.RedisReason.CONNECTION_REFUSED, errors.RedisReason.TIMEOUT)
 
 
-def parts_of(jobs: Iterable[NewJob]) -> Iterator[list[NewJob]]:
-    """Cut into calls of bounded number and size."""
-    rest = iter(jobs)
-    while part := list(islice(rest, JOBS_PER_CALL)):
+def parts_of(jobs: Iterable[NewJob], first: int = JOBS_PER_CALL) -> Iterator[list[NewJob]]:
+    """Cut into calls of bounded number and size. `first`: jobs of the first; each has twice as many as the last."""
+    rest, count = iter(jobs), first
+    while part := list(islice(rest, count)):
+        count = min(count * 2, JOBS_PER_CALL)
         size = 0
         current: list[NewJob] = []
         for job in part:

@@ -63,7 +63,7 @@ class NewJob:
 
     @property
     def opts_json(self) -> str:
-        return _compact(self.options.wire)
+        return self.options.wire_json
 
 
 def check_name(name: object) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import json
 import math
 import re
 from collections.abc import Mapping
@@ -49,9 +51,9 @@ _RESERVED_IDS = frozenset(
 _NUMBER_LIKE = re.compile(r"(0|-?[1-9][0-9]*)\Z")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobOptions:
-    """Checked options of one job. `wire` is what is stored; the rest is what adding needs at hand."""
+    """Checked options of one job, or of many. `wire` is what is stored; the rest is what adding needs at hand."""
 
     wire: Mapping[str, Any] = field(default_factory=lambda: {"attempts": 0})
     job_id: str = ""
@@ -65,6 +67,11 @@ class JobOptions:
     deduplication: Mapping[str, Any] | None = None
     """BullMQ's option of that name, checked."""
     parent: ParentLink | None = None
+
+    @functools.cached_property
+    def wire_json(self) -> str:
+        """`wire` as it is stored; written once for all jobs that share the options."""
+        return json.dumps(self.wire, ensure_ascii=False, separators=(",", ":"))
 
     @classmethod
     def from_bullmq(cls, options: Mapping[str, Any] | None, path: str = "opts") -> JobOptions:
