@@ -24,11 +24,13 @@ def _add(start: contenders.StartProducer, op: str, jobs: int, per_call: int) -> 
     with servers.fresh() as server, start() as producer:
         # So that scripts and connections, which are no job's, are in the memory before.
         producer.add(op, server.url, "bench", per_call, per_call=per_call)
-        memory, cpu = server.memory_bytes, server.cpu_seconds
+        memory = server.memory_bytes
+        cpu = server.cpu_seconds
         answer = producer.add(op, server.url, "bench", jobs, per_call=per_call)
+        cpu = server.cpu_seconds - cpu
         return {
             "rate": answer["jobs"] / answer["seconds"],
-            "redis_us": (server.cpu_seconds - cpu) / jobs * 1e6,
+            "redis_us": cpu / jobs * 1e6,
             "client_us": answer["cpuSeconds"] / answer["jobs"] * 1e6,
             "bytes": (server.memory_bytes - memory) / jobs,
         }

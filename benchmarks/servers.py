@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from support.redis_server import RedisServer
+from support.waiting import wait_until
 
 AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
+SETTLED_LOOKS = 25
+"""So many looks in a row, a tenth of a second apart: after two seconds Redis takes idle clients' buffers back."""
 
 
 @contextmanager
@@ -39,7 +43,15 @@ class Server:
 
     @property
     def memory_bytes(self) -> int:
-        return int(self.info("memory")["used_memory"])
+        """Memory in use, once the server's tables have finished to grow and its clients' buffers are small again."""
+        seen: collections.deque[int] = collections.deque(maxlen=SETTLED_LOOKS)
+
+        def is_settled() -> bool:
+            seen.append(int(self.info("memory")["used_memory"]))
+            return len(seen) == SETTLED_LOOKS and len(set(seen)) == 1
+
+        wait_until(is_settled, "memory that stays the same", timeout_seconds=30, interval_seconds=0.1)
+        return seen[-1]
 
     def commands(self) -> dict[str, tuple[int, int]]:
         """Calls and microseconds by command, since the last `reset_commands`."""

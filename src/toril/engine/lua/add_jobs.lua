@@ -87,8 +87,10 @@ local function add(kind, job_id, data)
   if not kind.is_plain then
     return add_other(kind, job_id, data)
   end
+  -- The last field twice: with one look more Redis ends the growth of a larger job's table, which else it may keep
+  -- twice, small and large, until somebody reads the job: 32 bytes.
   call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
-    'delay', '0', 'priority', '0')
+    'delay', '0', 'priority', '0', 'priority', '0')
   call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
   call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
   local list = kind.is_lifo and back or front
