@@ -60,7 +60,8 @@ def bulk(scale: Scale) -> Iterator[Row]:
 
 def single(scale: Scale) -> Iterator[Row]:
     ways = {"async": "async", "sync": "sync"}
-    runs = [adding.compare("single", ways, scale.jobs(10_000)) for _ in range(scale.runs)]
+    with processing.awake():
+        runs = [adding.compare("single", ways, scale.jobs(10_000)) for _ in range(scale.runs)]
     yield _row("single awaited add, async client", "jobs/s", runs, "async", "rate", Goal(1.3))
     yield _row("single awaited add, sync client", "jobs/s", runs, "sync", "rate", Goal(1.3))
     yield _row("Redis CPU per job added singly", "µs", runs, "async", "redis_us", digits=1)
@@ -76,7 +77,8 @@ def no_op_10(scale: Scale) -> Iterator[Row]:
 
 
 def no_op_1(scale: Scale) -> Iterator[Row]:
-    yield from _no_op(scale, 8_000, 1, Goal(1.2))
+    with processing.awake():
+        yield from _no_op(scale, 8_000, 1, Goal(1.2))
 
 
 def no_op_100_aof(scale: Scale) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""`finish_and_take` has a way of its own for plain jobs. Whatever it does, the general way does too."""
+"""`add_jobs` and `finish_and_take` have ways of their own for plain jobs. What those do, the general way does too."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pytest
 
 from support.engine import EngineQueue, open_queue
 from toril.engine.active import Finish, TakenJob
+from toril.jobs.job import NewJob
+from toril.jobs.options import JobOptions
 
 TIMES = {"timestamp", "processedOn", "finishedOn"}
 
@@ -46,3 +48,22 @@ async def test_both_ways_do_the_same(redis_url: str, queue_name: str, in_order: 
         found = await work(plain, in_order, count)
         assert len(found["taken"]) == min(count, 2)
         assert found == await work(limited, in_order, count)
+
+
+async def test_both_ways_add_the_same(redis_url: str, queue_name: str) -> None:
+    async def add(queue: EngineQueue) -> dict[str, Any]:
+        await queue.add("first")  # writes what the plain way finds in `meta`
+        options = [JobOptions(), JobOptions.from_bullmq({"attempts": 3})]
+        jobs = [NewJob.create(f"n{number % 3}", {"n": number}, options[number % 2]) for number in range(20)]
+        ids = await queue.producer.add(jobs)
+        stored = [queue.hash(job_id) for job_id in ids]
+        for fields in stored:
+            del fields["timestamp"]
+        marker = queue.raw.zrange(queue.keys.marker, 0, -1, withscores=True)
+        return {"ids": ids, "places": queue.places(), "events": queue.events(), "stored": stored, "marker": marker}
+
+    async with open_queue(redis_url, queue_name) as plain, open_queue(redis_url, f"{queue_name}-limited") as limited:
+        limited.raw.hset(limited.keys.meta, "concurrency", 1000)
+        found = await add(plain)
+        assert found["ids"] == [str(number) for number in range(2, 22)]
+        assert found == await add(limited)

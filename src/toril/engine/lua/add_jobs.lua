@@ -11,111 +11,166 @@
 -- Events: added, then waiting or delayed; duplicated.
 -- Cost: O(jobs), with O(log n) for delayed and prioritized ones.
 -- include: calls
+local args = ARGV
+local base, count, KIND_FIELDS = args[1], tonumber(args[3]), 8
+local first_run = 5 + tonumber(args[4]) * KIND_FIELDS
+
+-- The plain case, which is most of what is added: jobs without ids of their own, delay, priority, lifo or ties, to a
+-- queue that is not paused and has no limit. It is written out here and does exactly what the general case below would do,
+-- whose many functions cost more to make than a job.
+
+-- The queue's cap of events, when it is a plain one at this moment and the jobs are plain.
+local function plain_max_events()
+  if count > 1000 then
+    return nil
+  end
+  for at = 5, first_run - 1, KIND_FIELDS do
+    if args[at + 3] ~= '0' or args[at + 4] ~= '0' or args[at + 5] ~= '0' or args[at + 6] ~= '' or args[at + 7] ~= '0' then
+      return nil
+    end
+  end
+  local meta = call('HMGET', base .. 'meta', 'paused', 'concurrency', 'opts.maxLenEvents')
+  if meta[1] or meta[2] or not meta[3] or #meta[3] > 15 or not string.find(meta[3], '^[1-9]%d*$') then
+    return nil
+  end
+  return meta[3]
+end
+
+local function add_plain(max_events)
+  local wait, marker, events = base .. 'wait', base .. 'marker', base .. 'events'
+  -- Keys of another type must fail here, before anything is written.
+  call('LLEN', wait)
+  call('ZCARD', marker)
+  call('XTRIM', events, 'MAXLEN', '~', max_events)
+  local number, ids, at = call('INCRBY', base .. 'id', count) - count, {}, first_run
+  while at < #args do
+    local kind_at, run_length = 5 + (tonumber(args[at]) - 1) * KIND_FIELDS, tonumber(args[at + 1])
+    local name, opts, timestamp = args[kind_at], args[kind_at + 1], args[kind_at + 2]
+    at = at + 2
+    for index = #ids + 1, #ids + run_length do
+      local job_id = string.format('%.0f', number + index)
+      -- The last field twice: with one look more Redis mostly ends the growth of a larger job's table, which else it may
+      -- keep twice, small and large, until somebody reads the job: 32 bytes.
+      call('HSET', base .. job_id, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
+        'delay', '0', 'priority', '0', 'priority', '0')
+      call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', name)
+      call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
+      ids[index], at = job_id, at + 1
+    end
+  end
+  call('LPUSH', wait, unpack(ids))
+  call('ZADD', marker, 0, '0')
+  return ids
+end
+
+local function general_case()
 -- include: queue
 -- include: batches
-local args = ARGV
-local queue = queue_of(args[1])
-local base, events = queue.base, queue.events
-local KIND_FIELDS = 8
-local count, first_run = tonumber(args[3]), 5 + tonumber(args[4]) * KIND_FIELDS
+  local queue = queue_of(base)
+  local events = queue.events
 
-local kinds, all_plain = {}, true
-for at = 5, first_run - 1, KIND_FIELDS do
-  local kind = {
-    name = args[at], opts = args[at + 1], timestamp = args[at + 2], delay = args[at + 3], priority = args[at + 4],
-    is_lifo = args[at + 5] == '1', links = args[at + 6] ~= '' and cjson.decode(args[at + 6]),
-    has_own_ids = args[at + 7] == '1',
-  }
-  kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
-  all_plain = all_plain and kind.is_plain
-  -- Keys of another type must fail here, before anything is written.
-  local links = kind.links or {}
-  if links.deduplication then
-    call('STRLEN', base .. 'de:' .. links.deduplication.id)
-    call('HLEN', base .. 'dn:' .. links.deduplication.id)
+  local kinds, all_plain = {}, true
+  for at = 5, first_run - 1, KIND_FIELDS do
+    local kind = {
+      name = args[at], opts = args[at + 1], timestamp = args[at + 2], delay = args[at + 3], priority = args[at + 4],
+      is_lifo = args[at + 5] == '1', links = args[at + 6] ~= '' and cjson.decode(args[at + 6]),
+      has_own_ids = args[at + 7] == '1',
+    }
+    kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
+    all_plain = all_plain and kind.is_plain
+    -- Keys of another type must fail here, before anything is written.
+    local links = kind.links or {}
+    if links.deduplication then
+      call('STRLEN', base .. 'de:' .. links.deduplication.id)
+      call('HLEN', base .. 'dn:' .. links.deduplication.id)
+    end
+    if links.parentKey then
+      call('SCARD', links.parentKey .. ':dependencies')
+      call('HLEN', links.parentKey .. ':processed')
+    end
+    kinds[#kinds + 1] = kind
   end
-  if links.parentKey then
-    call('SCARD', links.parentKey .. ':dependencies')
-    call('HLEN', links.parentKey .. ':processed')
+  queue.is_adding = all_plain and 'plain' or 'any'
+  read_settings(queue, args[2])
+
+  local number = call('INCRBY', queue.id, count) - count
+  local ids, front, back = {}, {}, {}
+
+  -- New jobs enter on the left and leave on the right; LIFO ones enter where they leave.
+  local function push_collected()
+    call_in_batches('LPUSH', queue.target, front)
+    call_in_batches('RPUSH', queue.target, back)
+    front, back = {}, {}
   end
-  kinds[#kinds + 1] = kind
-end
-queue.is_adding = all_plain and 'plain' or 'any'
-read_settings(queue, args[2])
 
-local number = call('INCRBY', queue.id, count) - count
-local ids, front, back = {}, {}, {}
-
--- New jobs enter on the left and leave on the right; LIFO ones enter where they leave.
-local function push_collected()
-  call_in_batches('LPUSH', queue.target, front)
-  call_in_batches('RPUSH', queue.target, back)
-  front, back = {}, {}
-end
-
--- What plain jobs do not need: for one of those, to make these functions would cost more than the job.
-local add_other_job
-local function add_other(kind, job_id, data)
-  if not add_other_job then
+  -- What plain jobs do not need: for one of those, to make these functions would cost more than the job.
+  local add_other_job
+  local function add_other(kind, job_id, data)
+    if not add_other_job then
 -- include: storing
 -- include: linking
-    add_other_job = function(job, links)
-      if links then
-        push_collected()
-        return add_linked(queue, job, links)
+      add_other_job = function(job, links)
+        if links then
+          push_collected()
+          return add_linked(queue, job, links)
+        end
+        store_new(queue, job)
+        if place_new(queue, job) == 'wait' then
+          local list = job.is_lifo and back or front
+          list[#list + 1] = job.id
+        end
+        return job.id
       end
-      store_new(queue, job)
-      if place_new(queue, job) == 'wait' then
-        local list = job.is_lifo and back or front
-        list[#list + 1] = job.id
-      end
-      return job.id
     end
+    return add_other_job({
+      id = job_id, has_own_id = kind.has_own_ids, name = kind.name, data = data, opts = kind.opts, timestamp = kind.timestamp,
+      delay = tonumber(kind.delay), priority = tonumber(kind.priority), is_lifo = kind.is_lifo,
+    }, kind.links)
   end
-  return add_other_job({
-    id = job_id, has_own_id = kind.has_own_ids, name = kind.name, data = data, opts = kind.opts, timestamp = kind.timestamp,
-    delay = tonumber(kind.delay), priority = tonumber(kind.priority), is_lifo = kind.is_lifo,
-  }, kind.links)
-end
 
--- Add one job. Returns its id.
-local function add(kind, job_id, data)
-  if kind.has_own_ids and not kind.links and call('EXISTS', base .. job_id) == 1 then
-    call('XADD', events, '*', 'event', 'duplicated', 'jobId', job_id)
+  -- Add one job. Returns its id.
+  local function add(kind, job_id, data)
+    if kind.has_own_ids and not kind.links and call('EXISTS', base .. job_id) == 1 then
+      call('XADD', events, '*', 'event', 'duplicated', 'jobId', job_id)
+      return job_id
+    end
+    if not kind.is_plain then
+      return add_other(kind, job_id, data)
+    end
+    call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
+      'delay', '0', 'priority', '0')
+    call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
+    call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
+    local list = kind.is_lifo and back or front
+    list[#list + 1] = job_id
+    queue.has_runnable = true
     return job_id
   end
-  if not kind.is_plain then
-    return add_other(kind, job_id, data)
+
+  local at = first_run
+  while at < #args do
+    local kind, run_length = kinds[tonumber(args[at])], tonumber(args[at + 1])
+    at = at + 2
+    for _ = 1, run_length do
+      local job_id
+      number = number + 1
+      if kind.has_own_ids then
+        job_id = args[at]
+        at = at + 1
+      else
+        job_id = text_of(number)
+      end
+      ids[#ids + 1] = add(kind, job_id, args[at])
+      at = at + 1
+    end
   end
-  -- The last field twice: with one look more Redis ends the growth of a larger job's table, which else it may keep
-  -- twice, small and large, until somebody reads the job: 32 bytes.
-  call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
-    'delay', '0', 'priority', '0', 'priority', '0')
-  call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
-  call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
-  local list = kind.is_lifo and back or front
-  list[#list + 1] = job_id
-  queue.has_runnable = true
-  return job_id
+  push_collected()
+  wake(queue)
+  return ids
 end
 
-local at = first_run
-while at < #args do
-  local kind, run_length = kinds[tonumber(args[at])], tonumber(args[at + 1])
-  at = at + 2
-  for _ = 1, run_length do
-    local job_id
-    number = number + 1
-    if kind.has_own_ids then
-      job_id = args[at]
-      at = at + 1
-    else
-      job_id = text_of(number)
-    end
-    ids[#ids + 1] = add(kind, job_id, args[at])
-    at = at + 1
-  end
+local max_events = plain_max_events()
+if max_events and count > 0 then
+  return add_plain(max_events)
 end
-push_collected()
-wake(queue)
-return ids
+return general_case()
