@@ -106,7 +106,8 @@ class Executor:
         self._ahead: collections.deque[Run] = collections.deque()  # taken, and without a slot yet
         self._seen_ahead: set[Run] = set()
         self._watch: asyncio.TimerHandle | None = None
-        self._ahead_rule = Ahead(concurrency)
+        # Each job taken counts as started, also when it is given back.
+        self._ahead_rule = Ahead(concurrency if max_started_attempts is None else 0)
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
         self._turns: set[_Turn] = set()

@@ -96,3 +96,25 @@ async def test_a_drain_runs_or_gives_back_what_was_taken_ahead(
         go.set()
     assert stored.raw.llen(stored.keys.active) == 0
     assert stored.raw.zcard(stored.keys.completed) + stored.raw.llen(stored.keys.wait) == 11
+
+
+async def test_none_is_given_back_where_starts_are_counted(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    go = asyncio.Event()
+
+    @tasks.task
+    async def hold(is_first: bool) -> None:
+        await (asyncio.sleep(0.001) if is_first else go.wait())
+
+    async def all_slots_are_taken() -> bool:
+        lists = [stored.raw.llen(key) for key in (stored.keys.active, stored.keys.wait)]
+        return lists == [SLOTS, 10 - SLOTS]
+
+    handles = await tasks.add_bulk([hold.draft(number == 0) for number in range(11)])
+    async with worker(tasks, concurrency=SLOTS, max_started_attempts=1):
+        # Had jobs been taken ahead, then when they are back.
+        await wait_until_async(all_slots_are_taken, "as many active jobs as slots")
+        go.set()
+        for handle in handles:
+            await handle.result(10)
