@@ -102,6 +102,8 @@ class Executor:
         self._channel = channel
         self._max_started_attempts = max_started_attempts
         self._loop = asyncio.get_running_loop()
+        # Jobs start in answers and in calls from threads too, which run in other contexts: even in another job's.
+        self._context = contextvars.copy_context()
         self._concurrency = concurrency
         self._ahead: collections.deque[Run] = collections.deque()  # taken, and without a slot yet
         self._seen_ahead: set[Run] = set()
@@ -238,7 +240,7 @@ class Executor:
     def _begin(self, run: Run) -> _Rest | None:
         """Start a job. Returns what is left of it when it waits for something."""
         run.started = time.monotonic()
-        context = contextvars.copy_context()
+        context = self._context.copy()
         try:
             processor = self._admit(run.record)
             if processor.how is How.ASYNC:

@@ -12,8 +12,9 @@ import pytest
 
 from support import invariants
 from support.engine import EngineQueue
+from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
-from toril import JobFailedError, Queue
+from toril import Job, JobFailedError, Queue, errors
 
 user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
 cleaned: list[str] = []
@@ -227,3 +228,38 @@ async def test_a_timer_that_is_left_behind_hits_no_other_job(tasks: Queue, worke
     handles = await tasks.add_bulk([leaves_a_timer.draft(), waits.draft()])
     async with worker(tasks, concurrency=10):
         assert await handles[1].result(10) == "fine"
+
+
+async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect_anew(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    """Answers come in the context of whoever connected."""
+    go = asyncio.Event()
+
+    @tasks.task
+    async def connects(*, job: Job = Job.current()) -> str:
+        await go.wait()
+        user.set("me")
+        for client in stored.raw.client_list():
+            if client["cmd"] in ("evalsha", "eval"):
+                stored.raw.client_kill_filter(_id=client["id"])
+        while True:
+            with contextlib.suppress(errors.RedisError):
+                await job.progress(1)
+                return user.get()
+
+    @tasks.task
+    async def comes_later() -> str:
+        await asyncio.sleep(0)
+        return user.get()
+
+    async def is_idle() -> bool:
+        blocked = [client for client in stored.raw.client_list() if client["cmd"] == "bzpopmin"]
+        return bool(blocked) and not stored.raw.exists(stored.keys.marker)
+
+    async with worker(tasks, concurrency=2):
+        first = await connects.enqueue()
+        await wait_until_async(is_idle, "the worker to wait for more")
+        go.set()
+        assert await first.result(10) == "me"
+        assert await (await comes_later.enqueue()).result(10) == "nobody"

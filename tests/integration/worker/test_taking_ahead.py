@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import time
 
 import pytest
 
@@ -118,3 +120,17 @@ async def test_none_is_given_back_where_starts_are_counted(
         go.set()
         for handle in handles:
             await handle.result(10)
+
+
+async def test_they_see_the_variables_that_were_set_around_the_worker(tasks: Queue, worker: StartWorker) -> None:
+    user: contextvars.ContextVar[str] = contextvars.ContextVar("user", default="nobody")
+
+    @tasks.task
+    def step() -> str:
+        time.sleep(0.002)
+        return user.get()
+
+    handles = await tasks.add_bulk([step.draft() for _ in range(100)])
+    user.set("me")
+    async with worker(tasks, concurrency=SLOTS):
+        assert [await handle.result(10) for handle in handles] == ["me"] * 100
