@@ -340,8 +340,18 @@ class _Turn:
 
     @property
     def is_marked(self) -> bool:
-        """Whether a job has cancelled the task, or kept it (for a timer, say): that must not hit the next job."""
-        return self.task.cancelling() > 0 or sys.getrefcount(self.task) > self.references
+        """Whether a job has cancelled the task, kept it (for a timer, say), or has something called at its end: the
+        next job is not to be hit by that, nor to hold it up.
+
+        Before Python 3.13 a cancellation that is taken back at once is delivered all the same. Tasks that are not
+        asyncio's own may lack what asyncio tells by private names.
+        """
+        return (
+            self.task.cancelling() > 0
+            or sys.getrefcount(self.task) > self.references
+            or bool(getattr(self.task, "_callbacks", None))
+            or getattr(self.task, "_must_cancel", False)
+        )
 
 
 class _Rest:

@@ -230,6 +230,42 @@ async def test_a_timer_that_is_left_behind_hits_no_other_job(tasks: Queue, worke
         assert await handles[1].result(10) == "fine"
 
 
+async def test_what_is_to_be_called_at_a_tasks_end_is_called_at_the_jobs(tasks: Queue, worker: StartWorker) -> None:
+    called = asyncio.Event()
+
+    @tasks.task
+    async def leaves_a_callback() -> None:
+        this_task().add_done_callback(lambda _: called.set())
+
+    @tasks.task
+    async def waits() -> str:
+        async with asyncio.timeout(5):
+            await called.wait()
+        return "fine"
+
+    handles = await tasks.add_bulk([leaves_a_callback.draft(), waits.draft()])
+    async with worker(tasks, concurrency=10):
+        assert await handles[1].result(10) == "fine"
+
+
+async def test_a_cancellation_that_was_taken_back_hits_no_other_job(tasks: Queue, worker: StartWorker) -> None:
+    """Before Python 3.13 one that was taken back at once is still delivered."""
+
+    @tasks.task
+    async def takes_it_back() -> None:
+        this_task().cancel()
+        this_task().uncancel()
+
+    @tasks.task
+    async def waits() -> str:
+        await asyncio.sleep(0.01)
+        return "fine"
+
+    handles = await tasks.add_bulk([takes_it_back.draft(), waits.draft()])
+    async with worker(tasks, concurrency=10):
+        assert await handles[1].result(10) == "fine"
+
+
 async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect_anew(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
