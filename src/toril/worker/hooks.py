@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 from collections.abc import Callable, Sequence
@@ -26,6 +27,8 @@ class Hooks:
     def __init__(self, on_exhausted: Sequence[Callable[[Job, BaseException], Any]]) -> None:
         self._on_exhausted = on_exhausted
         self._tasks: set[asyncio.Task[None]] = set()
+        # What a function sees is not to depend on which job's call brought the answer.
+        self._context = contextvars.copy_context()
 
     def failed_for_good(self, run: Run) -> None:
         """The failure is recorded. Returns at once."""
@@ -33,7 +36,7 @@ class Hooks:
             fields = {"job_id": run.record.id}
             logger.error("on_exhausted is not called: it has %d jobs to do", MAX_WAITING, extra={"fields": fields})
         elif self._on_exhausted:
-            task = asyncio.create_task(self._run(run), name="toril hook")
+            task = asyncio.create_task(self._run(run), name="toril hook", context=self._context.copy())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
