@@ -181,7 +181,8 @@ class Executor:
         if late:
             self._ahead_rule.stop()
             self._ahead = collections.deque(run for run in self._ahead if run not in self._seen_ahead)
-            self.on_late([run for run in late if not run.is_cancelled])
+            # Each goes back to the front: the first one last.
+            self.on_late([run for run in reversed(late) if not run.is_cancelled])
         self._watch_ahead()
 
     def _start(self, runs: Sequence[Run]) -> None:
@@ -202,8 +203,8 @@ class Executor:
         A job that never waits costs no task of its own, and one that does is driven by one task from its first step
         to its last, so that `asyncio.timeout` and `asyncio.current_task` work as everywhere.
         """
-        turn.references = sys.getrefcount(turn.task)
         try:
+            turn.references = sys.getrefcount(turn.task)
             while (waiting := self._run_until_one_waits(turn)) is not None:
                 await self._follow(*waiting)
                 if turn.is_marked:
@@ -248,7 +249,7 @@ class Executor:
                 if coroutine is not None:
                     return _Rest(coroutine, context, waits_for)
             elif processor.how is How.THREAD:
-                self._threads.submit(run, lambda: context.run(_call, processor, run))
+                self._threads.submit(run, lambda: context.run(_call_unless_cancelled, processor, run))
                 return None
             else:
                 value = context.run(_call, processor, run)
@@ -275,10 +276,13 @@ class Executor:
         self._ahead_rule.note(run.seconds)
 
     def _ended_in_thread(self, run: Run, value: Any, problem: BaseException | None) -> None:
-        if problem is not None:
-            self._failed(run, problem)
-        else:
-            self._completed(run, value)
+        try:
+            if problem is not None:
+                self._failed(run, problem)
+            else:
+                self._completed(run, value)
+        except Exception as unforeseen:
+            self.on_broken(unforeseen)
         self._ahead_rule.note(run.seconds)
         if self._ready:
             self._spawn()
@@ -385,6 +389,11 @@ def _drive(rest: _Rest) -> Generator[Any, Any, Any]:
 def _call(processor: Processor, run: JobRun) -> Any:
     current_run.set(run)
     return processor.call(run)
+
+
+def _call_unless_cancelled(processor: Processor, run: JobRun) -> Any:
+    """As `_call`; a job that was given back while it waited for a thread may run elsewhere."""
+    return None if run.is_cancelled else _call(processor, run)
 
 
 def _first_step(processor: Processor, run: JobRun) -> tuple[Coroutine[Any, Any, Any] | None, Any, Any]:

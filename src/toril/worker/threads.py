@@ -17,7 +17,9 @@ T = TypeVar("T")
 
 QUICK_SECONDS = 0.001
 """Calls that have all ended in this time are quick. The loop stands still so long for calls like those: to be told of
-their end would cost more. It stands still in vain once, when calls cease to be quick."""
+their end would cost more."""
+QUICK_ROUNDS = 16
+"""So many rounds of quick calls in a row must be seen before the loop stands still again, after it did so in vain."""
 
 
 class Threads(Generic[T]):
@@ -47,7 +49,7 @@ class Threads(Generic[T]):
         self._is_awaited = False
         self._settled = threading.Lock()
         self._settled.acquire()
-        self._are_quick = True
+        self._quick_rounds = QUICK_ROUNDS
         self._began = 0.0
 
     def submit(self, subject: T, call: Callable[[], Any]) -> None:
@@ -66,14 +68,15 @@ class Threads(Generic[T]):
 
     def begin(self) -> None:
         """Run what was submitted. Quick calls have ended, and their ends are told, when this returns."""
-        if self._calls and self._are_quick:
+        if self._calls and self._quick_rounds >= QUICK_ROUNDS:
             self._settled.acquire(blocking=False)
             self._is_awaited = True
             self._wake_another()
             self._settled.acquire(timeout=QUICK_SECONDS)
             self._is_awaited = False
             self._tell_ended()
-            self._are_quick = not self._unended
+            if self._unended:
+                self._quick_rounds = 0
         if self._calls:
             self._wake_another()
 
@@ -103,10 +106,14 @@ class Threads(Generic[T]):
         try:
             self._start_thread(is_awake=True)
         except RuntimeError:
-            # The machine gives no more: those that are there take turns.
+            # The machine gives no more: those that are there take turns. One may have become idle meanwhile, and what
+            # was submitted then counted on the new one.
             with self._counting:
                 self._threads -= 1
-                self._is_waking = False
+                has_idle = self._is_waking = self._idle > 0
+                self._idle -= has_idle
+            if has_idle:
+                self._tokens.put(True)
 
     def _start_thread(self, *, is_awake: bool) -> None:
         # A function that never ends is not to keep the process.
@@ -161,7 +168,8 @@ class Threads(Generic[T]):
         self._is_told = False
         self._tell_ended()
         if not self._unended:
-            self._are_quick = self._loop.time() - self._began < QUICK_SECONDS
+            is_quick = self._loop.time() - self._began < QUICK_SECONDS
+            self._quick_rounds = self._quick_rounds + 1 if is_quick else 0
 
     def _tell_ended(self) -> None:
         while self._ended:

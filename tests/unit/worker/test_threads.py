@@ -67,6 +67,28 @@ async def test_without_any_the_call_is_refused_and_never_run(monkeypatch: pytest
     threads.close()
 
 
+async def test_what_counted_on_a_thread_that_cannot_be_had_wakes_an_idle_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, ended = new_threads(4)
+    monkeypatch.setattr("toril.worker.threads.QUICK_SECONDS", 0)
+    threads.submit(1, lambda: 1)
+    threads.begin()
+    await wait_for(ended, 1)
+    wait_until(lambda: threads._idle == 1, "an idle thread")
+
+    def refuse(thread: threading.Thread) -> None:
+        # Just now the other one has nothing to do any more, and something new comes, which counts on this one.
+        threads._idle = 1
+        threads.submit(2, lambda: 2)
+        threads.begin()
+        raise RuntimeError("can't start new thread")
+
+    threads._idle = 0
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    threads._wake_another()
+    await wait_for(ended, 2)
+    threads.close()
+
+
 async def test_calls_that_wait_run_side_by_side() -> None:
     threads, ended = new_threads(8)
     for start in (0, 8):
