@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +33,9 @@ def remains(folder: Path, processes: dict[int, str]) -> list[str]:
     ]
     left += [f"process {pid} in its folder: {_command(pid)}" for pid in alive if _is_working_in(pid, folder)]
     left += [f"mount: {line}" for line in _mounts() if str(folder) in line]
-    left += [f"cgroup: {path}" for path in cluster_supervisor.CGROUPS.glob(f"**/{folder.name}")]
+    # What vanishes during the walk is passed over.
+    cgroups = (Path(path) for path, _, _ in os.walk(cluster_supervisor.CGROUPS))
+    left += [f"cgroup: {path}" for path in cgroups if path.name == folder.name]
     left += [f"folder: {folder}"] if folder.exists() else []
     return left
 
