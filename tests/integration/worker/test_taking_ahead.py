@@ -12,6 +12,7 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Queue
+from toril.task import AsyncTask
 from toril.worker import ahead
 
 SLOTS = 4
@@ -30,6 +31,16 @@ def given_back(stored: EngineQueue) -> list[str]:
     return [
         event["jobId"] for event in stored.events() if event["event"] == "waiting" and event.get("prev") == "active"
     ]
+
+
+def holding(tasks: Queue, go: asyncio.Event) -> AsyncTask[[bool], None]:
+    """A task whose first job is short; the others last until `go`."""
+
+    @tasks.task
+    async def hold(is_first: bool) -> None:
+        await (asyncio.sleep(0.001) if is_first else go.wait())
+
+    return hold
 
 
 async def test_they_start_when_a_slot_is_free_and_no_more_run_than_there_are_slots(
@@ -82,11 +93,7 @@ async def test_a_drain_runs_or_gives_back_what_was_taken_ahead(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
     go = asyncio.Event()
-
-    @tasks.task
-    async def hold(is_first: bool) -> None:
-        await (asyncio.sleep(0.001) if is_first else go.wait())
-
+    hold = holding(tasks, go)
     await tasks.add_bulk([hold.draft(number == 0) for number in range(11)])
     async with worker(tasks, concurrency=SLOTS) as drained:
 
@@ -104,10 +111,7 @@ async def test_none_is_given_back_where_starts_are_counted(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
     go = asyncio.Event()
-
-    @tasks.task
-    async def hold(is_first: bool) -> None:
-        await (asyncio.sleep(0.001) if is_first else go.wait())
+    hold = holding(tasks, go)
 
     async def all_slots_are_taken() -> bool:
         lists = [stored.raw.llen(key) for key in (stored.keys.active, stored.keys.wait)]
