@@ -31,6 +31,10 @@ T = TypeVar("T")
 
 RECHECK_SECONDS = 10.0
 """How often a waiting caller looks at the job itself, in case an event was trimmed away or Redis was restarted."""
+LOOK_SECONDS = 0.25
+"""How often a waiting caller without an event loop looks at the job."""
+RETRY_SECONDS = 1.0
+"""How long a waiting caller leaves a Redis alone that did not answer."""
 LINGER_SECONDS = 2.0
 """How long the reader of events stays after the last waiting caller has left."""
 CLOCK_SKEW_MS = 60_000
@@ -57,7 +61,7 @@ class JobHandle(Generic[R]):
             JobFailedError: the job failed for good; holds the reason and the remote stacktrace.
             ResultTimeoutError: not finished in time; the job goes on.
             JobNotFoundError: the job is gone and nothing tells how it ended.
-            RedisUnavailableError: Redis cannot be reached.
+            RedisUnavailableError: Redis could not be reached, or lets nobody in. When it is lost later, this waits on.
         """
         waiter = self.queue.waiter()
         try:
@@ -198,16 +202,23 @@ class SyncJobHandle(Generic[R]):
         handle = self._handle
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.01
+        was_reached = False
         while True:
-            state, job = handle.queue.sync.state_and_job(handle.id)
-            job = _there(job, handle.id, handle.queue.name)
-            if state in (JobState.COMPLETED, JobState.FAILED):
-                return cast(R, _outcome(state, job))
+            try:
+                state, job = handle.queue.sync.state_and_job(handle.id)
+            except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
+                was_reached = _was_reached(problem, was_reached)
+                pause = RETRY_SECONDS
+            else:
+                was_reached = True
+                job = _there(job, handle.id, handle.queue.name)
+                if state in (JobState.COMPLETED, JobState.FAILED):
+                    return cast(R, _outcome(state, job))
             left = pause if deadline is None else min(pause, deadline - time.monotonic())
             if left <= 0:
                 raise errors.ResultTimeoutError(f"job {handle.id} of queue {handle.queue.name}: {timeout:g} s over")
             time.sleep(left)
-            pause = min(pause * 1.5, 0.25)
+            pause = min(pause * 1.5, LOOK_SECONDS)
 
     def state(self) -> JobState:
         """Where the job is now."""
@@ -311,7 +322,7 @@ class ResultWaiter:
     async def wait(self, job_id: str, since_ms: int) -> Any:
         """Wait for a job's end. `since_ms`: when it was added or later, for a job that is gone already."""
         loop = asyncio.get_running_loop()
-        is_first_look = True
+        was_reached = False
         while True:
             future: asyncio.Future[QueueEvent | None] = loop.create_future()
             self._waiting.setdefault(job_id, set()).add(future)
@@ -323,14 +334,13 @@ class ResultWaiter:
                     return await self._end_of_gone(job_id, since_ms)
                 if state in (JobState.COMPLETED, JobState.FAILED):
                     return _outcome(state, job)
-                is_first_look = False
+                was_reached = True
                 event = await asyncio.wait_for(future, RECHECK_SECONDS)
                 if event is not None:
                     return await self._outcome_of(event, job_id)
             except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
-                if is_first_look or not problem.temporary:
-                    raise
-                await asyncio.sleep(1)
+                was_reached = _was_reached(problem, was_reached)
+                await asyncio.sleep(RETRY_SECONDS)
             except TimeoutError:
                 if not future.done() or future.cancelled():
                     continue
@@ -412,6 +422,14 @@ class ResultWaiter:
             _there(None, job_id, self._keys.queue)
             raise AssertionError("unreachable")
         return await self._outcome_of(event, job_id)
+
+
+def _was_reached(problem: errors.RedisUnavailableError | errors.UnknownOutcomeError, before: bool) -> bool:
+    """Whether Redis was there once: then a caller waits on. Raises the problem when waiting would be of no use."""
+    reached = before or isinstance(problem, errors.UnknownOutcomeError)
+    if not (reached and problem.temporary):
+        raise problem
+    return reached
 
 
 def _retry(handle: JobHandle[Any], state: object, reset_attempts: bool) -> Steps[None]:

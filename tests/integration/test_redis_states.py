@@ -19,6 +19,7 @@ from support.proxy import open_proxy
 from support.redis_server import RedisServer
 from support.waiting import wait_until, wait_until_async
 from toril import Queue, errors
+from toril.engine.active import Finish
 from toril.engine.connection import AsyncConnection, BlockingConnection
 from toril.engine.settings import RedisSettings
 from toril.engine.sync_connection import SyncConnection
@@ -313,6 +314,33 @@ async def test_cut_connections_are_opened_again_and_none_is_left_over(start_serv
             await wait_until_async(is_as_before, f"as many connections as before: {before}")
         assert sorted(runs) == [*range(51), 99]
         assert set(queue.places()) == {"completed"}
+
+
+@pytest.mark.parametrize("kind", ["async", "sync"])
+async def test_who_waits_for_a_result_waits_on_while_redis_is_away(redis_server: RedisServer, kind: str) -> None:
+    """To look again costs nothing. Only a Redis that was never reached is told at once."""
+    async with (
+        open_proxy(redis_server.port) as proxy,
+        Queue("waits", url=f"redis://127.0.0.1:{proxy.port}/0") as tasks,
+        open_queue(redis_server.url, "waits") as queue,
+    ):
+        handle = await tasks.add("send", {})
+        assert await asyncio.to_thread(handle.sync.state) == "waiting"
+        proxy.lose_reply(lambda request: b"EVALSHA" in request)
+        proxy.move_to(1)
+        waits = handle.result(60) if kind == "async" else asyncio.to_thread(handle.sync.result, 60)
+        waiting = asyncio.create_task(waits)
+
+        async def is_refused() -> bool:
+            return waiting.done() or proxy.refusals > 2
+
+        await wait_until_async(is_refused, "the caller to look while no Redis is there")
+        assert proxy.cuts == 1
+        job = await queue.take_one()
+        await queue.finish(Finish.completed(job, '"late"'))
+        proxy.move_to(redis_server.port)
+        assert await waiting == "late"
+    tasks.sync.close()
 
 
 def test_a_forked_process_has_a_connection_of_its_own(redis_url: str) -> None:

@@ -24,6 +24,8 @@ class Proxy:
         self._turn_bytes = 0
         self.cuts = 0
         """How many replies were lost."""
+        self.refusals = 0
+        """How many connections were closed because no server was there."""
 
     @property
     def port(self) -> int:
@@ -84,7 +86,11 @@ class Proxy:
         self._tasks.add(task)
         self._writers.add(writer)
         try:
-            server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+            try:
+                server_reader, server_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+            except ConnectionRefusedError:
+                self.refusals += 1
+                return
             self._writers.add(server_writer)
             is_cut, is_held = asyncio.Event(), asyncio.Event()
             await asyncio.wait(

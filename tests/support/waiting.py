@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def wait_until(
-    probe: Callable[[], T], what: str, *, timeout_seconds: float = 10.0, interval_seconds: float = 0.02
+    probe: Callable[[], T], what: str, *, timeout_seconds: float = 30.0, interval_seconds: float = 0.02
 ) -> T:
     """Call `probe` until it answers something true and return that; fail with `what` after the limit."""
     deadline = time.monotonic() + timeout_seconds
@@ -34,7 +34,7 @@ def stays(probe: Callable[[], object], what: str, *, seconds: float, interval_se
 
 
 async def wait_until_async(
-    probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 10.0, interval_seconds: float = 0.02
+    probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 30.0, interval_seconds: float = 0.02
 ) -> T:
     """Like `wait_until` for a coroutine function."""
     deadline = time.monotonic() + timeout_seconds

@@ -276,9 +276,10 @@ async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect
     async def connects(*, job: Job = Job.current()) -> str:
         await go.wait()
         user.set("me")
-        for client in stored.raw.client_list():
-            if client["cmd"] in ("evalsha", "eval"):
-                stored.raw.client_kill_filter(_id=client["id"])
+        clients = [client["id"] for client in stored.raw.client_list() if client["cmd"] in ("evalsha", "eval")]
+        assert set(clients) - others, "the worker has no connection"
+        for client in set(clients) - others:
+            stored.raw.client_kill_filter(_id=client)
         while True:
             with contextlib.suppress(errors.RedisError):
                 await job.progress(1)
@@ -293,8 +294,9 @@ async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect
         blocked = [client for client in stored.raw.client_list() if client["cmd"] == "bzpopmin"]
         return bool(blocked) and not stored.raw.exists(stored.keys.marker)
 
+    first = await connects.enqueue()
+    others = {client["id"] for client in stored.raw.client_list()}
     async with worker(tasks, concurrency=2):
-        first = await connects.enqueue()
         await wait_until_async(is_idle, "the worker to wait for more")
         go.set()
         assert await first.result(10) == "me"
