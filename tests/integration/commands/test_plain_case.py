@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -48,6 +49,85 @@ async def test_both_ways_do_the_same(redis_url: str, queue_name: str, in_order: 
         found = await work(plain, in_order, count)
         assert len(found["taken"]) == min(count, 2)
         assert found == await work(limited, in_order, count)
+
+
+def dump(queue: EngineQueue) -> dict[str, Any]:
+    """All that is stored, key by key, but for times and for what chose the way."""
+    found: dict[str, Any] = {}
+    for key in sorted(queue.raw.keys(queue.keys.base + "*")):
+        name = key.removeprefix(queue.keys.base)
+        match queue.raw.type(key):
+            case "string":
+                found[name] = queue.raw.get(key)
+            case "list":
+                found[name] = queue.raw.lrange(key, 0, -1)
+            case "set":
+                found[name] = queue.raw.smembers(key)
+            case "zset" if name == "completed":
+                found[name] = queue.raw.zrange(key, 0, -1)
+            case "zset":
+                found[name] = queue.raw.zrange(key, 0, -1, withscores=True)
+            case "stream":
+                found[name] = queue.events()
+            case _:
+                hidden = TIMES | {"opts.maxLenEvents"}
+                found[name] = {field: value for field, value in queue.raw.hgetall(key).items() if field not in hidden}
+    return found
+
+
+async def situation(queue: EngineQueue, seed: int) -> dict[str, Any]:
+    """Make a queue by chance, end some of its jobs and take others; answers what was told and all that is stored."""
+    chance = random.Random(seed)
+    for number in range(6):
+        await queue.add(jobId=f"old-{number}")
+    jobs = await queue.take(6)
+    queue.raw.sadd(queue.keys.stalled, *[job.id for job in jobs])
+    for job in jobs:
+        if chance.random() < 0.2:
+            queue.raw.lrem(queue.keys.active, 0, job.id)
+    if chance.random() < 0.2:
+        queue.raw.delete(queue.keys.active)
+    ended = chance.sample(jobs, chance.choice([0, 1, 2, 3, 6, 6]))
+    if chance.random() < 0.5:
+        ended.sort(key=lambda job: job.id)
+    waiting = chance.choice([1, 1, 2, 5])
+    are_gone = chance.random() < 0.5
+    for number in range(waiting):
+        if are_gone or chance.random() < 0.2:
+            queue.raw.lpush(queue.keys.wait, f"gone-{number}")
+        elif chance.random() < 0.2:
+            queue.raw.set(queue.keys.job(f"text-{number}"), "no job")
+            queue.raw.lpush(queue.keys.wait, f"text-{number}")
+        else:
+            await queue.add(jobId=f"new-{number}", attempts=number)
+            if chance.random() < 0.3:
+                queue.raw.hset(queue.keys.job(f"new-{number}"), "ats", chance.choice(["2", "x", "1.5", "-1"]))
+    if chance.random() < 0.2:
+        await queue.add(jobId="first", priority=2)
+    if chance.random() < 0.3:
+        queue.raw.zadd(queue.keys.delayed, {"later": chance.choice([2.0**53, 2.0**64, 2.0**80, 1e300, float("inf")])})
+    ends = [Finish.completed(job, f'"{job.id}"') for job in ended]
+    reply = await queue.active.finish_and_take(ends, chance.choice([1, 1, waiting, waiting + 2]), "t:2")
+    told = [(job.id, job.token, job.attempts_started, job.processed_by, job.data) for job in reply.taken.jobs]
+    return {
+        "codes": reply.codes, "taken": told, "next": (reply.taken.rate_limit_ms, reply.taken.next_due_ms),
+        "stored": dump(queue),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("part", range(4))
+async def test_both_ways_do_the_same_by_chance(redis_url: str, queue_name: str, part: int) -> None:
+    drained = 0
+    for seed in range(part * 30, part * 30 + 30):
+        names = [f"{queue_name}-{way}-{seed}" for way in ("plain", "general")]
+        async with open_queue(redis_url, names[0]) as plain, open_queue(redis_url, names[1]) as general:
+            plain.raw.hset(plain.keys.meta, "opts.maxLenEvents", "10000")
+            # A cap of so many digits is left to the general way.
+            general.raw.hset(general.keys.meta, "opts.maxLenEvents", "1" + "0" * 15)
+            found, wanted = await situation(plain, seed), await situation(general, seed)
+            assert found == wanted, f"seed {seed}"
+            drained += plain.event_names().count("drained")
+    assert drained > 0
 
 
 async def test_both_ways_add_the_same(redis_url: str, queue_name: str) -> None:

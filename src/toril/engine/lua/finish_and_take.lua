@@ -79,7 +79,7 @@ local function plain_ends()
   return ids, keys, lock_keys
 end
 
--- Complete the jobs. Returns a code each.
+-- Complete the jobs. Returns a code each, and whether any has ended.
 local function complete(queue, ids, keys, lock_keys)
   local codes, completed_key = {}, base .. 'completed'
   -- The first write: Redis lets a script that has written go on when it is out of memory.
@@ -107,11 +107,11 @@ local function complete(queue, ids, keys, lock_keys)
     call('DEL', unpack(done_locks))
     call('SREM', base .. 'stalled', unpack(done_ids))
   end
-  return codes
+  return codes, #done_ids > 0
 end
 
--- Take jobs. Returns what `take_jobs` returns.
-local function take_plain(queue)
+-- Take jobs; `any_final`: whether some have ended. Returns what `take_jobs` returns.
+local function take_plain(queue, any_final)
   local taker, wait_key, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, base .. 'wait', nil
   if take_count == 1 then
     ids = {call('LMOVE', wait_key, queue.active, 'RIGHT', 'LEFT')}
@@ -134,8 +134,9 @@ local function take_plain(queue)
   if taken == 3 then
     -- None of the ids had a job.
     local head = call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
-    reply[2] = math.floor(due_time_of(head[2]) or 0)
-    if count > 0 then
+    -- Within what Redis can make an integer of.
+    reply[2] = math.min(math.floor(due_time_of(head[2]) or 0), 2 ^ 53)
+    if any_final then
       tell_if_drained(base, queue.events, reply)
     end
   end
@@ -177,16 +178,16 @@ local queue = plain_queue()
 if not queue then
   return general_case()
 end
-local codes = {}
+local codes, any_final = {}, false
 if count > 0 then
   local ids, keys, lock_keys = plain_ends()
   if not ids then
     return general_case()
   end
-  codes = complete(queue, ids, keys, lock_keys)
+  codes, any_final = complete(queue, ids, keys, lock_keys)
 else
   -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
   call('LLEN', queue.active)
 end
-return {codes, take_plain(queue)}
+return {codes, take_plain(queue, any_final)}
