@@ -204,6 +204,9 @@ class Executor:
         to its last, so that `asyncio.timeout` and `asyncio.current_task` work as everywhere.
         """
         try:
+            if not hasattr(turn, "task"):
+                # The loop begins tasks before it gives them out, as with `asyncio.eager_task_factory`.
+                await asyncio.sleep(0)
             turn.references = sys.getrefcount(turn.task)
             while (waiting := self._run_until_one_waits(turn)) is not None:
                 await self._follow(*waiting)
@@ -339,6 +342,7 @@ class _Turn:
 
     __slots__ = ("references", "task")
     task: asyncio.Task[None]
+    """Unset until `create_task` has returned."""
     references: int
     """To the task, as counted when it began."""
 
@@ -348,13 +352,13 @@ class _Turn:
         next job is not to be hit by that, nor to hold it up.
 
         Before Python 3.13 a cancellation that is taken back at once is delivered all the same. Tasks that are not
-        asyncio's own may lack what asyncio tells by private names.
+        asyncio's own may lack what asyncio tells by private names: they may be marked, and count as such.
         """
         return (
             self.task.cancelling() > 0
             or sys.getrefcount(self.task) > self.references
-            or bool(getattr(self.task, "_callbacks", None))
-            or getattr(self.task, "_must_cancel", False)
+            or bool(getattr(self.task, "_callbacks", True))
+            or getattr(self.task, "_must_cancel", True)
         )
 
 
