@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from support.redis_server import die_with_parent, free_port
+from support import ports
+from support.redis_server import die_with_parent
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parent
@@ -87,7 +88,7 @@ def toril_worker(url: str, queue: str, concurrency: int) -> Process:
         "TORIL_QUEUE": queue,
         "TORIL_PROCESSOR": json.dumps({"python": {"module": "benchmarks.jobs"}}),
         "TORIL_CONCURRENCY": str(concurrency),
-        "TORIL_HTTP_PORT": str(free_port()),
+        "TORIL_HTTP_PORT": str(ports.free_port()),
         "TORIL_POD_NAME": "bench",
     }
     return Process([sys.executable, "-m", "toril.worker"], environment, stderr=subprocess.DEVNULL)

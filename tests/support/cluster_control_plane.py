@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from support import ports
 from support.cluster_certs import SERVICE_ADDRESS, Certificates
-from support.cluster_processes import ClusterProcesses, free_ports
+from support.cluster_processes import ClusterProcesses
 
 SERVICE_RANGE = "10.96.0.0/16"
 POD_RANGE = "10.244.0.0/16"
@@ -76,7 +77,7 @@ def start_control_plane(
     Raises:
         ClusterError: a component ended or was not ready in time; shows the end of its log.
     """
-    etcd_port, peer_port, port, controllers_port, scheduler_port = free_ports(5)
+    etcd_port, peer_port, port, controllers_port, scheduler_port = (ports.free_port() for _ in range(5))
     audit_log = processes.folder / "audit.log" if audit else None
     plane = ControlPlane(processes, program, _issue(processes.folder / "keys"), port, with_node, audit_log)
     _start_etcd(plane, etcd_port, peer_port)

@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -165,22 +163,6 @@ class ClusterProcesses:
         if "error" in reply:
             raise ClusterError(f"{request}: {reply['error']}")
         return reply
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, below those that the kernel hands out to outgoing connections."""
-    found: list[int] = []
-    with contextlib.ExitStack() as stack:
-        for port in random.sample(range(15000, 30000), 500):
-            probe = stack.enter_context(socket.socket())
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise ClusterError(f"no {count} free ports between 15000 and 30000 on 127.0.0.1")
 
 
 def missing_programs(*names: str) -> list[str]:

@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support import ports
 from support.cluster import Cluster
 from support.folders import run_folder
-from support.redis_server import free_port
 from support.waiting import wait_until
 
 WORKER_IMAGE = "registry.invalid/toril/worker:test"
@@ -36,7 +36,7 @@ class OperatorProcess:
         self._flags = flags
         self._kubeconfig = kubeconfig or cluster.kubeconfig
         self._folder = run_folder("toril-operator-")
-        self.port = free_port()
+        self.port = ports.free_port()
         self.process: subprocess.Popen[Any] | None = None
         self.start(is_ready=is_ready)
 

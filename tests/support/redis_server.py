@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import redis
 
+from support import ports
 from support.waiting import wait_until
 
 
@@ -33,19 +33,12 @@ def die_with_parent() -> None:
         libc.prctl(1, signal.SIGKILL)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class RedisServer:
     """One server process. `stop()` and `start()` keep its data folder and port, so that an outage can be played."""
 
     def __init__(self, *options: str, port: int | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="toril-redis-"))
-        self.port = port or free_port()
+        self.port = port or ports.free_port()
         self.options: Sequence[str] = options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()

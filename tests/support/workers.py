@@ -31,8 +31,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from support import ports
 from support.folders import run_folder
-from support.redis_server import die_with_parent, free_port
+from support.redis_server import die_with_parent
 from support.waiting import wait_until
 
 TRACE = """
@@ -138,7 +139,7 @@ def spawn(
         folder: where module, log and trace go; give the same to several workers to have one trace.
     """
     folder = folder or run_folder("toril-worker-")
-    port = free_port()
+    port = ports.free_port()
     text = module.read_text() if isinstance(module, Path) else module
     (folder / "worker_jobs.py").write_text(text)
     environment = {

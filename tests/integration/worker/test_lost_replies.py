@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from support import invariants, soak
+from support import invariants, ports, soak
 from support.engine import EngineQueue, open_queue
 from support.proxy import Proxy, open_proxy
-from support.redis_server import RedisServer, free_port
+from support.redis_server import RedisServer
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, Queue
@@ -255,7 +255,7 @@ class Outage:
 
     def end(self, *, without: list[str]) -> None:
         """Args: without: keys whose time runs out meanwhile."""
-        self.server.port = free_port()
+        self.server.port = ports.free_port()
         self.server.start()
         with self.server.client() as client:
             client.delete(*without)

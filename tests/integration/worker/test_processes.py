@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from support import workers
+from support import ports, workers
 from support.engine import EngineQueue, open_queue
-from support.redis_server import die_with_parent, free_port
+from support.redis_server import die_with_parent
 from support.waiting import wait_until
 
 MODULE = (
@@ -260,7 +260,7 @@ async def test_probes_and_metrics(jobs: EngineQueue, redis_url: str) -> None:
 
 
 async def test_livez_does_not_follow_redis(tmp_path: Path) -> None:
-    worker = workers.spawn(f"redis://127.0.0.1:{free_port()}", "jobs", MODULE, folder=tmp_path)
+    worker = workers.spawn(f"redis://127.0.0.1:{ports.free_port()}", "jobs", MODULE, folder=tmp_path)
     try:
         wait_until(lambda: worker.get("/livez")[0] == 200, "the probes")
         assert worker.get("/readyz") == (503, "Redis was not reached yet\n")
