@@ -20,9 +20,16 @@ MAX_BYTES = 5 * 1024 * 1024
 """Largest value, as JSON in UTF-8. Redis copies it while all others wait, a worker that takes the job holds it, and a
 result is stored twice, in the job and in the stream that everyone reads. Larger things belong in a store for files."""
 
+MAX_DEPTH = 200
+"""Objects and arrays inside one another. Readers give up somewhere between this and a thousand levels, Python's by how
+deep in calls they are: what is accepted here, every worker can read."""
+
 _MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
+_CONTAINERS = (dict, list, tuple)
 _NO_INTEGERS = frozenset((str, bool, float, type(None)))
 """Types of values that are no integers and hold none."""
+_SCALARS = _NO_INTEGERS | {int}
+"""Types of values that hold no others; there may be more."""
 
 
 def _no_default(value: Any) -> NoReturn:
@@ -41,8 +48,8 @@ def encode(value: Any, field: str = "data") -> str:
         field: how errors name the value, such as `data` or `return value`.
 
     Raises:
-        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, a lone surrogate, or
-            more than 5 MiB; the error names the path inside the value. Nothing has been written.
+        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, a lone surrogate, more
+            than 200 levels, or more than 5 MiB; the error names the path inside the value. Nothing has been written.
     """
     try:
         text = "".join(_pieces(value, 0))
@@ -54,7 +61,7 @@ def encode(value: Any, field: str = "data") -> str:
             field, f"is {size} bytes as JSON; the limit is {MAX_BYTES}: store it elsewhere and send where it is"
         )
     has_no_integers = type(value) is dict and _NO_INTEGERS.issuperset(map(type, value.values()))
-    if not has_no_integers and _MAYBE_LARGE_INTEGER.search(text):
+    if not has_no_integers and (_MAYBE_LARGE_INTEGER.search(text) or _is_too_deep(value, text)):
         _check(value, field, 0)
     return text
 
@@ -95,10 +102,28 @@ def _refuse(value: Any, field: str) -> NoReturn:
     raise errors.InvalidPayloadError(field, "cannot be written as JSON")
 
 
+def _is_too_deep(value: Any, text: str) -> bool:
+    """Whether the value has more than `MAX_DEPTH` levels. Short texts and those with few brackets cost nothing."""
+    if len(text) <= 2 * MAX_DEPTH or text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            part
+            for whole in level
+            for part in (whole.values() if isinstance(whole, dict) else whole)
+            if type(part) not in _SCALARS and isinstance(part, _CONTAINERS)
+        ]
+        if not level:
+            return False
+    return True
+
+
 def _check(value: Any, path: str, depth: int) -> None:
+    """Raise for the first part of `value` that is not to be written. Args: depth: containers around it."""
     problem = _problem(value)
-    if problem is None and depth > 200:
-        problem = "is nested more than 200 levels deep"
+    if depth == MAX_DEPTH and isinstance(value, _CONTAINERS):
+        problem = f"is nested more than {MAX_DEPTH} levels deep"
     if problem is not None:
         raise errors.InvalidPayloadError(path, problem)
     if isinstance(value, dict):

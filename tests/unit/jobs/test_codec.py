@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import math
 from typing import Any
@@ -56,6 +57,36 @@ def test_endless_nesting_is_refused() -> None:
     value.append(value)
     with pytest.raises(errors.InvalidPayloadError):
         codec.encode(value)
+
+
+def nested(levels: int, innermost: Any, kind: str) -> Any:
+    value = innermost
+    for _ in range(levels):
+        value = (
+            collections.OrderedDict(a=0, b=value, c=1)
+            if kind == "objects"
+            else [value]
+            if kind == "arrays"
+            else (value,)
+        )
+    return value
+
+
+@pytest.mark.parametrize("kind", ["arrays", "objects", "tuples"])
+@pytest.mark.parametrize("innermost", [0, "1234567890123456", [], {}])
+def test_what_is_nested_too_deeply_is_refused_whatever_it_holds(kind: str, innermost: Any) -> None:
+    levels = codec.MAX_DEPTH - isinstance(innermost, list | dict)
+    written = codec.encode(nested(levels, innermost, kind))
+    assert codec.encode(codec.decode(written)) == written
+    for more in (1, 100, 100_000):
+        with pytest.raises(errors.InvalidPayloadError, match="more than 200 levels deep"):
+            codec.encode(nested(levels + more, innermost, kind))
+
+
+def test_many_brackets_are_no_deep_nesting() -> None:
+    values: list[Any] = [[[] for _ in range(1000)], {"rows": [{"n": [n]} for n in range(1000)]}, ["[{" * 1000]]
+    for value in values:
+        assert codec.decode(codec.encode(value)) == value
 
 
 def test_missing_data_reads_as_an_empty_object() -> None:
