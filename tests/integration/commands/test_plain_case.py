@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from support import flow_trees
 from support.engine import EngineQueue, open_queue
 from toril.engine.active import Finish, TakenJob
 from toril.jobs.job import NewJob
@@ -147,3 +148,24 @@ async def test_both_ways_add_the_same(redis_url: str, queue_name: str) -> None:
         found = await add(plain)
         assert found["ids"] == [str(number) for number in range(2, 22)]
         assert found == await add(limited)
+
+
+@pytest.mark.parametrize("progress", [False, True], ids=["as-it-was", "told-something"])
+async def test_a_job_that_was_given_a_parent_while_it_ran_tells_it(
+    redis_url: str, queue_name: str, progress: bool
+) -> None:
+    """A new job is not looked at again for what ties it to others, unless it has more fields than it had."""
+    async with open_queue(redis_url, queue_name) as queue, open_queue(redis_url, f"{queue_name}-up") as upper:
+        await flow_trees.add(upper.connection, flow_trees.tree(upper, "p", flow_trees.tree(upper, "other")))
+        for job_id in ("a", "b", "later"):
+            await queue.add(jobId=job_id)
+        jobs = await queue.take(2)
+        if progress:
+            queue.raw.hset(queue.keys.job("a"), "progress", "1")
+        parent = {"id": "p", "queue": upper.keys.qualified_name}
+        options = JobOptions.from_bullmq({"jobId": "b", "parent": parent})
+        assert await queue.producer.add([NewJob.create("n", {}, options)]) == ["b"]
+        finishes = [Finish.completed(job, f'"{job.id}"') for job in jobs]
+        reply = await queue.active.finish_and_take(finishes, 1, "t:2")
+        assert (reply.codes, [job.id for job in reply.taken.jobs]) == ([0, 0], ["later"])
+        assert upper.raw.hgetall(f"{upper.keys.job('p')}:processed") == {queue.keys.job("b"): '"b"'}

@@ -7,8 +7,9 @@
 -- ARGV[9] minutes of metrics to keep (0 = none are written)
 -- ARGV[10] how many groups of jobs to end there are: what is the same for many is sent once
 -- ARGV[11...] for each group: token, attempts started, attempts made with this one, kind (completed, failed, retry, requeue,
---            limit, delay or waiting-children), details ('' = none, else JSON: see finishing.lua); then for each job to
---            end: number of its group, from 1; id; value (JSON return value or reason)
+--            limit, delay or waiting-children), details ('' = none, else JSON: see finishing.lua), how many fields the jobs
+--            had at their start if they were new ones then, tied to nothing (0 = they were not); then for each job
+--            to end: number of its group, from 1; id; value (JSON return value or reason)
 -- Returns: {{code...}, taken as `take_jobs` returns it}
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
 --          -6 locked by another, -9 has failed children. Below 0 nothing was written for that job.
@@ -20,7 +21,8 @@
 -- include: time
 local args = ARGV
 local base, take_count, group_count = args[1], tonumber(args[3]), tonumber(args[10])
-local first_job = 11 + group_count * 5
+local GROUP_FIELDS = 6
+local first_job = 11 + group_count * GROUP_FIELDS
 local count = (#args - first_job + 1) / 3
 
 -- The plain case, which is most of what a busy worker does: jobs that completed, are kept, and are tied to nothing; others
@@ -32,7 +34,7 @@ local function plain_queue()
   if take_count == 0 or args[7] ~= '' or args[9] ~= '0' then
     return nil
   end
-  for at = 11, first_job - 1, 5 do
+  for at = 11, first_job - 1, GROUP_FIELDS do
     if args[at + 3] ~= 'completed' or args[at + 4] ~= '' then
       return nil
     end
@@ -70,10 +72,16 @@ local function plain_ends()
     return nil
   end
   for index = 1, count do
-    local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
-    local group_at = 6 + args[first_job + index * 3 - 3] * 5
-    if not stored[1] or stored[2] or stored[3] or tokens[index] ~= args[group_at] then
+    local group_at = 11 + (args[first_job + index * 3 - 3] - 1) * GROUP_FIELDS
+    if tokens[index] ~= args[group_at] then
       return nil
+    end
+    -- As many fields as at its start are the same: none is ever taken away.
+    if call('HLEN', keys[index]) ~= tonumber(args[group_at + 5]) then
+      local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
+      if not stored[1] or stored[2] or stored[3] then
+        return nil
+      end
     end
   end
   return ids, keys, lock_keys
@@ -98,7 +106,7 @@ local function complete(queue, ids, keys, lock_keys)
       local value, id, done = args[at + 2], ids[index], #done_ids + 1
       codes[index], done_locks[done], done_ids[done] = 0, lock_keys[index], id
       members[done * 2 - 1], members[done * 2] = queue.now, id
-      call('HSET', keys[index], 'atm', args[8 + args[at] * 5], 'returnvalue', value, 'finishedOn', queue.now)
+      call('HSET', keys[index], 'atm', args[13 + (args[at] - 1) * GROUP_FIELDS], 'returnvalue', value, 'finishedOn', queue.now)
       call('XADD', queue.events, '*', 'event', 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
     end
   end

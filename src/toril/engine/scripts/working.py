@@ -23,14 +23,15 @@ class TakenJob(JobRecord):
     """A job that we hold: its record at the start of this attempt, and the token of its lock."""
 
     # What is asked for more than once a job is read once: values in place of the record's properties.
-    __slots__ = ("attempts_made", "attempts_started", "token")
+    __slots__ = ("attempts_made", "attempts_started", "new_fields", "token")
     attempts_made: int
     attempts_started: int
 
-    def __init__(self, job_id: str, fields: dict[bytes, bytes], token: str) -> None:
-        """Args: fields: the job's hash as it is now."""
+    def __init__(self, job_id: str, fields: dict[bytes, bytes], token: str, *, is_new: bool = False) -> None:
+        """Args: fields: the job's hash as it is now; is_new: it was never started before, and is tied to nothing."""
         super().__init__(job_id, fields)
         self.token = token
+        self.new_fields = len(fields) if is_new else 0
         self.attempts_made = attempts_made_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
         self.attempts_started = attempts_started_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -135,10 +136,10 @@ class Finish:
         return cls(job, "waiting-children")
 
     def group(self) -> tuple[Part, ...]:
-        """What many ends have in common: token, attempts, kind and details."""
+        """What many ends have in common: token, attempts, kind, details and how many fields a new job had."""
         job, kind = self.job, self.kind
         details = _keep_json(self.keep) if kind == "completed" else self._details_json()
-        return (job.token, job.attempts_started, job.attempts_made + 1, kind, details)
+        return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields)
 
     def _details_json(self) -> str:
         details = {"stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts}
@@ -227,7 +228,8 @@ def _taken(reply: Any, token: str, worker_name: str) -> Taken:
         written[b"pb"] = worker_name.encode()
     jobs = []
     for job in reply[3:]:
-        if len(job) == NEW_JOB_FIELDS:
+        is_new = len(job) == NEW_JOB_FIELDS
+        if is_new:
             name, data, opts, timestamp, delay, priority, job_id = job
             fields = {
                 b"name": name, b"data": data, b"opts": opts, b"timestamp": timestamp, b"delay": delay,
@@ -236,5 +238,5 @@ def _taken(reply: Any, token: str, worker_name: str) -> Taken:
         else:
             job_id, started, flat = job
             fields = {**fields_of(flat), b"ats": started, **written}
-        jobs.append(TakenJob(text_of_id(job_id), fields, token))
+        jobs.append(TakenJob(text_of_id(job_id), fields, token, is_new=is_new))
     return Taken(jobs, reply[0], reply[1])

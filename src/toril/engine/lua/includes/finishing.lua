@@ -37,7 +37,7 @@ local function read_finishes(at, group_count)
       token = args[at], ats = args[at + 1], made = args[at + 2], kind = args[at + 3],
       details = text == '' and NO_DETAILS or cjson.decode(text),
     }
-    at = at + 5
+    at = at + 6
   end
   for first = at, #args, 3 do
     local group, id = groups[tonumber(args[first])], args[first + 1]
