@@ -72,7 +72,7 @@ class Parameters:
             raise errors.InvalidPayloadError(
                 "data", f"{self._function.__name__} takes {len(self._positional)} arguments, {len(args)} were given"
             )
-        data = {**dict(zip(self._positional, args, strict=False)), **kwargs}
+        data = {**dict(zip(self._positional, args, strict=False)), **kwargs} if args else dict(kwargs)
         if len(data) < len(args) + len(kwargs):
             twice = next(name for name in self._positional[: len(args)] if name in kwargs)
             raise errors.InvalidPayloadError(f"data.{twice}", "is given twice")
