@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,6 +13,8 @@ from toril.jobs.parents import FAILURE_POLICIES
 
 Duration = float | timedelta
 """A length of time: seconds, or a `timedelta`."""
+MAX_SECONDS = 9e12
+"""JavaScript counts milliseconds exactly so far; Redis fails in the middle of a script that gets much more."""
 
 
 OnFailure = Literal["fail_parent", "continue_parent", "ignore_dependency", "remove_dependency"]
@@ -214,8 +215,8 @@ def _retention(kept: Any, name: str) -> Any:
 def _seconds(value: Any, field: str) -> float:
     if isinstance(value, timedelta):
         value = value.total_seconds()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise errors.InvalidOptionError(field, "must be seconds (0 or more) or a timedelta")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_SECONDS:
+        raise errors.InvalidOptionError(field, f"must be seconds (0 to {MAX_SECONDS:g}) or a timedelta")
     seconds: float = value
     return seconds
 

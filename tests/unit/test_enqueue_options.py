@@ -46,6 +46,8 @@ def test_translation(options: dict[str, Any], wire: dict[str, Any]) -> None:
         ({"delay": -1}, "delay: must be seconds"),
         ({"delay": float("nan")}, "delay: must be seconds"),
         ({"delay": True}, "delay: must be seconds"),
+        ({"delay": 1e13}, "delay: must be seconds"),
+        ({"delay": 10**400}, "delay: must be seconds"),
         ({"run_at": datetime(2026, 1, 1)}, "run_at: must be a datetime with a time zone"),
         ({"run_at": datetime.now(UTC), "delay": 1}, "run_at: give either"),
         ({"deduplication": 7}, "deduplication: must be text"),

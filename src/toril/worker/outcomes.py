@@ -105,8 +105,8 @@ def completed(job: TakenJob, value: Any, rules: Rules) -> Finish:
         text = "null" if value is None else codec.encode(value, "return value")
     except errors.InvalidPayloadError:
         raise
-    except Exception as problem:
-        # Looking at it runs the user's code; whatever that raises must not cost the worker a slot.
+    except BaseException as problem:
+        # Also SystemExit. Looking at it runs the user's code; whatever that raises must not cost the worker a slot.
         raise errors.InvalidPayloadError("return value", f"cannot be read: {reason_of(problem)}") from None
     return Finish(job, "completed", text, keep=rules.keep_completed)
 
@@ -121,7 +121,10 @@ def failed(
         trace: the traceback to store, without our own frames.
     """
     if isinstance(error, errors.JobSignalError):
-        return _signalled(job, error)
+        try:
+            return _signalled(job, error)
+        except errors.InvalidOptionError as problem:
+            error = problem
     stacktrace = _stacktrace(job, error, trace, rules.stack_trace_limit)
     attempts_made = job.attempts_made + 1
     if attempts_made < rules.attempts and not isinstance(error, errors.UnrecoverableError):
@@ -132,13 +135,13 @@ def failed(
 
 
 def _signalled(job: TakenJob, signal: errors.JobSignalError) -> Finish:
-    """What the processor asked for in place of an end."""
+    """What the processor asked for in place of an end. Raises InvalidOptionError for a pause that makes no sense."""
     if isinstance(signal, errors.DelayJobError):
-        return Finish.delay(job, round(signal.seconds * 1000))
+        return Finish.delay(job, milliseconds(signal.seconds, "seconds"))
     if isinstance(signal, errors.WaitForChildrenError):
         return Finish.wait_for_children(job)
     if isinstance(signal, errors.RateLimitedError):
-        return Finish.limit(job, round((signal.seconds or 0) * 1000))
+        return Finish.limit(job, 0 if signal.seconds is None else milliseconds(signal.seconds, "seconds"))
     return Finish.requeue(job)
 
 
@@ -146,7 +149,7 @@ def reason_of(error: BaseException) -> str:
     """What people read: the error's own words, else the name of its class."""
     try:
         words = str(error)
-    except Exception:
+    except BaseException:
         # An exception whose text cannot be made is still a failure to be told.
         words = ""
     return _storable(words or type(error).__name__)[:MAX_REASON]
@@ -160,8 +163,8 @@ def _delay_ms(
         try:
             length = rules.strategy(attempts_made, error, job)
             return None if length in (None, -1) else milliseconds(length, "the backoff strategy's answer")
-        except Exception:
-            # The user's mistake is not to cost the job its attempts.
+        except BaseException:
+            # Also SystemExit. The user's mistake is not to cost the job its attempts.
             logger.exception("the backoff strategy failed", extra={"fields": {"job_id": job.id}})
     try:
         return backoff.retry_delay_ms(rules.backoff, attempts_made, random, max_delay_ms=rules.max_delay_ms)
@@ -177,7 +180,7 @@ def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None
         return "[]"
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
-    except Exception:
+    except BaseException:
         # As in `reason_of`.
         text = type(error).__name__
     # Earlier ones may be another library's.

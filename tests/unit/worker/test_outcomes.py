@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import timedelta
 from typing import Any
@@ -89,6 +90,30 @@ def test_reasons_are_text_that_can_be_stored() -> None:
     assert len(outcomes.reason_of(ValueError("x" * 99_999))) == outcomes.MAX_REASON
 
 
+@pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
+def test_what_looking_at_an_error_or_a_result_raises_ends_nothing_but_its_job(end: type[BaseException]) -> None:
+    class NastyError(Exception):
+        def __str__(self) -> str:
+            raise end
+
+    class Nasty(dict[str, Any]):
+        def items(self) -> Any:
+            raise end
+
+    finish = fail(NastyError())
+    assert finish.value == "NastyError"
+    with pytest.raises(errors.InvalidPayloadError, match=f"return value: cannot be read: {end.__name__}"):
+        outcomes.completed(taken_job(), Nasty(a=1), Rules())
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), 1e308, 1e300, -1.0, True])
+def test_a_pause_that_makes_no_sense_is_a_failure(seconds: float) -> None:
+    for signal in (errors.DelayJobError(seconds), errors.RateLimitedError(seconds)):
+        finish = fail(signal, {"attempts": 2})
+        assert (finish.kind, finish.value.split(":")[0]) == ("retry", "seconds")
+    assert fail(errors.RateLimitedError()).kind == "limit"
+
+
 def test_stack_traces_are_kept_oldest_first_up_to_a_limit() -> None:
     stored = json.dumps(["first", "second"])
     traces = json.loads(fail(ValueError("third"), {}, stacktrace=stored).stacktrace)
@@ -155,10 +180,12 @@ def test_a_strategy_may_give_up(answer: Any) -> None:
     assert (finish.kind, finish.attempts) == ("failed", 5)
 
 
-@pytest.mark.parametrize("answer", ["soon", -2, float("nan"), [], ValueError("broken")])
+@pytest.mark.parametrize(
+    "answer", ["soon", -2, float("nan"), [], ValueError("broken"), SystemExit(1), asyncio.CancelledError()], ids=repr
+)
 def test_a_broken_strategy_costs_no_attempts(answer: Any, caplog: pytest.LogCaptureFixture) -> None:
     def pause(*_: Any) -> Any:
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
