@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import inspect
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril import errors
 from toril.job_context import Job
+from toril.worker import processors
 from toril.worker.executor import Run
+from toril.worker.processors import How
 
 WAIT_SECONDS = 10.0
 """How long a worker that ends waits for hooks that still run."""
@@ -41,15 +42,20 @@ class Hooks:
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, run: Run) -> None:
+        task = asyncio.current_task()
+        assert task is not None
         problem = run.error or errors.UnrecoverableError(run.outcome.value)
         for function in self._on_exhausted:
+            if processors.how_of(function) is not How.ASYNC:
+                await asyncio.to_thread(_call, function, run, problem)
+                continue
             try:
-                if inspect.iscoroutinefunction(function):
-                    await function(Job(run), problem)
-                else:
-                    await asyncio.to_thread(function, Job(run), problem)
-            except Exception:
-                logger.exception("a function of on_exhausted failed", extra={"fields": {"job_id": run.record.id}})
+                await function(Job(run), problem)
+            except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError):
+                if task.cancelling():
+                    # From outside: nobody waits any more.
+                    raise
+                _tell_failed(run)
 
     async def close(self) -> None:
         """Wait for what runs, but not for ever."""
@@ -57,3 +63,15 @@ class Hooks:
             _, late = await asyncio.wait(self._tasks, timeout=WAIT_SECONDS)
             for task in late:
                 task.cancel()
+
+
+def _call(function: Callable[[Job, BaseException], Any], run: Run, problem: BaseException) -> None:
+    """Call a plain function, in a thread. Not every exception can be told to the loop: StopIteration cannot."""
+    try:
+        function(Job(run), problem)
+    except BaseException:
+        _tell_failed(run)
+
+
+def _tell_failed(run: Run) -> None:
+    logger.exception("a function of on_exhausted failed", extra={"fields": {"job_id": run.record.id}})

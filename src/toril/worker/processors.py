@@ -106,7 +106,9 @@ class Processors:
             for name, task in queue.tasks.items():
                 if name in by_name:
                     raise errors.ProcessorLoadError(f"two tasks of queue {queue_name!r} are named {name!r}")
-                by_name[name] = Processor(task.function, _how(task.function, is_inline=task.is_inline), task.parameters)
+                by_name[name] = Processor(
+                    task.function, how_of(task.function, is_inline=task.is_inline), task.parameters
+                )
             if queue.default_processor is not None:
                 defaults.append(queue.default_processor)
             if queue.backoff_strategy is not None:
@@ -120,7 +122,7 @@ class Processors:
             raise errors.ProcessorLoadError(
                 f"queue {queue_name!r} has no tasks: write `@queue.task` above a function, or `@queue.default`"
             )
-        default = Processor(defaults[0], _how(defaults[0]), None) if defaults else None
+        default = Processor(defaults[0], how_of(defaults[0]), None) if defaults else None
         strategy = strategies[0] if strategies else None
         return cls(queue_name, by_name, default, backoff_strategy=strategy, on_exhausted=on_exhausted)
 
@@ -184,7 +186,8 @@ def import_module(module: str) -> None:
         raise errors.ProcessorLoadError(f"module {module!r} cannot be imported: {_where(problem)}") from problem
 
 
-def _how(function: Callable[..., Any], *, is_inline: bool = False) -> How:
+def how_of(function: Callable[..., Any], *, is_inline: bool = False) -> How:
+    """How a function is run; a callable object, as its `__call__`."""
     called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
     if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called):
         return How.ASYNC

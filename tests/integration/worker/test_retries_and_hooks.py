@@ -108,3 +108,56 @@ async def test_hooks_that_do_not_keep_up_are_left_out_rather_than_piled_up(
         may_end.set()
     assert len(told) == 3
     assert caplog.text.count("on_exhausted is not called") == 2
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize(
+    "problem", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError(), StopIteration()], ids=repr
+)
+async def test_whatever_a_hook_raises_harms_nobody(
+    tasks: Queue, worker: StartWorker, caplog: pytest.LogCaptureFixture, problem: BaseException, is_async: bool
+) -> None:
+    told: list[str] = []
+
+    async def raises(job: Job, error: BaseException) -> None:
+        raise problem
+
+    def raises_in_a_thread(job: Job, error: BaseException) -> None:
+        raise problem
+
+    tasks.on_exhausted(raises if is_async else raises_in_a_thread)
+
+    @tasks.on_exhausted
+    async def notify(job: Job, error: BaseException) -> None:
+        told.append(job.id)
+
+    @tasks.task
+    async def fails() -> None:
+        raise ValueError("no")
+
+    async with worker(tasks):
+        handle = await fails.enqueue()
+        with pytest.raises(JobFailedError):
+            await handle.result(10)
+    assert told == [handle.id]
+    assert caplog.text.count("a function of on_exhausted failed") == 1
+
+
+async def test_a_hook_may_be_an_object_that_is_called(tasks: Queue, worker: StartWorker) -> None:
+    told: list[str] = []
+
+    class Notifies:
+        async def __call__(self, job: Job, error: BaseException) -> None:
+            await asyncio.sleep(0)
+            told.append(str(error))
+
+    tasks.on_exhausted(Notifies())
+
+    @tasks.task
+    async def fails() -> None:
+        raise ValueError("no")
+
+    async with worker(tasks):
+        with pytest.raises(JobFailedError):
+            await (await fails.enqueue()).result(10)
+    assert told == ["no"]
