@@ -269,9 +269,9 @@ class Executor:
             self._spawn()
         try:
             value = await _drive(rest)
-        except GeneratorExit:
-            raise
         except BaseException as problem:
+            if rest.is_dropped:
+                raise
             self._failed(run, problem)
         else:
             self._completed(run, value)
@@ -365,12 +365,14 @@ class _Turn:
 class _Rest:
     """A coroutine that waits for something, and the context that its steps belong to."""
 
-    __slots__ = ("context", "coroutine", "waits_for")
+    __slots__ = ("context", "coroutine", "is_dropped", "waits_for")
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, waits_for: Any) -> None:
         self.coroutine = coroutine
         self.context = context
         self.waits_for = waits_for
+        self.is_dropped = False
+        """Whether the task was thrown away, with its loop: there is nothing left to run the coroutine."""
 
 
 @types.coroutine
@@ -382,6 +384,10 @@ def _drive(rest: _Rest) -> Generator[Any, Any, Any]:
         while True:
             try:
                 sent = yield waits_for
+            except GeneratorExit:
+                rest.is_dropped = True
+                run(rest.coroutine.close)
+                raise
             except BaseException as thrown:
                 waits_for = run(throw, thrown)
             else:

@@ -260,25 +260,6 @@ async def test_a_return_value_that_is_not_json_fails_the_job(
     assert stored.hash("1")["ats"] == "1", "the work was done: it is not done again for the same value"
 
 
-async def test_whatever_a_function_raises_ends_its_job_only(tasks: Queue, worker: StartWorker) -> None:
-    @tasks.task
-    async def leaves() -> None:
-        raise SystemExit(3)
-
-    @tasks.task
-    async def cancels() -> None:
-        raise asyncio.CancelledError
-
-    @tasks.task
-    def stops() -> None:
-        next(iter([]))
-
-    async with worker(tasks, concurrency=2):
-        for task, words in ((leaves, "3"), (cancels, "CancelledError"), (stops, "StopIteration")):
-            with pytest.raises(JobFailedError, match=words):
-                await (await task.enqueue()).result(10)
-
-
 async def test_stored_traces_begin_with_the_users_function(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
