@@ -45,8 +45,6 @@ class Run(JobRun):
     finish: Finish | None = None
     """How it ended, once it has."""
     error: BaseException | None = None
-    is_unsure = False
-    """Whether the finish was sent once without an answer: it may be recorded."""
     is_retaken = False
     """Whether the lock had run out before the finish and was taken back."""
 

@@ -311,7 +311,7 @@ class Fetcher:
         if not self._needs_recovery:
             self._call_failed, self._call_failed_again = True, self._call_failed
         for run in flight.batch:
-            run.is_unsure = True
+            run.outcome.is_repeated = True
         self._take_is_unsure = self._take_is_unsure or flight.count > 0
         self._pending = flight.batch + self._pending
         self.note_failure(problem)
@@ -323,12 +323,12 @@ class Fetcher:
             return
         finished = []
         for run, code in zip(batch, codes, strict=True):
-            if code >= 0 or (run.is_unsure and refusals.was_carried_out(run.outcome, code)):
+            if code >= 0 or refusals.was_carried_out(run.outcome, code):
                 finished.append(run)
             elif code in refusals.BY_CHILDREN and run.outcome.kind != "failed":
                 run.finish = refusals.failed_by_children(run, code)
                 self._pending.append(run)
-            elif code == refusals.NO_LOCK and not run.is_retaken and not run.is_unsure:
+            elif code == refusals.NO_LOCK and not run.is_retaken:
                 run.is_retaken = True
                 self._pending.append(run)
                 self._needs_recovery = True
@@ -481,7 +481,7 @@ class Fetcher:
                 self._given_up.add(batch[0].record)
                 return
             for run in batch:
-                run.is_unsure = True
+                run.outcome.is_repeated = True
             self._pending = batch + self._pending
             raise
         self._settle(batch, reply.codes)

@@ -66,8 +66,9 @@ async def is_the_jobs_own(active: ActiveJobs, finish: Finish, problem: errors.Re
 
 
 def was_carried_out(finish: Finish, code: int) -> bool:
-    """Whether this refusal of a repeated finish means that the first one was carried out."""
-    return code == GONE or (code == NO_LOCK and finish.kind not in ("completed", "failed", "retry"))
+    """Whether this refusal means that the same finish was carried out before: what is gone has ended, and is not kept.
+    Where the job is still there the script knows."""
+    return finish.is_repeated and code == GONE
 
 
 def failed_by_children(run: Run, code: int) -> Finish:

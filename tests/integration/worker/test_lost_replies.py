@@ -91,6 +91,44 @@ async def test_a_finish_of_a_job_that_is_not_kept(
     assert runs == [0, 1, 2]
 
 
+@pytest.mark.requirement("T09")
+async def test_a_retry_that_another_worker_has_taken_is_not_told_as_lost(
+    tasks: Queue, worker: StartWorker, proxy: Proxy, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs: list[str | None] = []
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> None:
+        runs.append(job.record.processed_by)
+        if job.record.processed_by == "first":
+            await may_fail.wait()
+            raise OSError("once more")
+        await may_end.wait()
+
+    async def is_running() -> bool:
+        return runs[-1:] == ["first"]
+
+    async def is_taken() -> bool:
+        return runs[-1:] == ["second"]
+
+    for _ in range(5):
+        may_fail, may_end = asyncio.Event(), asyncio.Event()
+        async with worker(tasks, name="first", url=through(proxy, redis_url)) as first:
+            handle = await tasks.add("step", {}, {"attempts": 2})
+            await wait_until_async(is_running, "the first attempt")
+            async with worker(tasks, name="second"):
+                proxy.lose_reply(lambda request: b"\r\n$5\r\nretry\r\n" in request)
+                # It would take the job again itself.
+                first.stop()
+                may_fail.set()
+                await wait_until_async(is_taken, "the second attempt")
+                may_end.set()
+                await handle.result(10)
+    assert proxy.cuts == 5
+    assert runs == ["first", "second"] * 5
+    assert "job lost" not in caplog.text
+
+
 @pytest.mark.requirement("T07", "T09")
 @lengths
 async def test_jobs_taken_by_a_call_whose_reply_is_lost_are_run(

@@ -96,6 +96,8 @@ class Finish:
     keep: KeepPolicy = KEEP_ALL
     attempts: int = 0
     """Attempts the job may have; decides whether `retries-exhausted` is told."""
+    is_repeated: bool = False
+    """Whether it was sent before and not answered: it may have been carried out, and others may have the job by now."""
 
     @classmethod
     def completed(cls, job: TakenJob, return_value_json: str, keep: KeepPolicy = KEEP_ALL) -> Finish:
@@ -138,11 +140,16 @@ class Finish:
     def group(self) -> tuple[Part, ...]:
         """What many ends have in common: token, attempts, kind, details and how many fields a new job had."""
         job, kind = self.job, self.kind
-        details = _keep_json(self.keep) if kind == "completed" else self._details_json()
+        is_plain = kind == "completed" and not self.is_repeated
+        details = _keep_json(self.keep) if is_plain else self._details_json()
         return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields)
 
     def _details_json(self) -> str:
-        details = {"stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts}
+        details: dict[str, str | int] = {
+            "stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts
+        }  # fmt: skip
+        if self.is_repeated:
+            details["stalled_before"] = self.job.stalled_count
         return json.dumps({**details, **_keep_details(self.keep)}, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -7,7 +7,8 @@
 -- What becomes of active jobs. `queue` is as `queue_of` and `read_settings` make it. A finish is
 --   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key}
 -- with details {stacktrace (JSON array), delay_ms (of a retry, limit or delay), keep_count, keep_age_ms, keep_limit (nil =
--- no limit), attempts (allowed)}, all of which may be missing.
+-- no limit), attempts (allowed), stalled_before (how often the job had stalled when it was taken: of a finish that was
+-- sent before and not answered)}, all of which may be missing.
 
 local NO_DETAILS = {}
 
@@ -61,13 +62,23 @@ local function was_done(finish, ats)
   return finish.kind == 'retry' and number_of(older or made) == tonumber(finish.made)
 end
 
+-- Whether a finish that is sent again was carried out, whatever others have done with the job since: it is not ours any
+-- more, and but for its worker's end of it, a job leaves its worker only by stalling.
+local function had_left(finish, ats, lock)
+  local stalled_before = finish.details.stalled_before
+  return stalled_before and number_of(call('HGET', finish.key, 'stc')) == stalled_before
+    and (lock or ats ~= finish.ats or not call('LPOS', ARGV[1] .. 'active', finish.id))
+end
+
 -- The code of a finish that may not be carried out, or 0. `ats` is the stored one, false when there is none.
 local function refusal(finish, ats, lock, any_children)
   if not ats and call('EXISTS', finish.key) == 0 then
     return -1
   end
   if lock ~= finish.token then
-    if lock then
+    if had_left(finish, ats, lock) then
+      return 1
+    elseif lock then
       return -6
     end
     return was_done(finish, ats) and 1 or -2
