@@ -26,11 +26,11 @@ async def test_a_job_is_added_here_and_runs_there(redis_url: str) -> None:
         handle = await greetings.add("greet", {"name": "Ada"})
         # … and a worker, which is another process, has the functions.
         with workers.start(redis_url, "greetings", MODULE):
-            assert await handle.result(timeout=10) == "Hello, Ada!"
+            assert await handle.result(timeout=30) == "Hello, Ada!"
 
             failing = await greetings.add("greet", {"name": ""}, {"attempts": 3})
             with pytest.raises(JobFailedError, match="nobody to greet"):
-                await failing.result(timeout=10)
+                await failing.result(timeout=30)
         assert await greetings.counts() | {"completed": 1, "failed": 1} == await greetings.counts()
 
 
@@ -44,7 +44,7 @@ async def test_the_same_code_can_be_shared(redis_url: str) -> None:
     async with greetings:
         with workers.start(redis_url, "greetings", MODULE):
             handles = await greetings.add_bulk([greet.draft(name) for name in ("Ada", "Grace")])
-            results = [await handle.result(timeout=10) for handle in handles]
+            results = [await handle.result(timeout=30) for handle in handles]
             assert results == ["Hello, Ada!", "Hello, Grace!"]
             handle = await greet.options(delay=0.05).enqueue("Edsger", greeting="Goedendag")
-            assert await handle.result(timeout=10) == "Goedendag, Edsger!"
+            assert await handle.result(timeout=30) == "Goedendag, Edsger!"

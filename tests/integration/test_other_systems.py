@@ -161,15 +161,15 @@ async def test_a_processor_that_runs_again_without_harm(redis_url: str, jobs: Qu
     """Five at a time; the job's id tells a second run; what was returned, logged and raised is there to be seen."""
     with workers.start(redis_url, jobs.name, EMAILS, concurrency=5) as worker:
         mail = await jobs.add("resize", {"width": 10})
-        assert await mail.result(20) == {"success": True, "processedAt": "2026-01-31T12:00:00Z"}
+        assert await mail.result(60) == {"success": True, "processedAt": "2026-01-31T12:00:00Z"}
         assert (await mail.job()).progress == 100
         await mail.retry("completed")
-        assert await mail.result(20) == {"skipped": True}
+        assert await mail.result(60) == {"skipped": True}
         again = await jobs.add("resize", {"fails": True}, {"attempts": 2})
-        assert await again.result(20) == {"skipped": True}
+        assert await again.result(60) == {"skipped": True}
         broken = await jobs.add("resize", {"fails": True})
         with pytest.raises(errors.JobFailedError, match="no mail server"):
-            await broken.result(20)
+            await broken.result(60)
         assert list((await mail.logs()).rows) == ["started", "started"]
         _, metrics = await asyncio.to_thread(worker.get, "/metrics")
     assert f'toril_job_run_seconds_count{{job_name="resize",outcome="completed",queue="{jobs.name}"}} 3.0' in metrics

@@ -57,7 +57,7 @@ class Reader:
         script = URL.sub(self.redis_url(), script)
         environment = {**self.environment, "REDIS_URL": self.redis_url()}
         done = subprocess.run(
-            ["bash", "-euc", script], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=60
+            ["bash", "-euc", script], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=110
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}\n{self.log}"
         return done.stdout
@@ -67,7 +67,7 @@ class Reader:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            return self.process.wait(timeout=30)
+            return self.process.wait(timeout=60)
         finally:
             self.process.kill()
             self._log.close()

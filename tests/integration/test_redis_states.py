@@ -94,7 +94,7 @@ async def test_a_worker_follows_the_name_to_the_new_primary(
             return number
 
         async with worker_inside.running(tasks, concurrency=concurrency):
-            assert await (await step.enqueue(1)).result(10) == 1
+            assert await (await step.enqueue(1)).result(30) == 1
             wait_until(
                 lambda: (
                     first.client().info("replication")["slave0"]["offset"]
@@ -108,14 +108,15 @@ async def test_a_worker_follows_the_name_to_the_new_primary(
             with contextlib.suppress(errors.RedisUnavailableError):
                 await step.options(job_id="two").enqueue(2)
             handle = await step.options(job_id="two").enqueue(2)
-            assert await handle.result(10) == 2
-            assert await (await step.enqueue(3)).result(10) == 3
+            assert await handle.result(30) == 2
+            assert await (await step.enqueue(3)).result(30) == 3
         async with open_queue(second.url, "q") as queue:
             assert sorted(queue.places()["completed"]) == ["1", "3", "two"]
             assert {queue.hash(job)["ats"] for job in ("1", "3", "two")} == {"1"}
     told = [record.message for record in caplog.records if "Redis fails" in record.message]
     assert told
-    assert all("READONLY" in line or "UNBLOCKED" in line or "closed" in line for line in told), told
+    words = ("READONLY", "UNBLOCKED", "closed", "LOADING")
+    assert all(any(word in line for word in words) for line in told), told
 
 
 # ---- loading
@@ -168,7 +169,7 @@ async def test_a_loading_server_is_unknown_and_not_empty(loading: RedisServer) -
             async with worker_inside.running(tasks):
                 loading.client().config_set("key-load-delay", 0)
                 await asyncio.to_thread(loading.wait_ready)
-                assert await tasks.handle("1").result(10) == "ran"
+                assert await tasks.handle("1").result(30) == "ran"
         assert queue.places() == {"completed": ["1"]}
 
 
@@ -182,13 +183,13 @@ async def test_what_is_still_on_its_way_is_no_silence(redis_server: RedisServer,
     value = b"x" * (4_000_000 if command == "GET" else 24_000_000)
     async with open_proxy(redis_server.port) as proxy:
         settings = RedisSettings.from_url(f"redis://127.0.0.1:{proxy.port}/0")
-        connection = AsyncConnection(settings, timeout_seconds=0.4)
+        connection = AsyncConnection(settings, timeout_seconds=2)
         try:
             await connection.command("SET", "large", value if command == "GET" else "")
-            proxy.slow_down(40_000 if command == "GET" else 200_000)
+            proxy.slow_down(14_000 if command == "GET" else 84_000)
             began = time.monotonic()
             assert await connection.command(command, "large", *([value] if command == "SET" else [])) in (value, b"OK")
-            assert time.monotonic() - began > 0.8, "it was not slow"
+            assert time.monotonic() - began > 2.5, "it was not slow"
             assert connection.connects == 1
         finally:
             await connection.close()
@@ -199,9 +200,9 @@ async def test_what_is_still_on_its_way_is_no_silence(redis_server: RedisServer,
 @pytest.mark.requirement("T34")
 async def test_silence_is_noticed_within_the_limit(start_server: Callable[..., RedisServer]) -> None:
     server = start_server()
-    connection = AsyncConnection(RedisSettings.from_url(server.url), timeout_seconds=0.5)
-    blocking = BlockingConnection(RedisSettings.from_url(server.url), connect_timeout_seconds=0.5)
-    sync = SyncConnection(RedisSettings.from_url(server.url), timeout_seconds=0.5)
+    connection = AsyncConnection(RedisSettings.from_url(server.url), timeout_seconds=1)
+    blocking = BlockingConnection(RedisSettings.from_url(server.url), connect_timeout_seconds=1)
+    sync = SyncConnection(RedisSettings.from_url(server.url), timeout_seconds=1)
     assert await connection.command("PING") == b"PONG"
     assert sync.command("PING") == b"PONG"
     assert await blocking.wait_marker("m", 0.01) is None
@@ -218,14 +219,15 @@ async def test_silence_is_noticed_within_the_limit(start_server: Callable[..., R
             with pytest.raises(kind) as noticed:
                 await call()
             assert noticed.value.reason is RedisReason.TIMEOUT
-            assert 0.4 < time.monotonic() - began < 3
+            assert 0.9 < time.monotonic() - began < 20
         began = time.monotonic()
         with pytest.raises(errors.RedisUnavailableError) as unheard:
             await blocking.wait_marker("m", 0.01)
         assert unheard.value.reason is RedisReason.TIMEOUT
-        assert time.monotonic() - began < 8
+        assert time.monotonic() - began < 25
     finally:
         server.signal(signal.SIGCONT)
+    await asyncio.to_thread(server.wait_ready)
     assert await connection.command("PING") == b"PONG"
     assert sync.command("PING") == b"PONG"
     assert await blocking.wait_marker("m", 0.01) is None
@@ -253,13 +255,13 @@ async def test_a_worker_goes_on_when_a_silent_server_speaks_again(
             return any("no answer" in record.message for record in caplog.records)
 
         async with worker_inside.running(tasks, lock_renew_ms=200, stalled_interval_ms=500):
-            assert await (await step.enqueue(1)).result(10) == 1
+            assert await (await step.enqueue(1)).result(30) == 1
             server.signal(signal.SIGSTOP)
             try:
-                await wait_until_async(is_noticed, "the worker to notice", timeout_seconds=20)
+                await wait_until_async(is_noticed, "the worker to notice", timeout_seconds=60)
             finally:
                 server.signal(signal.SIGCONT)
-            assert await (await step.enqueue(2)).result(10) == 2
+            assert await (await step.enqueue(2)).result(30) == 2
         assert runs == [1, 2]
         assert queue.places() == {"completed": ["1", "2"]}
 
@@ -281,8 +283,10 @@ async def test_cut_connections_are_opened_again_and_none_is_left_over(start_serv
     runs: list[int] = []
     raw: Any = server.client()
 
-    def connections() -> int:
-        return len(raw.client_list(_type="normal"))
+    def connections() -> list[str]:
+        """By name and what they do; without the reader of results, which stays for a while."""
+        clients = [client for client in raw.client_list(_type="normal") if not client["name"].endswith(":qe")]
+        return sorted("waits" if client["cmd"] == "bzpopmin" else client["name"] for client in clients)
 
     async with Queue("q", url=server.url) as tasks, open_queue(server.url, "q") as queue:
 
@@ -292,8 +296,13 @@ async def test_cut_connections_are_opened_again_and_none_is_left_over(start_serv
             return number
 
         async with worker_inside.running(tasks, concurrency=3, idle_poll_seconds=60):
-            assert await (await step.options(job_id="first").enqueue(0)).result(10) == 0
+            assert await (await step.options(job_id="first").enqueue(0)).result(30) == 0
             await queue.inspector.counts()
+
+            async def is_waiting() -> bool:
+                return "waits" in connections()
+
+            await wait_until_async(is_waiting, "the worker to wait for more")
             before = connections()
             for number in range(1, 51):
                 await surely(step.options(job_id=f"job-{number}").enqueue, number)
@@ -305,13 +314,13 @@ async def test_cut_connections_are_opened_again_and_none_is_left_over(start_serv
 
                     await wait_until_async(all_done, f"{number + 1} jobs to be done")
             last = await surely(step.options(job_id="last").enqueue, 99)
-            assert await last.result(10) == 99
+            assert await last.result(30) == 99
             await surely(queue.inspector.counts)
 
             async def is_as_before() -> bool:
                 return connections() == before
 
-            await wait_until_async(is_as_before, f"as many connections as before: {before}")
+            await wait_until_async(is_as_before, f"the same connections as before: {before}")
         assert sorted(runs) == [*range(51), 99]
         assert set(queue.places()) == {"completed"}
 

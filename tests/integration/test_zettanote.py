@@ -19,7 +19,7 @@ async def run(redis_url: str, queue: str, data: dict[str, Any], **opts: Any) -> 
     with workers.start(redis_url, queue, JOBS):
         async with Queue(queue, url=redis_url) as jobs:
             handle = await jobs.add(queue, data, opts)
-            return await handle.result(20), (await handle.job()).attempts_made
+            return await handle.result(60), (await handle.job()).attempts_made
 
 
 def image(**more: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ TORIL = (sys.executable, "-m", "toril.cli.main")
 MARK = "TEST_MARK"
 
 
-def toril(*arguments: str, data: str = "", timeout_seconds: float = 30) -> subprocess.CompletedProcess[str]:
+def toril(*arguments: str, data: str = "", timeout_seconds: float = 90) -> subprocess.CompletedProcess[str]:
     """Run one command to its end."""
     return subprocess.run([*TORIL, *arguments], capture_output=True, text=True, input=data, timeout=timeout_seconds)
 
@@ -57,7 +57,7 @@ class LocalMode:
         """Everything it has printed so far."""
         return self._log.read_text(errors="replace")
 
-    def wait_text(self, pattern: str, timeout_seconds: float = 20) -> re.Match[str]:
+    def wait_text(self, pattern: str, timeout_seconds: float = 60) -> re.Match[str]:
         """Wait until something printed matches."""
 
         def look() -> re.Match[str] | None:
@@ -117,7 +117,7 @@ class LocalMode:
         """Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
 
-    def wait(self, timeout_seconds: float = 30) -> int:
+    def wait(self, timeout_seconds: float = 60) -> int:
         """Wait for its end; returns the exit code."""
         return self.process.wait(timeout_seconds)
 

@@ -62,7 +62,9 @@ class Maintainers:
 
     def done(self, chore: str) -> list[list[Any]]:
         """What each process did of one chore."""
-        lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in self._paths]
+        # A line may be half written.
+        texts = [path.read_text().rpartition("\n")[0] for path in self._paths]
+        lines = [[json.loads(line) for line in text.splitlines()] for text in texts]
         return [[found for name, found in each if name == chore] for each in lines]
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ class RedisServer:
         if self.process is None:
             return
         self.process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
-        self.process.wait(20)
+        self.process.wait(60)
         self.process = None
 
     def remove(self) -> None:

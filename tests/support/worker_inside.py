@@ -37,4 +37,4 @@ async def running(queue: Queue, **settings: Any) -> AsyncIterator[Worker]:
         yield worker
     finally:
         worker.stop()
-        assert await asyncio.wait_for(task, 20) == 0
+        assert await asyncio.wait_for(task, 60) == 0

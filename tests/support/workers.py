@@ -67,8 +67,9 @@ class WorkerProcess:
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
-        """Its JSON log lines."""
-        return [json.loads(line) for line in self.log.splitlines() if line.startswith("{")]
+        """Its JSON log lines, as far as they are whole."""
+        whole, _, _ = self.log.rpartition("\n")
+        return [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
 
     @property
     def trace(self) -> list[str]:
@@ -76,10 +77,10 @@ class WorkerProcess:
         path = self.folder / "trace"
         return path.read_text().split() if path.exists() else []
 
-    def get(self, path: str) -> tuple[int, str]:
-        """Ask a probe: status and body; status 0 = nobody listens."""
+    def get(self, path: str, timeout_seconds: float = 20) -> tuple[int, str]:
+        """Ask a probe: status and body; status 0 = nobody answers."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout_seconds) as response:
                 return response.status, response.read().decode()
         except urllib.error.HTTPError as answer:
             with answer:
@@ -87,7 +88,7 @@ class WorkerProcess:
         except OSError:
             return 0, ""
 
-    def wait_ready(self, timeout_seconds: float = 20) -> None:
+    def wait_ready(self, timeout_seconds: float = 60) -> None:
         def is_ready() -> bool:
             assert self.process.poll() is None, f"the worker ended with {self.process.returncode}: {self.log}"
             return self.get("/readyz")[0] == 200
@@ -97,14 +98,14 @@ class WorkerProcess:
     def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
         self.process.send_signal(number)
 
-    def wait(self, timeout_seconds: float = 20) -> int:
+    def wait(self, timeout_seconds: float = 60) -> int:
         """Wait for its end; returns the exit code (negative: the signal)."""
         try:
             return self.process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the worker did not end in {timeout_seconds:g} s: {self.log}") from None
 
-    def stop(self, timeout_seconds: float = 20) -> int:
+    def stop(self, timeout_seconds: float = 60) -> int:
         """SIGTERM; returns the exit code."""
         self.signal(signal.SIGTERM)
         return self.wait(timeout_seconds)

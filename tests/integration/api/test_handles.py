@@ -24,14 +24,14 @@ async def test_a_result_that_is_there_already(tasks: Queue, stored: EngineQueue)
     assert await handle.state() == "waiting"
     assert (await handle.job()).data == {"to": "a"}
     await complete(stored, '{"n":1}')
-    assert await handle.result(10) == {"n": 1}
-    assert await tasks.handle(handle.id).result(10) == {"n": 1}
+    assert await handle.result(30) == {"n": 1}
+    assert await tasks.handle(handle.id).result(30) == {"n": 1}
     assert await handle.state() == "completed"
 
 
 async def test_many_wait_on_one_reader(tasks: Queue, stored: EngineQueue) -> None:
     handles = [await tasks.add("send", number) for number in range(20)]
-    waiting = [asyncio.ensure_future(handle.result(10)) for handle in handles for _ in range(2)]
+    waiting = [asyncio.ensure_future(handle.result(30)) for handle in handles for _ in range(2)]
     await asyncio.sleep(0)
     for number in range(20):
         await complete(stored, str(number))
@@ -44,7 +44,7 @@ async def test_the_result_of_a_job_that_is_not_kept(tasks: Queue, stored: Engine
     handle = await tasks.add("send", {}, {"removeOnComplete": True})
     job = await stored.take_one()
     await stored.active.finish_and_take([Finish.completed(job, "7", KEEP_NONE)], 0, "t")
-    assert await handle.result(10) == 7
+    assert await handle.result(30) == 7
     with pytest.raises(JobNotFoundError):
         await handle.job()
 
@@ -54,7 +54,7 @@ async def test_a_failure_carries_reason_and_trace(tasks: Queue, stored: EngineQu
     job = await stored.take_one()
     await stored.active.finish_and_take([Finish.failed(job, "no such user", '["line 1"]')], 0, "t")
     with pytest.raises(JobFailedError, match="no such user") as caught:
-        await handle.result(10)
+        await handle.result(30)
     assert (caught.value.job_id, caught.value.stacktrace) == ("1", ("line 1",))
 
 
@@ -63,7 +63,7 @@ async def test_waiting_has_an_end(tasks: Queue) -> None:
     with pytest.raises(ResultTimeoutError, match=r"job 1 of queue .*: 0\.05 s over"):
         await handle.result(0.05)
     with pytest.raises(JobNotFoundError, match="job 99 is not in queue"):
-        await tasks.handle("99").result(10)
+        await tasks.handle("99").result(30)
 
 
 async def test_plain_code_adds_and_waits(tasks: Queue, stored: EngineQueue) -> None:
@@ -74,7 +74,7 @@ async def test_plain_code_adds_and_waits(tasks: Queue, stored: EngineQueue) -> N
     def in_a_thread() -> tuple[str, str]:
         handle = send.sync.enqueue("a")
         more = tasks.sync.add_bulk([send.draft("b"), send.draft("c")])
-        return str(handle.sync.result(10)), more[-1].sync.state()
+        return str(handle.sync.result(30)), more[-1].sync.state()
 
     answer = asyncio.create_task(asyncio.to_thread(in_a_thread))
 

@@ -178,5 +178,5 @@ async def test_events_of_ones_own(tasks: Queue, stored: EngineQueue) -> None:
     stored.raw.hset(stored.keys.meta, "opts.maxLenEvents", 500)
     async with tasks.events() as events:
         event_id = await tasks.publish_event("deployed", {"jobId": "7", "version": 3})
-        event = await asyncio.wait_for(anext(events), 10)
+        event = await asyncio.wait_for(anext(events), 30)
     assert event == QueueEvent(event_id, "deployed", "7", {"version": "3"})

@@ -21,7 +21,7 @@ async def stored(redis_url: str, queue_name: str) -> AsyncIterator[EngineQueue]:
 
 
 async def take(events: QueueEvents, count: int) -> list[QueueEvent]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         return [await anext(events) for _ in range(count)]
 
 
@@ -95,7 +95,7 @@ async def test_closing_ends_a_wait(redis_url: str, stored: EngineQueue) -> None:
 
     await wait_until_async(lambda: is_reading(stored), "the reader's connection")
     await queue.close()
-    assert await asyncio.wait_for(reading, 10) == []
+    assert await asyncio.wait_for(reading, 30) == []
 
 
 async def test_a_key_of_another_type(redis_url: str, stored: EngineQueue) -> None:

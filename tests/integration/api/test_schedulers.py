@@ -76,7 +76,7 @@ async def test_a_job_that_is_armed_can_be_followed(queue: Queue) -> None:
         return job.data
 
     async with running(queue):
-        assert await handle.result(timeout=10) == 4
+        assert await handle.result(timeout=30) == 4
     scheduler = await queue.schedulers.get("now")
     assert scheduler is not None
     assert (scheduler.made, scheduler.next_run.month, scheduler.next_run.day) == (2, 1, 1)

@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_every_job_is_accounted_for() -> None:
-    done = toril("dev", "-f", str(EXAMPLE), "--demo", "--jobs", "30", timeout_seconds=60)
+    done = toril("dev", "-f", str(EXAMPLE), "--demo", "--jobs", "30", timeout_seconds=110)
     assert done.returncode == 0, done.stdout + done.stderr
     out = done.stdout
     assert re.search(r"^page-save +replicas 0→[1-4] ", out, re.MULTILINE)
@@ -43,7 +43,7 @@ def test_every_job_is_accounted_for() -> None:
 def test_a_job_that_does_not_go_as_planned_is_told(folder: Path) -> None:
     jobs = (folder / "jobs.py").read_text()
     (folder / "jobs.py").write_text(jobs.replace("if job.attempt <= times:", "if job.attempt < times:"))
-    done = toril("dev", "-f", str(folder), "--demo", "--jobs", "6", timeout_seconds=60)
+    done = toril("dev", "-f", str(folder), "--demo", "--jobs", "6", timeout_seconds=110)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "its function ran 2 times, planned was 3" in done.stdout
     assert "accounted for" not in done.stdout

@@ -80,7 +80,7 @@ def start_hold(folder: Path, running: LocalMode) -> None:
     """Have a job running that ends when it is released."""
     data = f'{{"folder": "{folder}"}}'
     assert toril("job", "add", "mail", "hold", "--data", data, "--redis", running.url).returncode == 0
-    wait_until((folder / "started").exists, "the job to start", timeout_seconds=20)
+    wait_until((folder / "started").exists, "the job to start", timeout_seconds=60)
 
 
 def test_scales_from_zero_and_back_and_ends_without_a_trace(folder: Path) -> None:

@@ -68,11 +68,11 @@ async def test_scaling_down_drains_the_idle_worker_and_leaves_the_busy_one(
         return await look(fleet, queue) == FleetState(current=fleet.wanted, ready=ready, busy=busy)
 
     await fleet.scale(1)
-    await wait_until_async(lambda: has(1, 0), "the first worker", timeout_seconds=20)
+    await wait_until_async(lambda: has(1, 0), "the first worker", timeout_seconds=60)
     await queue.add("hold", {"file": str(tmp_path / "released")})
     await wait_until_async(lambda: has(1, 1), "the first worker to be busy")
     await fleet.scale(2)
-    await wait_until_async(lambda: has(2, 1), "the second worker", timeout_seconds=20)
+    await wait_until_async(lambda: has(2, 1), "the second worker", timeout_seconds=60)
 
     await fleet.scale(1)
     assert fleet.draining == 1
@@ -81,7 +81,7 @@ async def test_scaling_down_drains_the_idle_worker_and_leaves_the_busy_one(
         return fleet.running == 1
 
     await wait_until_async(is_alone, "the idle worker to end")
-    assert await has(1, 1)
+    await wait_until_async(lambda: has(1, 1), "the busy one to be alone")
     await fleet.scale(0)
     assert (fleet.running, fleet.draining) == (1, 1)
     (tmp_path / "released").touch()

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import pytest
+
 from support.engine import EngineQueue
+from support.waiting import wait_until
 from toril.engine.active import Finish
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
+
+
+@pytest.fixture(autouse=True)
+def early_in_a_minute(queue: EngineQueue) -> None:
+    """Minutes are the clock's: none is to end in the middle of a test."""
+    wait_until(lambda: queue.raw.time()[0] % 60 < 50, "the next minute", interval_seconds=0.1)
 
 
 async def finish(queue: EngineQueue, completed: int, failed: int = 0, minutes: int = 10) -> None:

@@ -125,11 +125,11 @@ async def test_events_are_read_as_they_come_and_can_be_resumed(queue: EngineQueu
             if len(seen) == count:
                 return
 
-    await asyncio.wait_for(read("0", 1), 5)
+    await asyncio.wait_for(read("0", 1), 30)
     assert (seen[0].name, seen[0].job_id, dict(seen[0].fields)) == ("added", "1", {"name": "save"})
     reading = asyncio.create_task(read(seen[0].id, 3))
     await queue.take(1)
-    await asyncio.wait_for(reading, 5)
+    await asyncio.wait_for(reading, 30)
     assert [event.name for event in seen] == ["added", "waiting", "active"]
 
 

@@ -54,12 +54,12 @@ async def test_a_job_whose_lock_is_lost_before_its_turn_is_not_run(
         if not runs:
             stored.raw.set(stored.keys.lock("20"), "another's")
         runs.append(job.id)
-        time.sleep(0.02)
+        time.sleep(0.05)
 
     handles = [await step.enqueue() for _ in range(20)]
     async with worker(tasks, concurrency=40, lock_renew_ms=20):
         for handle in handles[:-1]:
-            await handle.result(10)
+            await handle.result(30)
     assert runs == [str(number) for number in range(1, 20)]
 
 
@@ -80,7 +80,7 @@ async def test_a_lock_renewed_at_105_per_cent_of_its_time_stalls_once_and_its_ho
         return f"by {job.record.processed_by}"
 
     handle = await step.enqueue()
-    late = worker(tasks, name="late", lock_ms=200, lock_renew_ms=NEVER_MS, stalled_interval_ms=NEVER_MS)
+    late = worker(tasks, name="late", lock_ms=200, lock_renew_ms=NEVER_MS, stalled_interval_ms=100)
     async with late as late_worker:
 
         async def is_held_by(name: str) -> bool:
@@ -93,7 +93,7 @@ async def test_a_lock_renewed_at_105_per_cent_of_its_time_stalls_once_and_its_ho
             assert await late_worker._fetcher.extend_locks() == 1
             await wait_until_async(lambda: _is(cancelled), "the first run to be stopped")
             go.set()
-            assert await handle.result(10) == "by other"
+            assert await handle.result(30) == "by other"
     assert cancelled == ["late"]
     assert stored.event_names().count("stalled") == 1
     job = invariants.assert_sound(stored.raw, tasks.name).jobs["1"]
@@ -151,7 +151,7 @@ async def test_ten_workers_and_one_job_at_a_time(tasks: Queue, worker: StartWork
     async with contextlib.AsyncExitStack() as workers:
         for _ in range(10):
             await workers.enter_async_context(worker(tasks, concurrency=3))
-        by = {await (await step.enqueue()).result(10) for _ in range(30)}
+        by = {await (await step.enqueue()).result(30) for _ in range(30)}
     assert set(runs.values()) == {1}
     assert len(runs) == 30
     assert len(by) > 1, "one worker had them all: nothing is shown"

@@ -40,7 +40,7 @@ async def leave_work(queue: EngineQueue, delayed: int) -> None:
     start_ms = clock.now_ms()
     jobs = []
     for number in range(delayed):
-        due = (number * 7919 % delayed) // 2 * 4
+        due = (number * 7919 % delayed) // 2 * 24
         options: dict[str, Any] = {"delay": 1000 + due, "timestamp": start_ms, "priority": 1 if due % 3 == 0 else 0}
         options["jobId"] = f"due-{due:04}-{number}"
         jobs.append(NewJob.create("step", {}, JobOptions.from_bullmq(options)))
@@ -113,7 +113,7 @@ async def test_who_only_adds_needs_none_of_it(tasks: Queue, worker: StartWorker,
         return job.id
 
     async with worker(tasks, idle_poll_seconds=3600, stalled_interval_ms=3_600_000):
-        assert await (await step.enqueue()).result(10) == "1"
+        assert await (await step.enqueue()).result(30) == "1"
         for delay in (150, 50, 100, 100):
             await stored.add("step", {}, delay=delay)
         await wait_for_places(stored, completed=5)

@@ -90,7 +90,7 @@ async def test_a_worker_goes_on_when_it_is_mended(
         ended[job.id] += 1
 
     await fill(stored)
-    async with worker(tasks, concurrency=2, lock_ms=500, lock_renew_ms=100, stalled_interval_ms=100):
+    async with worker(tasks, concurrency=2, lock_ms=2000, lock_renew_ms=100, stalled_interval_ms=100):
         with wrong_type(stored, name):
 
             async def is_told() -> bool:
@@ -100,7 +100,7 @@ async def test_a_worker_goes_on_when_it_is_mended(
             # It looks again now and then, and is neither a load nor talkative meanwhile.
             await more_calls(stored, 5)
             assert caplog.text.count(TOLD) == 1
-        await wait_until_async(lambda: _all_ended(stored), "all jobs to end", timeout_seconds=20)
+        await wait_until_async(lambda: _all_ended(stored), "all jobs to end", timeout_seconds=60)
     invariants.assert_sound(stored.raw, stored.keys.queue)
     assert ended.total() == 7
 
@@ -123,12 +123,12 @@ async def test_jobs_that_end_meanwhile_are_recorded_when_it_is_mended(
         return len(runs) == 3
 
     await fill(stored)
-    async with worker(tasks, concurrency=3, lock_ms=500, lock_renew_ms=100, stalled_interval_ms=100):
+    async with worker(tasks, concurrency=3, lock_ms=2000, lock_renew_ms=100, stalled_interval_ms=100):
         await wait_until_async(are_running, "three jobs to run")
         with wrong_type(stored, name):
             may_end.set()
-            await more_calls(stored, 12)
-        await wait_until_async(lambda: _all_ended(stored), "all jobs to end", timeout_seconds=20)
+            await more_calls(stored, 60)
+        await wait_until_async(lambda: _all_ended(stored), "all jobs to end", timeout_seconds=60)
     invariants.assert_sound(stored.raw, stored.keys.queue)
     assert runs.total() == 7
 
@@ -202,7 +202,7 @@ async def test_a_job_whose_end_cannot_be_recorded_is_not_run_at_once_again(
     async with worker(tasks, concurrency=4, lock_ms=1000, lock_renew_ms=300, stalled_interval_ms=300):
         handle = await spoil.enqueue()
         with pytest.raises(JobFailedError, match="stalled"):
-            await handle.result(20)
+            await handle.result(60)
     assert len(runs) == 2
 
 

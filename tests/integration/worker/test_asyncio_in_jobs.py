@@ -197,15 +197,15 @@ async def test_as_in_a_task(
     handles = await tasks.add_bulk([*quick, tasks.task(function).draft(), *quick])
     handle = handles.pop(beside)
     async with worker(tasks, concurrency=10):
-        assert [await other.result(10) for other in handles] == ["nobody"] * len(handles)
+        assert [await other.result(30) for other in handles] == ["nobody"] * len(handles)
         if isinstance(end, str):
             assert in_a_task.result() == end
-            assert await handle.result(10) == end
+            assert await handle.result(30) == end
         else:
             with pytest.raises(end):
                 in_a_task.result()
             with pytest.raises(JobFailedError) as caught:
-                await handle.result(10)
+                await handle.result(30)
             assert end.__name__ in caught.value.stacktrace[-1]
     invariants.assert_sound(stored.raw, tasks.name)
 
@@ -227,7 +227,7 @@ async def test_a_timer_that_is_left_behind_hits_no_other_job(tasks: Queue, worke
 
     handles = await tasks.add_bulk([leaves_a_timer.draft(), waits.draft()])
     async with worker(tasks, concurrency=10):
-        assert await handles[1].result(10) == "fine"
+        assert await handles[1].result(30) == "fine"
 
 
 async def test_what_is_to_be_called_at_a_tasks_end_is_called_at_the_jobs(tasks: Queue, worker: StartWorker) -> None:
@@ -239,13 +239,13 @@ async def test_what_is_to_be_called_at_a_tasks_end_is_called_at_the_jobs(tasks: 
 
     @tasks.task
     async def waits() -> str:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await called.wait()
         return "fine"
 
     handles = await tasks.add_bulk([leaves_a_callback.draft(), waits.draft()])
     async with worker(tasks, concurrency=10):
-        assert await handles[1].result(10) == "fine"
+        assert await handles[1].result(30) == "fine"
 
 
 async def test_a_cancellation_that_was_taken_back_hits_no_other_job(tasks: Queue, worker: StartWorker) -> None:
@@ -263,7 +263,7 @@ async def test_a_cancellation_that_was_taken_back_hits_no_other_job(tasks: Queue
 
     handles = await tasks.add_bulk([takes_it_back.draft(), waits.draft()])
     async with worker(tasks, concurrency=10):
-        assert await handles[1].result(10) == "fine"
+        assert await handles[1].result(30) == "fine"
 
 
 async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect_anew(
@@ -299,5 +299,5 @@ async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect
     async with worker(tasks, concurrency=2):
         await wait_until_async(is_idle, "the worker to wait for more")
         go.set()
-        assert await first.result(10) == "me"
-        assert await (await comes_later.enqueue()).result(10) == "nobody"
+        assert await first.result(30) == "me"
+        assert await (await comes_later.enqueue()).result(30) == "nobody"

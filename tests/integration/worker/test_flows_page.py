@@ -20,7 +20,7 @@ async def test_the_examples_run(redis_url: str, worker: StartWorker, monkeypatch
         assert await names["order_report"]() == "May: page 1, page 2, page 3"
         assert await names["order_what_there_is"]() == "June: page 1, page 2"
         handle = await names["bind_many"].enqueue(3)
-        assert await handle.result(20) == 3
+        assert await handle.result(60) == 3
         assert sorted(child.job.id for child in (await handle.tree()).children) == [
             f"{handle.id}-page-{number}" for number in range(3)
         ]

@@ -60,9 +60,9 @@ async def test_it_fails_and_says_why(
     place(stored, "bad", **how)
     sound = await greetings.add("greet", {"to": "you"})
     async with worker(greetings):
-        assert await sound.result(10) == "hello you"
+        assert await sound.result(30) == "hello you"
         with pytest.raises(JobFailedError, match=words):
-            await greetings.handle("bad").result(10)
+            await greetings.handle("bad").result(30)
     assert stored.places() == {"completed": ["1"], "failed": ["bad"]}
 
 
@@ -95,8 +95,8 @@ async def test_what_is_not_needed_counts_as_not_there(
     place(stored, "odd", **fields)
     sound = await greetings.add("greet", {"to": "you"})
     async with worker(greetings):
-        assert await sound.result(10) == "hello you"
-        assert await greetings.handle("odd").result(10) == "hello me"
+        assert await sound.result(30) == "hello you"
+        assert await greetings.handle("odd").result(30) == "hello me"
     assert (stored.hash("odd")["atm"], stored.hash("odd")["ats"]) == ("1", "1")
 
 
@@ -113,7 +113,7 @@ async def test_earlier_stack_traces_keep_no_job_from_failing(
     place(stored, "odd", stacktrace=stored_traces, atm="1", ats="1")
     async with worker(tasks):
         with pytest.raises(JobFailedError, match="no"):
-            await tasks.handle("odd").result(5)
+            await tasks.handle("odd").result(30)
 
 
 async def test_an_id_that_is_no_text(
@@ -125,7 +125,7 @@ async def test_an_id_that_is_no_text(
         raw.lpush(stored.keys.wait, b"\xff:\xfe")
         sound = await greetings.add("greet", {"to": "you"})
         async with worker(greetings, lock_ms=1000, lock_renew_ms=50):
-            assert await sound.result(10) == "hello you"
+            assert await sound.result(30) == "hello you"
         assert raw.hget(job_key, "returnvalue") == b'"hello me"'
         assert set(raw.zrange(stored.keys.completed, 0, -1)) == {b"\xff:\xfe", b"1"}
 
@@ -135,7 +135,7 @@ async def test_what_is_no_job_is_dropped(greetings: Queue, worker: StartWorker, 
     stored.raw.lpush(stored.keys.wait, "text", "nothing")
     sound = await greetings.add("greet", {"to": "you"})
     async with worker(greetings):
-        assert await sound.result(10) == "hello you"
+        assert await sound.result(30) == "hello you"
     assert stored.places() == {"completed": ["1"]}
     assert stored.raw.get(stored.keys.job("text")) == "no hash"
 
@@ -150,7 +150,7 @@ async def test_its_attempts_are_counted_and_come_to_an_end(
     place(stored, "bad", name="breaks", data="{}", opts='{"attempts":3}', atm="inf", priority="nan")
     async with worker(tasks):
         with pytest.raises(JobFailedError, match="as planned"):
-            await tasks.handle("bad").result(10)
+            await tasks.handle("bad").result(30)
     assert stored.hash("bad")["atm"] == "3"
 
 
@@ -223,7 +223,7 @@ async def test_limits_that_are_no_numbers_are_survived_and_told_once(
     caplog.set_level(logging.INFO, "toril.worker")
     async with worker(greetings, stalled_interval_ms=100):
         await wait_until_async(lambda: _is_told(caplog, words), "the limits to be told")
-        assert await (await greetings.add("greet", {"to": "me"})).result(10) == "hello me"
+        assert await (await greetings.add("greet", {"to": "me"})).result(30) == "hello me"
         stored.raw.hdel(stored.keys.meta, "concurrency", "max")
         await wait_until_async(lambda: _is_told(caplog, "can be read again"), "their end to be told")
     assert caplog.text.count(words) == 1

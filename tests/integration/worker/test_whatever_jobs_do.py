@@ -87,10 +87,10 @@ async def test_however_it_ends(tasks: Queue, worker: StartWorker, stored: Engine
     for concurrency in (1, 10):
         handles = await tasks.add_bulk([*drafts, sound.draft()])
         async with worker(tasks, concurrency=concurrency):
-            assert await handles.pop().result(10) == "sound"
+            assert await handles.pop().result(30) == "sound"
             for handle in handles:
                 with pytest.raises(JobFailedError, match=words):
-                    await handle.result(10)
+                    await handle.result(30)
     invariants.assert_sound(stored.raw, tasks.name)
 
 
@@ -108,7 +108,7 @@ async def test_a_loop_of_its_own_in_a_thread(tasks: Queue, worker: StartWorker) 
 
     async with worker(tasks, concurrency=4):
         handles = await tasks.add_bulk([has_a_loop.draft() for _ in range(8)])
-        assert [await handle.result(20) for handle in handles] == [f"{handle.id} 0" for handle in handles]
+        assert [await handle.result(60) for handle in handles] == [f"{handle.id} 0" for handle in handles]
 
 
 async def test_an_exception_handler_of_its_own_that_breaks(tasks: Queue, worker: StartWorker) -> None:
@@ -126,7 +126,7 @@ async def test_an_exception_handler_of_its_own_that_breaks(tasks: Queue, worker:
         return "done"
 
     async with worker(tasks):
-        assert await (await leaves_one.enqueue()).result(10) == "done"
+        assert await (await leaves_one.enqueue()).result(30) == "done"
         await asyncio.wait_for(handled.wait(), 10)
-        assert await (await leaves_one.enqueue()).result(10) == "done"
+        assert await (await leaves_one.enqueue()).result(30) == "done"
     asyncio.get_running_loop().set_exception_handler(None)
