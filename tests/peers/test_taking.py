@@ -76,6 +76,18 @@ async def test_a_refused_end_writes_nothing(peer: Peer, ours: EngineQueue) -> No
         assert dumps.dump(ours) == before
 
 
+async def test_what_was_given_back_unstarted_counts_as_never_started(peer: Peer, ours: EngineQueue) -> None:
+    """A worker of theirs that runs no job a second time runs it, and not one that had begun."""
+    for job_id in ("unstarted", "begun"):
+        await peer.queue.add("echo", {"n": 1}, jobId=job_id)
+    first, second = await ours.take(2)
+    await ours.finish(Finish.requeue(first, has_started=False), Finish.requeue(second))
+    await peer.worker(maxStartedAttempts=1)
+    await peer.until_state("unstarted", "completed")
+    await peer.until_state("begun", "failed")
+    assert ours.hash("begun")["failedReason"] == "job started more than allowable limit"
+
+
 @pytest.mark.wire(25)
 @pytest.mark.parametrize("takes_on", [True, False], ids=["takes-on", "takes-no-more"])
 @pytest.mark.parametrize("besides", ["nothing", "delayed", "waiting", "prioritized", "paused", "limited"])

@@ -53,6 +53,11 @@ class Run(JobRun):
         self.rules = rules
 
     @property
+    def may_be_back(self) -> bool:
+        """Whether the job was given back as never started, by a call that was not answered."""
+        return self.finish is not None and self.finish.is_repeated and not self.finish.has_started
+
+    @property
     def outcome(self) -> Finish:
         assert self.finish is not None, "the job has not ended"
         return self.finish
@@ -106,7 +111,7 @@ class Executor:
         self._ahead: collections.deque[Run] = collections.deque()  # taken, and without a slot yet
         self._seen_ahead: set[Run] = set()
         self._watch: asyncio.TimerHandle | None = None
-        # Each job taken counts as started, also when it is given back.
+        # What a killed worker had taken counts as started.
         self._ahead_rule = Ahead(concurrency if max_started_attempts is None else 0)
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []

@@ -146,7 +146,8 @@ class Fetcher:
 
     async def extend_locks(self) -> int:
         """Renew all locks now, and stop the jobs whose locks are lost. Returns how many those are."""
-        held = self.held
+        # Whoever has taken a job since that may be back starts it under the same number: its lock would be taken away.
+        held = [run for run in self.held if not run.may_be_back]
         lost_ids = await self._active.extend_locks([run.record for run in held])
         # A job that ended meanwhile has no lock any more and needs none.
         lost = [run for run in held if run.record.id in lost_ids and run.finish is None]
@@ -366,7 +367,7 @@ class Fetcher:
 
     def _give_back(self, runs: Sequence[Run]) -> None:
         for run in runs:
-            run.finish = Finish.requeue(run.record)
+            run.finish = Finish.requeue(run.record, has_started=run.started > 0)
         self._pending += runs
         self._wake.set()
 

@@ -67,8 +67,9 @@ async def is_the_jobs_own(active: ActiveJobs, finish: Finish, problem: errors.Re
 
 def was_carried_out(finish: Finish, code: int) -> bool:
     """Whether this refusal means that the same finish was carried out before: what is gone has ended, and is not kept.
-    Where the job is still there the script knows."""
-    return finish.is_repeated and code == GONE
+    Where the job is still there the script knows, but for one that was given back unstarted: whether it is active by
+    our taking it or by another's since. If by ours, then it stalls."""
+    return finish.is_repeated and (code == GONE or (code == NO_LOCK and not finish.has_started))
 
 
 def failed_by_children(run: Run, code: int) -> Finish:

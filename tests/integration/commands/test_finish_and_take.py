@@ -112,6 +112,18 @@ async def test_given_back_is_next_and_not_charged(queue: EngineQueue) -> None:
     assert queue.raw.exists(queue.keys.lock("a")) == 0
 
 
+async def test_given_back_unstarted_has_not_been_started(queue: EngineQueue) -> None:
+    await queue.add(attempts=3)
+    for started in (1, 2):
+        job = await queue.take_one()
+        assert job.attempts_started == started
+        await finish(queue, Finish.requeue(job, has_started=False))
+        assert queue.hash(job.id)["ats"] == str(started - 1)
+        await finish(queue, Finish.retry(await queue.take_one(), "boom", "[]", 0))
+    job = await queue.take_one()
+    assert (job.attempts_started, job.attempts_made) == (3, 2)
+
+
 async def test_given_back_prioritized_is_first_of_its_class(queue: EngineQueue) -> None:
     for job_id in ("a", "b"):
         await queue.add(jobId=job_id, priority=2)

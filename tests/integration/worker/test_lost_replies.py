@@ -217,6 +217,34 @@ async def test_a_take_that_is_carried_out_when_nobody_waits_for_it_any_more(
     assert [(kept.jobs[job_id]["ats"], kept.jobs[job_id].get("stc")) for job_id in "12"] == [("1", None), ("2", "1")]
 
 
+@pytest.mark.requirement("T07")
+@pytest.mark.parametrize("is_answered", [True, False])
+async def test_a_job_taken_by_a_worker_that_drains_was_not_started(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str, is_answered: bool
+) -> None:
+    """It is given back, and does not fail as one that was started too often."""
+
+    @tasks.task
+    async def step() -> str:
+        return "ran"
+
+    async def is_taken() -> bool:
+        return proxy.is_holding and "active" in stored.places()
+
+    handle = await step.enqueue()
+    proxy.hold_reply(is_take)
+    async with worker(tasks, url=through(proxy, redis_url), max_started_attempts=1) as drained:
+        await wait_until_async(is_taken, "the take whose reply is held up")
+        drained.stop()
+        if not is_answered:
+            proxy.lose_reply(lambda request: b"\r\n$7\r\nrequeue\r\n" in request)
+        proxy.release()
+    assert stored.places() == {"wait": [handle.id]}
+    assert (stored.hash(handle.id)["ats"], proxy.cuts) == ("0", 0 if is_answered else 1)
+    async with worker(tasks, max_started_attempts=1):
+        assert await handle.result(10) == "ran"
+
+
 async def test_a_wake_up_that_overtakes_an_older_reply_is_not_forgotten(
     tasks: Queue, worker: StartWorker, stored: EngineQueue, proxy: Proxy, redis_url: str
 ) -> None:

@@ -87,6 +87,8 @@ async def test_what_gets_no_slot_soon_is_given_back(tasks: Queue, worker: StartW
             await handle.result(30)
     assert sorted(started) == list(range(-1, 10))
     assert {stored.hash(handle.id)["atm"] for handle in handles} == {"1"}
+    # For a BullMQ worker with `maxStartedAttempts`.
+    assert {stored.hash(handle.id)["ats"] for handle in handles} == {"1"}
 
 
 async def test_a_drain_runs_or_gives_back_what_was_taken_ahead(

@@ -96,6 +96,8 @@ class Finish:
     keep: KeepPolicy = KEEP_ALL
     attempts: int = 0
     """Attempts the job may have; decides whether `retries-exhausted` is told."""
+    has_started: bool = True
+    """Of a job that goes back to the front: if not, then its having been taken does not count as a start either."""
     is_repeated: bool = False
     """Whether it was sent before and not answered: it may have been carried out, and others may have the job by now."""
 
@@ -115,9 +117,9 @@ class Finish:
         return cls(job, "retry", reason, stacktrace_json, delay_ms)
 
     @classmethod
-    def requeue(cls, job: TakenJob) -> Finish:
+    def requeue(cls, job: TakenJob, *, has_started: bool = True) -> Finish:
         """Back to the front of the line; the attempt does not count."""
-        return cls(job, "requeue")
+        return cls(job, "requeue", has_started=has_started)
 
     @classmethod
     def limit(cls, job: TakenJob, duration_ms: int) -> Finish:
@@ -148,6 +150,8 @@ class Finish:
         details: dict[str, str | int] = {
             "stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts
         }  # fmt: skip
+        if not self.has_started:
+            details["is_unstarted"] = True
         if self.is_repeated:
             details["stalled_before"] = self.job.stalled_count
         return json.dumps({**details, **_keep_details(self.keep)}, ensure_ascii=False, separators=(",", ":"))

@@ -7,8 +7,9 @@
 -- What becomes of active jobs. `queue` is as `queue_of` and `read_settings` make it. A finish is
 --   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key}
 -- with details {stacktrace (JSON array), delay_ms (of a retry, limit or delay), keep_count, keep_age_ms, keep_limit (nil =
--- no limit), attempts (allowed), stalled_before (how often the job had stalled when it was taken: of a finish that was
--- sent before and not answered)}, all of which may be missing.
+-- no limit), attempts (allowed), is_unstarted (of a requeue: its having been taken is no start), stalled_before (of a
+-- finish that was sent before and not answered: how often the job had stalled when it was taken)}, all of which may be
+-- missing.
 
 local NO_DETAILS = {}
 
@@ -233,6 +234,10 @@ local function make_runnable(queue, finish)
   else
     local is_lifo = string.find(stored[2] or '', '"lifo":true', 1, true)
     call((is_requeue or is_lifo) and 'RPUSH' or 'LPUSH', queue.target, finish.id)
+  end
+  if finish.details.is_unstarted then
+    -- Workers fail a job that was started too often without running it, BullMQ's among them.
+    call('HSET', finish.key, 'ats', text_of(math.max(tonumber(finish.ats) - 1, 0)))
   end
   call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
   queue.has_runnable = true
