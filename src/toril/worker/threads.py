@@ -81,9 +81,9 @@ class Threads(Generic[T]):
             self._wake_another()
 
     def close(self) -> None:
-        """Let the threads end when what they run has."""
-        for _ in range(self._threads):
-            self._tokens.put(False)
+        """Let the threads end when what they run has. What has not begun is not run."""
+        self._calls.clear()
+        self._tokens.put(False)
 
     # ---- in any thread
 
@@ -127,6 +127,8 @@ class Threads(Generic[T]):
                 # What was submitted just now may have counted on us.
                 is_awake = bool(self._calls)
                 self._idle += not is_awake
+        # The end is everybody's.
+        self._tokens.put(False)
 
     def _run_calls(self) -> None:
         while True:

@@ -153,6 +153,37 @@ async def test_whatever_is_raised_is_told() -> None:
     threads.close()
 
 
+def of_jobs() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "toril-job"}
+
+
+async def test_after_the_end_no_thread_is_left_and_nothing_more_begins() -> None:
+    before, gate, begun = of_jobs(), threading.Event(), list[int]()
+
+    def call(number: int) -> Callable[[], bool]:
+        return lambda: begun.append(number) is None and gate.wait(10)
+
+    threads, _ = new_threads(2)
+    for number in range(6):
+        threads.submit(number, call(number))
+    threads.begin()
+    wait_until(lambda: len(begun) == 2, "two calls to run")
+    threads.close()
+    gate.set()
+    wait_until(lambda: of_jobs() <= before, "all threads to end")
+    assert sorted(begun) == [0, 1]
+
+
+async def test_a_thread_that_comes_after_the_end_ends_too() -> None:
+    """One that is busy may have begun to start it just before."""
+    before = of_jobs()
+    threads, _ = new_threads(2)
+    threads.close()
+    threads._start_thread(is_awake=True)
+    threads._start_thread(is_awake=False)
+    wait_until(lambda: of_jobs() <= before, "all threads to end")
+
+
 def counted_wakes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What wakes the loop from a thread, from now on."""
     loop, wakes = asyncio.get_running_loop(), list[object]()
