@@ -155,7 +155,9 @@ class Executor:
 
     async def abandon(self, wait_seconds: float) -> list[Run]:
         """Cancel all runs, give coroutines `wait_seconds` to clean up, and forget all. Returns those that were ours."""
-        self.has_leftovers = bool(self.running)
+        # What is done is not to be done again.
+        self._threads.tell_ended()
+        self.has_leftovers = self.has_leftovers or bool(self.running)
         runs = [run for run in (*self.running, *self._ahead) if not run.is_cancelled]
         self._ahead.clear()
         for run in self._ready:

@@ -74,11 +74,17 @@ class Threads(Generic[T]):
             self._wake_another()
             self._settled.acquire(timeout=QUICK_SECONDS)
             self._is_awaited = False
-            self._tell_ended()
+            self.tell_ended()
             if self._unended:
                 self._quick_rounds = 0
         if self._calls:
             self._wake_another()
+
+    def tell_ended(self) -> None:
+        """Tell now what has ended, not when the loop comes round to it."""
+        while self._ended:
+            self._unended -= 1
+            self._on_ended(*self._ended.popleft())
 
     def close(self) -> None:
         """Let the threads end when what they run has. What has not begun is not run."""
@@ -168,12 +174,7 @@ class Threads(Generic[T]):
 
     def _told(self) -> None:
         self._is_told = False
-        self._tell_ended()
+        self.tell_ended()
         if not self._unended:
             is_quick = self._loop.time() - self._began < QUICK_SECONDS
             self._quick_rounds = self._quick_rounds + 1 if is_quick else 0
-
-    def _tell_ended(self) -> None:
-        while self._ended:
-            self._unended -= 1
-            self._on_ended(*self._ended.popleft())

@@ -1,0 +1,78 @@
+"""What becomes of jobs, threads and hooks when a worker ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+
+from support.engine import EngineQueue
+from support.waiting import wait_until, wait_until_async
+from support.worker_inside import StartWorker
+from toril import Queue
+from toril.worker.processors import Processors
+from toril.worker.settings import WorkerSettings
+from toril.worker.worker import Worker
+
+
+async def test_what_has_just_ended_in_a_thread_is_not_given_back(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue
+) -> None:
+    go = threading.Event()
+
+    @tasks.task
+    def works() -> str:
+        go.wait(10)
+        return "done"
+
+    async def runs() -> bool:
+        return bool(stored.raw.exists(stored.keys.lock("1")))
+
+    async with worker(tasks) as running:
+        handle = await works.enqueue()
+        await wait_until_async(runs, "the job to run")
+        go.set()
+        # The loop does not come round meanwhile.
+        wait_until(lambda: running._executor._threads._ended, "the job to end")
+        assert await running._fetcher.abandon(1) == []
+        assert await handle.result(10) == "done"
+    assert stored.hash("1")["ats"] == "1"
+
+
+@pytest.mark.parametrize("how", ["it is cancelled", "it breaks"])
+async def test_a_worker_that_ends_before_its_jobs_stops_them_and_begins_no_more(
+    tasks: Queue, stored: EngineQueue, how: str
+) -> None:
+    begun: list[str] = []
+    ended: list[str] = []
+
+    @tasks.task
+    async def waits(*, number: str) -> None:
+        begun.append(number)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+
+    for number in ("1", "2", "3"):
+        await waits.enqueue(number=number)
+    settings = WorkerSettings(
+        queue=tasks.name, processor={}, redis=tasks.settings, http_port=0, name="one", concurrency=2
+    )
+    worker = Worker(settings, Processors.of_queues(tasks.name, [tasks]))
+    running = asyncio.create_task(worker.run())
+
+    async def runs() -> bool:
+        return len(begun) == 2
+
+    await wait_until_async(runs, "the jobs to run")
+    if how == "it breaks":
+        worker._fetcher._break(RuntimeError("as planned"))
+        with pytest.raises(RuntimeError, match="as planned"):
+            await running
+    else:
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    assert sorted(begun) == sorted(ended) == ["1", "2"]
