@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
@@ -17,6 +18,9 @@ from toril.worker.settings import WorkerSettings
 from toril.worker.worker import Worker
 
 DRAINED, BROKE, WRONG_SETTINGS = 0, 1, 2
+LEAVE_SECONDS = 3.0
+"""How long functions that were left behind in threads may hold up the end of a worker that is done. With the time that
+hooks have (`hooks.WAIT_SECONDS`) it is less than what Kubernetes grants beyond the drain."""
 
 logger = logging.getLogger("toril.worker")
 
@@ -46,13 +50,26 @@ def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None]
     logs.configure(sys.stderr, queue=settings.queue, worker=settings.name)
     found = processors.load(settings.processor, settings.queue)
     with _new_loop_runner() as runner:
-        code, has_leftovers = runner.run(_serve(settings, found, on_signal))
+        try:
+            code, has_leftovers = runner.run(_serve(settings, found, on_signal))
+        except Exception:
+            logger.exception("the worker broke")
+            code, has_leftovers = BROKE, False
         if has_leftovers:
             # Ending in order would wait for functions that did not end when they were told to.
-            logging.shutdown()
-            sys.stdout.flush()
-            os._exit(code)
+            _leave(code)
+        # So it would for what jobs and hooks began in threads of asyncio's and then did not wait for.
+        late = threading.Timer(LEAVE_SECONDS, _leave, (code,))
+        late.daemon = True
+        late.start()
     return code
+
+
+def _leave(code: int) -> None:
+    """End the process, whatever its threads do."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(code)
 
 
 async def _serve(

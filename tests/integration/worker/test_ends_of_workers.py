@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from support import workers
 from support.engine import EngineQueue
 from support.waiting import wait_until, wait_until_async
 from support.worker_inside import StartWorker
@@ -76,3 +77,61 @@ async def test_a_worker_that_ends_before_its_jobs_stops_them_and_begins_no_more(
         with pytest.raises(asyncio.CancelledError):
             await running
     assert sorted(begun) == sorted(ended) == ["1", "2"]
+
+
+LEAVES_THREADS = """
+import asyncio, threading
+from toril import Queue
+
+jobs = Queue("jobs")
+
+@jobs.on_exhausted
+def never_ends(job, error):
+    threading.Event().wait()
+
+@jobs.task
+async def fails():
+    raise ValueError("no")
+
+@jobs.task
+async def gives_up():
+    asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))
+    await asyncio.sleep(0)
+    return "gave up"
+"""
+
+
+@pytest.mark.parametrize("name", ["fails", "gives-up"])
+async def test_what_was_left_in_threads_does_not_keep_a_process(redis_url: str, name: str) -> None:
+    async with Queue("jobs", url=redis_url) as queue:
+        with workers.start(redis_url, "jobs", LEAVES_THREADS) as worker:
+            handle = await queue.add(name, {})
+
+            async def has_ended() -> bool:
+                return (await handle.state()) in ("completed", "failed")
+
+            await wait_until_async(has_ended, "the job to end")
+            assert await asyncio.to_thread(worker.stop, 30) == 0
+    assert worker.log_lines[-1]["event"].startswith("stopped after")
+
+
+async def test_a_worker_that_breaks_tells_why_and_leaves(redis_url: str) -> None:
+    """What a function does to the worker's own tasks is beyond mending."""
+    module = """
+import asyncio, threading
+from toril import Queue
+
+jobs = Queue("jobs")
+
+@jobs.task
+async def stops_the_loop():
+    asyncio.ensure_future(asyncio.to_thread(threading.Event().wait))
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().stop()
+"""
+    async with Queue("jobs", url=redis_url) as queue:
+        with workers.start(redis_url, "jobs", module) as worker:
+            await queue.add("stops-the-loop", {})
+            assert await asyncio.to_thread(worker.wait, 30) == 1
+    (line,) = (line for line in worker.log_lines if line["event"] == "the worker broke")
+    assert "Event loop stopped before Future completed" in line["error"]

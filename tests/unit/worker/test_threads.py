@@ -160,12 +160,13 @@ def of_jobs() -> set[threading.Thread]:
 async def test_after_the_end_no_thread_is_left_and_nothing_more_begins() -> None:
     before, gate, begun = of_jobs(), threading.Event(), list[int]()
 
-    def call(number: int) -> Callable[[], bool]:
-        return lambda: begun.append(number) is None and gate.wait(10)
+    def call(number: int) -> None:
+        begun.append(number)
+        gate.wait(10)
 
     threads, _ = new_threads(2)
     for number in range(6):
-        threads.submit(number, call(number))
+        threads.submit(number, functools.partial(call, number))
     threads.begin()
     wait_until(lambda: len(begun) == 2, "two calls to run")
     threads.close()
