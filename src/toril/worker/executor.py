@@ -98,6 +98,8 @@ class Executor:
         """Called with runs that were taken ahead and have had no slot for too long; they are forgotten here."""
         self.on_broken: Callable[[Exception], None] = lambda _: None
         """Called with what must not happen: a run is lost in here."""
+        self.takes_ahead = True
+        """Whether there is `room` for jobs that have no slot yet."""
         self.has_leftovers = False
         """Whether runs were abandoned; their functions, and what they started, may go on for ever."""
         self._processors = processors
@@ -134,7 +136,8 @@ class Executor:
     @property
     def room(self) -> int:
         """How many jobs may be taken now: for the free slots, and ahead."""
-        return self._concurrency + self._ahead_rule.allowance - len(self.running) - len(self._ahead)
+        allowance = self._ahead_rule.allowance if self.takes_ahead else 0
+        return self._concurrency + allowance - len(self.running) - len(self._ahead)
 
     @property
     def held(self) -> list[Run]:

@@ -339,6 +339,8 @@ class Fetcher:
             self._journal.finished(finished)
 
     def _note_taken(self, taken: Taken, count: int) -> None:
+        # What is given back would stay counted.
+        self._executor.takes_ahead = not taken.is_counted
         self._start(taken.jobs)
         self._last_was_full = len(taken.jobs) >= count
         self._look_now = self._last_was_full or self._look_again

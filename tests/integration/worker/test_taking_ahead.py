@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+from typing import Any
 
 import pytest
 
@@ -12,6 +13,7 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Queue
+from toril.engine.active import Limiter
 from toril.task import AsyncTask
 from toril.worker import ahead
 
@@ -126,6 +128,46 @@ async def test_none_is_given_back_where_starts_are_counted(
         go.set()
         for handle in handles:
             await handle.result(30)
+
+
+@pytest.mark.parametrize("whose", ["the queue's", "the worker's"])
+async def test_none_is_given_back_where_starts_are_limited(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, whose: str
+) -> None:
+    """Each job that is taken counts against the limit, and there is no giving that back: its time may be over."""
+    go = asyncio.Event()
+    hold = holding(tasks, go)
+    settings: dict[str, Any] = {}
+    if whose == "the queue's":
+        await tasks.set_global_rate_limit(12, 3600)
+    else:
+        settings["limiter"] = Limiter(12, 3_600_000)
+
+    async def all_slots_are_taken() -> bool:
+        lists = [stored.raw.llen(key) for key in (stored.keys.active, stored.keys.wait)]
+        return lists == [SLOTS, 10 - SLOTS]
+
+    handles = await tasks.add_bulk([hold.draft(number == 0) for number in range(11)])
+    async with worker(tasks, concurrency=SLOTS, **settings):
+        # Had jobs been taken ahead, then when they are back.
+        await wait_until_async(all_slots_are_taken, "as many active jobs as slots")
+        assert stored.raw.get(stored.keys.limiter) == str(1 + SLOTS)
+        go.set()
+        for handle in handles:
+            await handle.result(10)
+        assert stored.raw.get(stored.keys.limiter) == "11"
+        # The limit is lifted: jobs are taken ahead again.
+        if whose == "the queue's":
+            stored.raw.delete(stored.keys.limiter)
+            await tasks.remove_global_rate_limit()
+            go.clear()
+            await tasks.add_bulk([hold.draft(number == 0) for number in range(11)])
+
+            async def are_back() -> bool:
+                return len(given_back(stored)) >= AHEAD
+
+            await wait_until_async(are_back, "what was taken ahead to be given back")
+            go.set()
 
 
 async def test_they_see_the_variables_that_were_set_around_the_worker(tasks: Queue, worker: StartWorker) -> None:

@@ -77,6 +77,8 @@ class Taken:
     """How long to wait until the rate limit allows more; 0 = not limited."""
     next_due_ms: int = 0
     """When the first delayed job is due, Unix milliseconds; 0 = not known."""
+    is_counted: bool = False
+    """Whether a rate limit counts the jobs taken, reached or not."""
 
 
 Kind = Literal["completed", "failed", "retry", "requeue", "limit", "delay", "waiting-children"]
@@ -250,4 +252,4 @@ def _taken(reply: Any, token: str, worker_name: str) -> Taken:
             job_id, started, flat = job
             fields = {**fields_of(flat), b"ats": started, **written}
         jobs.append(TakenJob(text_of_id(job_id), fields, token, is_new=is_new))
-    return Taken(jobs, reply[0], reply[1])
+    return Taken(jobs, max(reply[0], 0), reply[1], reply[0] != 0)

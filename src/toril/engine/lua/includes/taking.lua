@@ -58,6 +58,7 @@ local function take(queue, taker, count, now_ms)
   end
   -- BullMQ's rule: the queue's own maximum wins, but the worker's duration does.
   local max = queue.max or taker.limit_max
+  local reply, taken, used = {max and -1 or 0, 0, now}, 0, 0
   if max then
     local wait_ms
     count, wait_ms = allowed_by_limit(queue, max, count)
@@ -66,12 +67,11 @@ local function take(queue, taker, count, now_ms)
     end
   end
   if queue.is_paused or queue.is_maxed then
-    return {0, 0, now}, true
+    return reply, true
   end
   if queue.concurrency then
     count = math.min(count, queue.concurrency - active)
   end
-  local reply, taken, used = {0, 0, now}, 0, 0
   local ids = move_to_active(queue, count)
   for index = 1, #ids do
     local job, is_deferred_failure = start_job(queue, taker, ids[index], now)
