@@ -221,7 +221,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "fail": Command(5, "active", Theirs.fail, Ours.fail, ("no", "nö\n2")),
     "extend": Command(
-        1, "active", lambda on, step: on.queue.job(step.job_id, "extendLock", step.token, 60_000), Ours.extend
+        1, "active", lambda on, step: on.queue.job(step.job_id, "extendLock", step.token, HOUR_MS), Ours.extend
     ),
     "pause": Command(2, "running", _call("pause"), lambda on, step: on.queue.pause()),
     "resume": Command(4, "paused", _call("resume"), lambda on, step: on.queue.resume()),
@@ -297,6 +297,7 @@ class Scene:
         twin_name = queue_name + "-twin"
         layout: Any = self.versions[-1]
         self.engine = await stack.enter_async_context(open_queue(url, queue_name, layout))
+        self.engine.active = self.engine.worker(WORKER, lock_ms=HOUR_MS, layout=layout)
         self.twin_engine = await stack.enter_async_context(open_queue(url, twin_name, layout))
         queue = await stack.enter_async_context(Queue(queue_name, url=url, paused_layout=layout))
         self.ours = Ours(self.engine, queue)
@@ -305,7 +306,7 @@ class Scene:
                 peer = Peer(nodes(version), url, name)
                 await peer.start()
                 stack.push_async_callback(peer.close)
-                actors[version] = Theirs(peer, await peer.worker(autorun=False, name=WORKER))
+                actors[version] = Theirs(peer, await peer.worker(autorun=False, name=WORKER, lockDuration=HOUR_MS))
         self.twins["ours"] = self.twins[self.versions[-1]]
 
     async def play(self) -> None:

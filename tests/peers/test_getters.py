@@ -9,6 +9,7 @@ import pytest
 from support.engine import EngineQueue
 from support.flow_trees import add, tree
 from support.node_peer import Peer
+from support.waiting import wait_until_async
 from toril.engine import getters, steps
 from toril.engine.active import Finish
 from toril.engine.connection import BlockingConnection
@@ -121,6 +122,13 @@ async def test_workers_and_readers_of_events(peer: Peer, ours: EngineQueue) -> N
     clients = [BlockingConnection(ours.settings, client_name=ours.keys.client_name(suffix)) for suffix in suffixes]
     for client in clients:
         await client.read_stream({ours.keys.events: "$"}, block_ms=1)
+
+    async def all_are_named() -> bool:
+        # BullMQ's QueueEvents is ready before it has told its name.
+        found = [len(await peer.queue.call(method)) for method in ("getWorkers", "getQueueEvents")]
+        return found == [4, 2]
+
+    await wait_until_async(all_are_named, "every connection to have its name")
     mine: dict[str, list[Any]] = {
         "getWorkers": await steps.walk(ours.connection, getters.workers(ours.keys)),
         "getQueueEvents": await steps.walk(ours.connection, getters.event_readers(ours.keys)),

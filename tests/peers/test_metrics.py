@@ -27,7 +27,7 @@ async def minutes_pass(ours: EngineQueue, count: int) -> None:
     """As if the last number had been written so many minutes ago; not just before a minute ends."""
 
     async def is_early() -> bool:
-        return int(ours.raw.time()[0]) % 60 < 57
+        return int(ours.raw.time()[0]) % 60 < 45
 
     await wait_until_async(is_early, "a new minute")
     for kind in ("completed", "failed"):

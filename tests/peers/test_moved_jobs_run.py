@@ -63,7 +63,7 @@ async def test_our_worker_runs_what_they_move(peer: Peer, ours: EngineQueue, nam
     ours.raw.delete(ours.keys.marker)
     waiting = asyncio.create_task(ours.blocking.wait_marker(ours.keys.marker, 30))
     await move(peer)
-    score = await asyncio.wait_for(waiting, 10)
+    score = await asyncio.wait_for(waiting, 40)
     assert score is not None
     while not (jobs := await ours.take()):
         # A delayed job: the token says when it is due.

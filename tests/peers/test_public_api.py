@@ -29,7 +29,7 @@ async def test_results_of_their_workers(peer: Peer, queue: Queue) -> None:
     handle = await queue.add("echo", {"pageId": "p-1"})
     not_kept = await queue.add("echo", [1], {"removeOnComplete": True})
     broken = await queue.add("unrecoverable", {"message": "image: is missing"}, {"attempts": 3})
-    results = asyncio.gather(handle.result(20), not_kept.result(20), broken.result(20), return_exceptions=True)
+    results = asyncio.gather(handle.result(30), not_kept.result(30), broken.result(30), return_exceptions=True)
     await peer.worker()
     first, second, third = await results
     assert (first, second) == ({"pageId": "p-1"}, [1])
@@ -42,7 +42,7 @@ async def test_results_of_their_workers(peer: Peer, queue: Queue) -> None:
 async def test_the_same_without_an_event_loop(peer: Peer, queue: Queue) -> None:
     handle = await asyncio.to_thread(queue.sync.add, "echo", {"n": 1})
     await peer.worker()
-    assert await handle.result(20) == {"n": 1}
+    assert await handle.result(30) == {"n": 1}
 
 
 @pytest.mark.requirement("Z-05", "Z-06", "Z-17", "Z-18", "Z-19", "Z-20", "Z-21", "Z-22")
@@ -57,10 +57,10 @@ async def test_the_examples_producer(version: str, redis_url: str, tmp_path: Pat
             worker.wait_ready()
         process = await asyncio.create_subprocess_exec(
             "node", str(EXAMPLE / "produce.mjs"), "--page-save", "20", "--image-upload", "6", "--invalid", "1",
-            "--timeout", "30", cwd=node_peer.FOLDER, stdout=asyncio.subprocess.PIPE,
+            "--timeout", "60", cwd=node_peer.FOLDER, stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "REDIS_URL": redis_url, "BULLMQ": node_peer.PACKAGES[version]},
         )  # fmt: skip
-        out, _ = await asyncio.wait_for(process.communicate(), 60)
+        out, _ = await asyncio.wait_for(process.communicate(), 90)
     finally:
         for worker in started:
             worker.close()

@@ -55,7 +55,7 @@ async def test_their_listener_reads_all_that_we_tell(peer: Peer, ours: EngineQue
 
 async def read_until(events: QueueEvents, name: str) -> list[QueueEvent]:
     found: list[QueueEvent] = []
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         async for event in events:
             found.append(event)
             if event.name == name:
@@ -101,6 +101,6 @@ async def test_they_list_our_readers(peer: Peer, ours: EngineQueue) -> None:
     async with Queue(ours.keys.queue, url=peer.url) as queue, queue.events() as events:
         reading = asyncio.create_task(anext(events))
         await peer.queue.add("echo", {})
-        assert (await asyncio.wait_for(reading, 10)).name == "added"
+        assert (await asyncio.wait_for(reading, 30)).name == "added"
         (found,) = await peer.queue.call("getQueueEvents")
         assert found["rawname"] == ours.keys.client_name(":qe")

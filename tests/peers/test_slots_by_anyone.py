@@ -18,8 +18,9 @@ from toril import Job, Queue
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
 
-EVERY_MS = 1000
-"""Long enough that somebody is always there in time: who finds slots missed may pass over them."""
+EVERY_MS = 3000
+"""Long enough that somebody is always there in time, also on a machine that stands still for a while: who finds slots
+missed may pass over them."""
 SCHEDULERS = 20
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from toril.engine.active import Finish
 from toril.engine.maintenance import stalled
 
 TOO_OFTEN = "job stalled more than allowable limit"
+LOCK_MS = 4000
+"""Longer than a machine stands still."""
 
 
 async def recover(ours: EngineQueue, *, max_stalled_count: int = 1) -> list[str]:
@@ -21,13 +24,14 @@ async def recover(ours: EngineQueue, *, max_stalled_count: int = 1) -> list[str]
     async def check() -> list[str]:
         return await stalled.run_once(ours.connection, ours.keys, max_stalled_count=max_stalled_count, interval_ms=50)
 
-    return await wait_until_async(check, "a check that finds a stalled job", timeout_seconds=20)
+    return await wait_until_async(check, "a check that finds a stalled job")
 
 
 @pytest.mark.wire(39)
 async def test_they_are_killed_and_we_go_on(mortal_peer: Peer, ours: EngineQueue) -> None:
     job_id = await mortal_peer.queue.add("gate", {"gate": "never"})
-    worker = await mortal_peer.worker(lockDuration=600, stalledInterval=100, name="node-1")
+    # It makes no check itself, and so takes nothing from itself when it stands still for longer than its lock lasts.
+    worker = await mortal_peer.worker(lockDuration=600, skipStalledCheck=True, name="node-1")
     await worker.runs_until(1)
     mortal_peer.node.kill()
     await ours.add(jobId="behind")
@@ -47,7 +51,7 @@ async def test_we_vanish_and_they_go_on(peer: Peer, ours: EngineQueue) -> None:
     listener = await peer.listener()
     job_id = await peer.queue.add("echo", {"n": 1})
     (job,) = (await ours.worker("pod-1", lock_ms=200).take(1, "pod-1:1")).jobs
-    worker = await peer.worker(lockDuration=1000, stalledInterval=150)
+    worker = await peer.worker(stalledInterval=150)
     assert await peer.finished(listener, job_id) == {"n": 1}
     assert [run["id"] for run in await worker.runs()] == [job_id]
     end = await peer.queue.job(job_id)
@@ -89,19 +93,20 @@ async def test_their_verdict_on_a_job_that_stalls_too_often_reaches_us(peer: Pee
 
 @pytest.mark.wire(37)
 async def test_a_renewed_lock_is_respected_by_their_checks(peer: Peer, ours: EngineQueue) -> None:
-    """Many of their checks, and none that takes our job away."""
+    """Many of their checks for longer than a lock lasts, and none that takes our job away."""
     job_id = await peer.queue.add("echo", {})
-    active = ours.worker("pod-1", lock_ms=700)
+    active = ours.worker("pod-1", lock_ms=LOCK_MS)
     jobs = (await active.take(1, "pod-1:1")).jobs
+    began = time.monotonic()
     worker = await peer.worker(stalledInterval=200)
     checks: set[str] = set()
 
     async def renew_until_checked() -> bool:
         assert await active.extend_locks(jobs) == set()
         checks.add(ours.raw.get(ours.keys.stalled_check) or "")
-        return len(checks - {""}) >= 8
+        return len(checks - {""}) >= 8 and time.monotonic() - began > 1.2 * LOCK_MS / 1000
 
-    await wait_until_async(renew_until_checked, "eight checks", timeout_seconds=20)
+    await wait_until_async(renew_until_checked, "eight checks")
     await ours.finish(Finish.completed(jobs[0], '"ours"'))
     assert await worker.runs() == []
     assert (await peer.queue.job(job_id))["returnvalue"] == "ours"

@@ -28,7 +28,7 @@ async def test_a_job_while_it_is_ours_and_after(peer: Peer, ours: EngineQueue) -
     (job,) = (await active.take(1, "pod-1:7")).jobs
     assert ours.places() == {"active": [job_id]}
     assert ours.raw.get(ours.keys.lock(job_id)) == "pod-1:7"
-    assert 25_000 < ours.raw.pttl(ours.keys.lock(job_id)) <= 30_000
+    assert 10_000 < ours.raw.pttl(ours.keys.lock(job_id)) <= 30_000
     assert await peer.queue.job(job_id, "isActive")
     held = await peer.queue.job(job_id)
     assert (held["attemptsStarted"], held["attemptsMade"], held["processedBy"]) == (1, 0, "pod-1")
@@ -150,6 +150,11 @@ async def test_an_idle_worker_asks_once_and_waits(
     peer: Peer, ours: EngineQueue, redis_url: str, queue_name: str, tmp_path: Path
 ) -> None:
     events = await peer.listener()
+
+    def waits_ended() -> int:
+        """None has ended on a new server."""
+        return int(ours.raw.info("commandstats").get("cmdstat_bzpopmin", {"calls": 0})["calls"])
+
     with workers.start(redis_url, queue_name, JOBS, options={"drainDelay": 60}, folder=tmp_path):
 
         async def is_blocked() -> bool:
@@ -157,12 +162,12 @@ async def test_an_idle_worker_asks_once_and_waits(
             return "bzpopmin" in here
 
         await wait_until_async(is_blocked, "our worker to wait")
-        before = ours.raw.info("commandstats")["cmdstat_bzpopmin"]["calls"]
+        before = waits_ended()
         job_id = await peer.queue.add("echo", {"n": 1})
         assert await peer.finished(events, job_id) == {"n": 1}
         await wait_until_async(is_blocked, "our worker to wait again")
         # Calls are counted as they end: the wait that the add ended, and at most one for the token that a take leaves.
-        assert ours.raw.info("commandstats")["cmdstat_bzpopmin"]["calls"] - before <= 2
+        assert waits_ended() - before <= 2
 
 
 @pytest.mark.wire(28)

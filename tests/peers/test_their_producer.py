@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue
-from support.node_peer import Peer, PeerError
+from support.node_peer import FINISH_MS, Peer, PeerError
 from support.waiting import wait_until_async
-from toril import clock
 from toril.engine.active import Finish
 from toril.jobs.retention import KEEP_NONE
 
@@ -76,7 +75,9 @@ async def test_results_parse_back(peer: Peer, ours: EngineQueue, text: str) -> N
 @pytest.mark.parametrize("outcome", ["completed", "failed"])
 async def test_who_waits_hears_of_a_job_that_is_not_kept(peer: Peer, ours: EngineQueue, outcome: str) -> None:
     listener = await peer.listener()
-    waiting = peer.node.send("addAndWait", handle=peer.queue.number, events=listener.number, args=["n", {}], ttl=20_000)
+    waiting = peer.node.send(
+        "addAndWait", handle=peer.queue.number, events=listener.number, args=["n", {}], ttl=FINISH_MS
+    )
 
     async def taken() -> Any:
         return await ours.take()
@@ -116,16 +117,18 @@ async def test_the_order_of_priorities_lifo_and_waiting(peer: Peer, ours: Engine
 @pytest.mark.wire(5)
 async def test_a_delayed_job_becomes_ours_when_it_is_due(peer: Peer, ours: EngineQueue) -> None:
     """Their marker tells us the moment."""
-    job_id = await peer.queue.add("n", {}, delay=400)
+    job_id = await peer.queue.add("n", {}, delay=3_600_000)
     stored = await peer.queue.job(job_id)
-    due_ms = stored["timestamp"] + 400
+    due_ms = stored["timestamp"] + 3_600_000
     assert (await ours.active.take(1, ours.token())).next_due_ms == due_ms
-    marker = await ours.blocking.wait_marker(ours.keys.marker, 5)
+    marker = await ours.blocking.wait_marker(ours.keys.marker, 30)
     assert marker is not None
     assert int(marker) == due_ms
+    await peer.queue.job(job_id, "changeDelay", 400)
+    due_ms = int(ours.raw.zscore(ours.keys.delayed, job_id)) // 4096
     (job,) = await wait_until_async(ours.take, "the delayed job", interval_seconds=0.01)
     assert job.id == job_id
-    assert due_ms <= (job.processed_on_ms or 0) <= due_ms + 5000
+    assert due_ms <= (job.processed_on_ms or 0) <= due_ms + 30_000
     assert (await peer.queue.job(job_id))["delay"] == 0
 
 
@@ -174,9 +177,7 @@ async def test_refused_ids_are_theirs_and_ours(peer: Peer, ours: EngineQueue) ->
 @pytest.mark.wire(26)
 async def test_what_is_added_while_nothing_runs_waits_for_us(peer: Peer, ours: EngineQueue) -> None:
     """Their add leaves the token that ends our wait."""
-    waiting = asyncio.create_task(ours.blocking.wait_marker(ours.keys.marker, 20))
-    started_ms = clock.now_ms()
+    waiting = asyncio.create_task(ours.blocking.wait_marker(ours.keys.marker, 60))
     await peer.queue.add("n")
     assert await waiting == 0
-    assert clock.now_ms() - started_ms < 5000
     assert len(await ours.take()) == 1

@@ -24,12 +24,12 @@ from support.node_peer import NodePeer
 from support.redis_server import RedisServer
 from support.waiting import wait_until_async
 
-LOCK_MS = 4000
+LOCK_MS = 6000
 RENEW_MS = 1000
 CHECK_MS = 1000
 NAP_SECONDS = (0.1, 0.6)
 """Short enough for every lock to be renewed in time, with seconds to spare for a busy machine."""
-SLEEP_SECONDS = (5.5, 6.5)
+SLEEP_SECONDS = (7.5, 8.5)
 """Long enough for others to take the jobs over."""
 WAKE_SECONDS = 5.0
 """What a process does first after a sleep belongs to it, so late at most: a busy machine lets it wait for its turn."""

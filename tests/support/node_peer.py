@@ -22,7 +22,9 @@ from support.waiting import wait_until_async
 FOLDER = Path(__file__).resolve().parent.parent / "peers"
 PACKAGES = {"5": "bullmq5", "6": "bullmq"}
 """BullMQ's major version → the name under which `tests/peers/package.json` installs it."""
-REPLY_SECONDS = 30.0
+REPLY_SECONDS = 60.0
+FINISH_MS = 30_000
+"""How long who waits for a job's end waits."""
 
 
 class PeerError(Exception):
@@ -140,7 +142,7 @@ class Handle:
             runs = await self.runs()
             return runs if len(runs) >= count else []
 
-        return await wait_until_async(probe, f"{count} runs by a BullMQ worker", timeout_seconds=20)
+        return await wait_until_async(probe, f"{count} runs by a BullMQ worker")
 
     async def events_until(self, last: str) -> list[dict[str, Any]]:
         """Wait until `last` was told; answer `events`."""
@@ -149,7 +151,7 @@ class Handle:
             events = await self.events()
             return events if any(event["event"] == last for event in events) else []
 
-        return await wait_until_async(probe, f"BullMQ to tell {last}", timeout_seconds=20)
+        return await wait_until_async(probe, f"BullMQ to tell {last}")
 
     async def close(self, *, force: bool = False) -> None:
         await self.node.request("close", handle=self.number, force=force)
@@ -203,14 +205,14 @@ class Peer:
         async def probe() -> bool:
             return bool(await self.queue.job(job_id, "getState") == state)
 
-        await wait_until_async(probe, f"job {job_id} {state}", timeout_seconds=20)
+        await wait_until_async(probe, f"job {job_id} {state}")
         job: dict[str, Any] = await self.queue.job(job_id)
         return job
 
     async def finished(self, events: Handle, job_id: str) -> Any:
         """`Job.waitUntilFinished`. Raises PeerError as it rejects."""
         return await self.node.request(
-            "finished", handle=self.queue.number, events=events.number, jobId=job_id, ttl=20_000
+            "finished", handle=self.queue.number, events=events.number, jobId=job_id, ttl=FINISH_MS
         )
 
     async def close(self) -> None:
