@@ -75,7 +75,8 @@ def may(cluster: Cluster, namespace: str, account: str, *question: str) -> bool:
 
 def test_the_operator_reads_a_named_secret_and_lists_none(cluster: Cluster, namespace: str, release: str) -> None:
     account = f"{release}-toril"
-    assert may(cluster, namespace, account, "get", "secrets/redis")
+    # Roles are in force a moment after they are made.
+    wait_until(lambda: may(cluster, namespace, account, "get", "secrets/redis"), "the role to be in force")
     assert not may(cluster, namespace, account, "list", "secrets")
     assert not may(cluster, namespace, account, "watch", "secrets")
     assert may(cluster, namespace, account, "delete", "deployments.apps")

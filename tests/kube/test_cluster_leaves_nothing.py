@@ -14,5 +14,5 @@ def test_a_killed_run_leaves_nothing_of_its_control_plane() -> None:
         assert len(processes) == 5
         started.kill()
         waiting.wait_until(
-            lambda: not cluster_remains.remains(started.folder, processes), "all of it to be gone", timeout_seconds=20
+            lambda: not cluster_remains.remains(started.folder, processes), "all of it to be gone", timeout_seconds=60
         )

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from support import kube_api
 from support.cluster import Cluster
 from support.cluster_errors import ClusterError
 
@@ -45,7 +46,7 @@ def kind(cluster: Cluster) -> Iterator[str]:
         },
     }
     cluster.apply(definition)
-    cluster.kubectl("wait", "--for=condition=Established", "crd/ranges.tests.toril.dev", "--timeout=30s")
+    kube_api.wait_served(cluster, "ranges.tests.toril.dev")
     yield "ranges.tests.toril.dev"
     cluster.kubectl("delete", "crd", "ranges.tests.toril.dev")
 
@@ -115,6 +116,6 @@ def test_a_field_that_is_no_longer_applied_is_removed(cluster: Cluster, namespac
 def test_controllers_make_pods_which_stay_pending_without_a_node(cluster: Cluster, namespace: str) -> None:
     server_side_apply(cluster, namespace, "operator", deployment(replicas=2))
     condition = "--for=jsonpath={.status.replicas}=2"
-    cluster.kubectl("wait", "deployment/one", condition, "-n", namespace, "--timeout=30s")
+    cluster.kubectl("wait", "deployment/one", condition, "-n", namespace, "--timeout=60s")
     phases = {pod["status"]["phase"] for pod in cluster.get("pods", "-n", namespace)["items"]}
     assert phases == {"Pending"}

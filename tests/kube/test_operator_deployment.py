@@ -73,10 +73,10 @@ def test_the_deployment_and_what_is_said_of_it(queues: JobQueues, redis_url: str
     assert {entry["type"] for entry in status["conditions"]} == CONDITIONS
     assert {entry["observedGeneration"] for entry in status["conditions"]} == {1}
     assert status["observedGeneration"] == 1
-    assert queues.reason("email", "RedisReachable") == "True/Connected"
-    assert queues.reason("email", "WorkersAvailable") == "True/ScaledToZero"
-    assert queues.reason("email", "ScalingActive") == "True/SignalFresh"
-    assert queues.reason("email", "Suspended") == "False/NotSuspended"
+    queues.wait_reason("email", "RedisReachable", "True/Connected")
+    queues.wait_reason("email", "WorkersAvailable", "True/ScaledToZero")
+    queues.wait_reason("email", "ScalingActive", "True/SignalFresh")
+    queues.wait_reason("email", "Suspended", "False/NotSuspended")
 
 
 @pytest.mark.requirement("T79")
@@ -124,7 +124,7 @@ def test_changes_by_others_are_undone_and_their_additions_kept(queues: JobQueues
     create(queues, redis_url)
     change = {"spec": {"template": {"spec": {"containers": [{"name": "worker", "image": "evil"}]}}}}
     queues.api.patch(queues.deployment_path("email"), change)
-    wait_until(lambda: container(queues)["image"] == WORKER_IMAGE, "the image to be ours again", timeout_seconds=5)
+    wait_until(lambda: container(queues)["image"] == WORKER_IMAGE, "the image to be ours again")
     queues.api.patch(queues.deployment_path("email"), {"metadata": {"labels": {"toril.dev/queue": "x", "theirs": "y"}}})
     wait_until(lambda: deployment(queues)["metadata"]["labels"]["toril.dev/queue"] == "email", "our label to be back")
     assert deployment(queues)["metadata"]["labels"]["theirs"] == "y"
@@ -142,7 +142,7 @@ def test_a_deleted_deployment_comes_back_as_large_as_it_was(queues: JobQueues, r
         found = queues.deployment("email")
         return found is not None and found["metadata"]["uid"] != uid and found["spec"]["replicas"] == 2
 
-    wait_until(is_back, "a new Deployment with 2 replicas", timeout_seconds=5)
+    wait_until(is_back, "a new Deployment with 2 replicas")
 
 
 @pytest.mark.requirement("T64")
@@ -188,7 +188,7 @@ def test_two_job_queues_on_one_queue(queues: JobQueues, redis_url: str) -> None:
     assert queues.deployment("rival") is None
     add_jobs(redis_url, "email", 1)
     queues.wait_replicas("email", 1)
-    assert queues.reason("email", "RedisReachable") == "True/Connected"
+    queues.wait_reason("email", "RedisReachable", "True/Connected")
     queues.api.delete(queues.path("email"))
     queues.wait_reason("rival", "RedisReachable", "True/Connected")
     queues.wait_replicas("rival", 1)
@@ -199,7 +199,7 @@ def test_observing_only(operator: OperatorProcess, queues: JobQueues, redis_url:
     queues.api.patch(queues.path("email"), {"spec": {"worker": {"mode": "None"}}})
     wait_until(lambda: queues.deployment("email") is None, "the Deployment to go")
     queues.wait_reason("email", "WorkersAvailable", "Unknown/NotManaged")
-    assert queues.reason("email", "Ready") == "True/Reconciled"
+    queues.wait_reason("email", "Ready", "True/Reconciled")
     add_jobs(redis_url, "email", 3)
     labels = {"namespace": queues.namespace, "jobqueue": "email"}
     wait_until(lambda: operator.metric("toril_jobs", **labels, state="waiting") == 3, "the jobs to be counted")
@@ -256,7 +256,7 @@ def test_pods_that_do_not_come_up_are_named(with_worker: JobQueues) -> None:
     queues.play_kubelet("email", waiting)
     queues.wait_reason("email", "WorkersAvailable", "False/ImagePullFailed")
     assert WORKER_IMAGE in queues.condition("email", "WorkersAvailable")["message"]
-    assert queues.reason("email", "Ready") == "False/WorkloadFailed"
+    queues.wait_reason("email", "Ready", "False/WorkloadFailed")
     ended = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
     looping = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "lastState": ended, "restartCount": 4}
     queues.play_kubelet("email", looping)

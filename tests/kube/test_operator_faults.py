@@ -19,7 +19,7 @@ from support.engine import open_queue
 from support.job_queues import FAST, JobQueues, add_jobs, job_queue
 from support.operator_process import OperatorProcess
 from support.redis_server import RedisServer
-from support.waiting import stays, wait_until
+from support.waiting import stays, wait_still, wait_until
 
 CANARY = "canary-5f1c9e"
 
@@ -55,11 +55,12 @@ def test_redis_away_and_back(operator: OperatorProcess, queues: JobQueues, serve
     queues.wait_reason("email", "ScalingActive", "False/MetricUnavailable")
     # Several times the cooldown and the window.
     stays(lambda: queues.replicas("email") == 3, "unknown is not zero", seconds=4)
-    assert operator.metric("toril_redis_up", jobqueue="email") == 0
+    wait_until(lambda: operator.metric("toril_redis_up", jobqueue="email") == 0, "the metric to tell")
     assert operator.http("/livez")[0] == 200
+    wait_until(lambda: events(queues, "RedisUnreachable"), "the event RedisUnreachable")
     assert len(events(queues, "RedisUnreachable")) == 1
     server.start()
-    queues.wait_reason("email", "RedisReachable", "True/Connected", seconds=20)
+    queues.wait_reason("email", "RedisReachable", "True/Connected")
     # It came back empty: now it is known that there is nothing to do.
     queues.wait_replicas("email", 0)
     wait_until(lambda: events(queues, "RedisRecovered"), "the event RedisRecovered")
@@ -76,8 +77,8 @@ def test_a_crash_scales_nothing_down(cluster: Cluster, queues: JobQueues, redis_
             operator.kill()
             operator.start()
             stays(lambda: queues.replicas("email") == 4, "no scale-down by a restart", seconds=2)
-        redis_flush(redis_url)
         operator.kill()
+        redis_flush(redis_url)
         began = time.monotonic()
         operator.start()
         queues.wait_replicas("email", 0)
@@ -156,23 +157,23 @@ def test_secrets(operator: OperatorProcess, queues: JobQueues, server: RedisServ
     queues.wait_reason("email", "RedisReachable", "False/SecretMissing")
     message = queues.condition("email", "RedisReachable")["message"]
     assert message == "Secret redis, key password: there is no such Secret"
-    assert queues.reason("email", "Ready") == "False/RedisUnreachable"
-    assert queues.replicas("email") == 0
+    queues.wait_reason("email", "Ready", "False/RedisUnreachable")
+    queues.wait_replicas("email", 0)
     queues.api.create(path, secret(password=f"not-{CANARY}\n"))
-    queues.wait_reason("email", "RedisReachable", "False/AuthFailed", seconds=20)
+    queues.wait_reason("email", "RedisReachable", "False/AuthFailed")
     queues.api.patch(f"{path}/redis", {"stringData": {"password": f"{CANARY}\n"}})
-    queues.wait_reason("email", "RedisReachable", "True/Connected", seconds=30)
+    queues.wait_reason("email", "RedisReachable", "True/Connected")
     environment = deployment(queues)["spec"]["template"]["spec"]["containers"][0]["env"]
     assert {"name": "TORIL_REDIS_PASSWORD", "valueFrom": secret_ref("redis", "password")} in environment
     urls = {"urlFrom": secret_ref("redis", "url")}
     queues.create(job_queue("bad-url", "", redis=urls))
     queues.wait_reason("bad-url", "RedisReachable", "False/SecretMissing")
     queues.api.patch(f"{path}/redis", {"stringData": {"url": f"http://:{CANARY}@127.0.0.1"}})
-    queues.wait_reason("bad-url", "RedisReachable", "False/SecretInvalid", seconds=20)
+    queues.wait_reason("bad-url", "RedisReachable", "False/SecretInvalid")
     queues.api.patch(f"{path}/redis", {"stringData": {"url": f"redis://:{CANARY}@127.0.0.1:{server.port}/2"}})
-    queues.wait_reason("bad-url", "RedisReachable", "True/Connected", seconds=20)
+    queues.wait_reason("bad-url", "RedisReachable", "True/Connected")
     server.stop(kill=True)
-    queues.wait_reason("email", "RedisReachable", "False/ConnectionRefused", seconds=20)
+    queues.wait_reason("email", "RedisReachable", "False/ConnectionRefused")
     everything = [operator.log, operator.http("/metrics")[1], *map(str, all_objects(queues))]
     assert not [text[:200] for text in everything if CANARY in text]
 
@@ -237,11 +238,11 @@ def test_servers_that_answer_nonsense_harm_nobody_else(
         for name in NONSENSE:
             wait_until(
                 lambda name=name: queues.condition(name, "RedisReachable").get("status") == "False",  # type: ignore[misc]
-                f"{name} to be found out", timeout_seconds=20,
-            )  # fmt: skip
+                f"{name} to be found out",
+            )
             print(name, queues.condition(name, "RedisReachable")["message"])
         add_jobs(redis_url, "email", 1)
-        queues.wait_replicas("email", 1, 5)
+        queues.wait_replicas("email", 1)
         assert not [text for text in map(str, all_objects(queues)) if CANARY in text]
     assert operator.http("/livez")[0] == 200
 
@@ -275,27 +276,16 @@ def test_idle_queues_cost_nothing(operator: OperatorProcess, queues: JobQueues, 
     for name in names:
         queues.create(job_queue(name, server.url, scaling={"minReplicas": 0, "maxReplicas": 1}))
     for name in names:
-        queues.wait_reason(name, "Ready", "True/Reconciled", seconds=30)
+        queues.wait_reason(name, "Ready", "True/Reconciled")
     wait_until(lambda: all(operator.metric("toril_redis_up", jobqueue=name) == 1 for name in names), "all to be read")
-    before = wait_until(lambda: unchanged(queues), "the last status to be written", timeout_seconds=30)
     commands = server.client().info("stats")["total_commands_processed"]
     connections = server.client().info("clients")["connected_clients"]
     began = time.monotonic()
-    stays(lambda: versions(queues) == before, "nothing is written", seconds=10, interval_seconds=1)
+    # Twice as long as the pause between two statuses. A machine that stood still may have to be told of first.
+    wait_still(lambda: versions(queues), "nothing is written", seconds=10)
     done = server.client().info("stats")["total_commands_processed"] - commands
     print(f"30 idle queues: {done / (time.monotonic() - began):.1f} Redis commands a second, those of scripts included")
     assert connections < 6
-
-
-def unchanged(queues: JobQueues) -> dict[str, str] | None:
-    """The objects' versions, when they have stood for longer than the pause between two statuses."""
-    before = versions(queues)
-    deadline = time.monotonic() + 5.5
-    while time.monotonic() < deadline:
-        if versions(queues) != before:
-            return None
-        time.sleep(0.5)
-    return before
 
 
 def versions(queues: JobQueues) -> dict[str, str]:
@@ -312,7 +302,5 @@ async def test_sigterm_while_working(operator: OperatorProcess, queues: JobQueue
     queues.create(job_queue("email", redis_url))
     async with open_queue(redis_url, "email") as engine:
         await engine.add()
-        began = time.monotonic()
-        assert operator.stop() == 0
-        assert time.monotonic() - began < 20
+        assert operator.stop() == 0, "within the grace of a pod"
         assert "Traceback" not in operator.log

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from support import cluster_fixtures, operator_process
+from support import cluster_fixtures, kube_api, operator_process
 from support.cluster import Cluster, control_plane
-from support.waiting import wait_until
+from support.waiting import wait_still, wait_until
 from toril import Queue
+from toril.cli import schemas
 
 CHART = str(Path(__file__).parents[2] / "charts" / "toril")
 SYSTEM, TEAM = "toril-system", "team"
@@ -54,13 +55,20 @@ def requests(cluster: Cluster) -> Iterator[tuple[Right, int]]:
     """What the operator asked of objects, with the answer's code."""
     assert cluster.plane is not None
     assert cluster.plane.audit_log is not None
-    for line in cluster.plane.audit_log.read_text().splitlines():
+    # The last line may not be whole yet.
+    for line in cluster.plane.audit_log.read_text().split("\n")[:-1]:
         event = json.loads(line)
         target = event.get("objectRef")
         if event["user"]["username"] != f"system:serviceaccount:{SYSTEM}:toril" or target is None:
             continue
         resource = "/".join(filter(None, (target["resource"], target.get("subresource"))))
         yield (target.get("apiGroup", ""), resource, event["verb"]), event["responseStatus"]["code"]
+
+
+def has_rights(cluster: Cluster) -> bool:
+    question = ["auth", "can-i", "list", "cronjobschedules.toril.dev", "--all-namespaces"]
+    answer = cluster.kubectl(*question, f"--as=system:serviceaccount:{SYSTEM}:toril", check=False)
+    return answer.strip() == "yes"
 
 
 async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_path: Path, redis_url: str) -> None:
@@ -70,6 +78,9 @@ async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_p
     for namespace in (SYSTEM, TEAM):
         cluster.kubectl("create", "namespace", namespace)
     cluster.helm("install", "toril", CHART, "--namespace", SYSTEM)
+    for plural in schemas.PLURALS.values():
+        kube_api.wait_served(cluster, f"{plural}.toril.dev")
+    wait_until(lambda: has_rights(cluster), "the rights to be in force")
     secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "redis"}, "stringData": {"url": redis_url}}
     spec = {
         "redis": {"urlFrom": {"secretKeyRef": {"name": "redis", "key": "url"}}},
@@ -88,16 +99,18 @@ async def test_each_right_is_used_and_no_other_is_missed(audited: Cluster, tmp_p
         return list(cluster.get("deployments", "-n", TEAM)["items"])
 
     with operator_process.start(cluster, kubeconfig=account_kubeconfig(cluster, tmp_path)):
-        wait_until(deployments, "the queue's Deployment", timeout_seconds=30, interval_seconds=0.2)
+        wait_until(deployments, "the queue's Deployment", timeout_seconds=60, interval_seconds=0.2)
         async with Queue("mail", url=redis_url) as producer:
             await producer.add("send", {})
-        wait_until(lambda: deployments()[0]["spec"]["replicas"] > 0, "a worker for the job", timeout_seconds=30)
-        wait_until(lambda: cluster.get("events.events.k8s.io", "-n", TEAM)["items"], "an event", timeout_seconds=30)
+        wait_until(lambda: deployments()[0]["spec"]["replicas"] > 0, "a worker for the job")
+        wait_until(lambda: cluster.get("events.events.k8s.io", "-n", TEAM)["items"], "an event")
+        wait_until(lambda: ("", "pods", "list") in {right for right, _ in requests(cluster)}, "a look at the pods")
         cluster.kubectl("patch", "jq", "mail", "-n", TEAM, "--type=merge", "-p", '{"spec":{"worker":{"mode":"None"}}}')
-        wait_until(lambda: not deployments(), "the Deployment to go", timeout_seconds=30, interval_seconds=0.2)
-        cluster.kubectl("wait", "--for=condition=Ready", "cjs/mail", "-n", TEAM, "--timeout=30s")
-        cluster.kubectl("delete", "cjs", "mail", "-n", TEAM, "--timeout=30s")
+        wait_until(lambda: not deployments(), "the Deployment to go", timeout_seconds=60, interval_seconds=0.2)
+        cluster.kubectl("wait", "--for=condition=Ready", "cjs/mail", "-n", TEAM, "--timeout=60s")
+        cluster.kubectl("delete", "cjs", "mail", "-n", TEAM, "--timeout=60s")
 
-    seen = list(requests(cluster))
+    # What was asked for last is written down a moment later.
+    seen = wait_still(lambda: list(requests(cluster)), "the audit log is written", seconds=2)
     assert [right for right, code in seen if code == 403] == []
     assert {right for right, _ in seen} == granted(cluster) - ASKED_ALONG

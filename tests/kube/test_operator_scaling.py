@@ -36,8 +36,8 @@ def create(queues: JobQueues, redis_url: str, **spec: object) -> None:
 def test_from_zero_to_as_many_as_the_jobs_need_and_back(queues: JobQueues, redis_url: str) -> None:
     create(queues, redis_url)
     add_jobs(redis_url, "email", 12)
-    print(f"0 → 3 replicas {queues.wait_replicas('email', 3, 5):.3f} s after the add of 12 jobs, 5 per worker")
-    wait_until(lambda: [event["reason"] for event in events(queues)] == ["ScaledUp"], "the event ScaledUp")
+    print(f"0 → 3 replicas {queues.wait_replicas('email', 3):.3f} s after the add of 12 jobs, 5 per worker")
+    wait_until(lambda: scalings(queues) == ["ScaledUp"], "the event ScaledUp")
     status = wait_until(lambda: with_counts(queues, waiting=10), "the status to show 12 jobs as 10")
     assert status is not None
     assert status["desiredReplicas"] == 3
@@ -46,7 +46,7 @@ def test_from_zero_to_as_many_as_the_jobs_need_and_back(queues: JobQueues, redis
     drain(redis_url)
     queues.wait_replicas("email", 0)
     wait_until(lambda: queues.status("email")["scaling"]["lastDecision"]["to"] == 0, "the status to tell of it")
-    wait_until(lambda: "ScaledDown" in {event["reason"] for event in events(queues)}, "the event ScaledDown")
+    wait_until(lambda: scalings(queues) == ["ScaledUp", "ScaledDown"], "the event ScaledDown")
 
 
 def wait_jobs(operator: OperatorProcess, queues: JobQueues, state: str, count: int) -> None:
@@ -63,10 +63,12 @@ def with_counts(queues: JobQueues, **counts: int) -> dict[str, Any] | None:
     return status if counts.items() <= (status.get("counts") or {}).items() else None
 
 
-def events(queues: JobQueues) -> list[dict[str, Any]]:
+def scalings(queues: JobQueues) -> list[str]:
+    """The reasons of the events that tell of another number of workers, in order."""
     path = f"/apis/events.k8s.io/v1/namespaces/{queues.namespace}/events"
     found = [event for event in queues.api.items(path) if event["regarding"]["kind"] == "JobQueue"]
-    return sorted(found, key=lambda event: str(event["eventTime"]))
+    reasons = [event["reason"] for event in sorted(found, key=lambda event: str(event["eventTime"]))]
+    return [reason for reason in reasons if reason.startswith("Scaled")]
 
 
 def drain(redis_url: str) -> None:
@@ -79,7 +81,7 @@ def test_first_worker_is_asked_for_at_once_though_polls_are_rare(queues: JobQueu
     scaling = {**FAST, "pollingIntervalSeconds": 60}
     create(queues, redis_url, scaling=scaling)
     add_jobs(redis_url, "email", 1)
-    took = queues.wait_replicas("email", 1, 5)
+    took = queues.wait_replicas("email", 1)
     print(f"0 → 1 replica {took:.3f} s after the add, polls every 60 s")
 
 
@@ -88,7 +90,7 @@ def test_a_due_delayed_job_gets_a_worker_at_its_time(queues: JobQueues, redis_ur
     added = time.monotonic()
     add_jobs(redis_url, "email", 1, delay=3000)
     queues.wait_replicas("email", 1)
-    assert 2.5 < time.monotonic() - added < 6
+    assert 2.5 < time.monotonic() - added < 45, "neither at once nor by a poll"
 
 
 def test_bounds(queues: JobQueues, redis_url: str) -> None:
@@ -180,7 +182,7 @@ async def test_jobs_of_a_vanished_worker_are_given_back_although_no_worker_is_re
     create(queues, redis_url, worker=worker)
     await engine.add()
     (job,) = (await engine.worker("gone", lock_ms=100).take(1, engine.token())).jobs
-    wait_until(lambda: engine.places() == {"wait": [job.id]}, "the job to wait again", timeout_seconds=20)
+    wait_until(lambda: engine.places() == {"wait": [job.id]}, "the job to wait again")
 
 
 async def test_workers_that_hold_jobs_are_not_scaled_in(
@@ -206,7 +208,7 @@ def test_metrics_tell_of_the_queue(operator: OperatorProcess, queues: JobQueues,
     labels = {"namespace": queues.namespace, "jobqueue": "email"}
     wait_until(lambda: operator.metric("toril_jobs", **labels, queue="e mail", state="waiting") == 3, "3 waiting jobs")
     wait_until(lambda: operator.metric("toril_replicas", **labels, kind="desired") == 1, "1 replica")
-    assert operator.metric("toril_redis_up", **labels) == 1
+    wait_until(lambda: operator.metric("toril_redis_up", **labels) == 1, "Redis to be up")
     assert operator.metric("toril_build_info") == 1
     queues.api.delete(queues.path("email"))
     wait_until(lambda: operator.metric("toril_redis_up", **labels) is None, "its metrics to be gone")

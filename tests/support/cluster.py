@@ -111,7 +111,7 @@ class Cluster:
         """A new namespace, ready for pods; its name."""
         name = self.namespace_name(prefix)
         self.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": dict(labels or {})}})
-        self.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=30s")
+        self.kubectl("wait", "--for=create", "serviceaccount/default", "-n", name, "--timeout=60s")
         return name
 
     def stop(self) -> None:

@@ -83,14 +83,14 @@ def start_control_plane(
     _start_etcd(plane, etcd_port, peer_port)
     _start_api_server(plane, etcd_port)
     processes.wait_for(
-        lambda: plane.is_answered("/readyz"), "the API server to be ready", watch=COMPONENTS[:2], limit_seconds=60
+        lambda: plane.is_answered("/readyz"), "the API server to be ready", watch=COMPONENTS[:2], limit_seconds=180
     )
     processes.report(f"kube-apiserver ready on {plane.server}")
     _start_controller_manager(plane, controllers_port)
     _start_scheduler(plane, scheduler_port)
     account = "/api/v1/namespaces/default/serviceaccounts/default"
     processes.wait_for(
-        lambda: plane.is_answered(account), "the ServiceAccount `default`", watch=COMPONENTS, limit_seconds=60
+        lambda: plane.is_answered(account), "the ServiceAccount `default`", watch=COMPONENTS, limit_seconds=180
     )
     processes.report("control plane ready")
     return plane

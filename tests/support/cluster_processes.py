@@ -96,7 +96,7 @@ class ClusterProcesses:
         self.signal(name, signal.SIGKILL)
         self.wait_for(lambda: not self.is_running(name), f"{name} to end", watch=())
 
-    def wait_for(self, probe: Callable[[], T], what: str, *, watch: Sequence[str], limit_seconds: float = 30.0) -> T:
+    def wait_for(self, probe: Callable[[], T], what: str, *, watch: Sequence[str], limit_seconds: float = 60.0) -> T:
         """Call `probe` until its answer is true; fail when a watched component ends or the limit is over."""
         deadline = time.monotonic() + limit_seconds
         while True:

@@ -15,6 +15,8 @@ from toril.engine.sync_producer import SyncProducer
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 
+LIMIT_SECONDS = 40.0
+"""How long the operator may take for what it is to do soon: less than the pause between polls where those are rare."""
 FAST = {
     "pollingIntervalSeconds": 1,
     "cooldownSeconds": 1,
@@ -71,13 +73,25 @@ class Objects:
         found = self.condition(name, kind)
         return f"{found.get('status')}/{found.get('reason')}"
 
-    def wait_reason(self, name: str, kind: str, wanted: str, seconds: float = 15) -> None:
-        def is_so() -> bool:
-            found = self.condition(name, kind)
-            is_current = found.get("observedGeneration") == self.get(name)["metadata"]["generation"]
-            return is_current and self.reason(name, kind) == wanted
+    def wait_reason(self, name: str, kind: str, wanted: str) -> None:
+        """Wait until the condition says so of the object as it is now."""
 
-        wait_until(is_so, f"{name}: {kind} {wanted}", timeout_seconds=seconds)
+        def is_so() -> bool:
+            found = self.get(name)
+            generation = found["metadata"]["generation"]
+            conditions = (found.get("status") or {}).get("conditions") or ()
+            return any(
+                entry["type"] == kind
+                and entry.get("observedGeneration") == generation
+                and f"{entry.get('status')}/{entry.get('reason')}" == wanted
+                for entry in conditions
+            )
+
+        try:
+            wait_until(is_so, f"{name}: {kind} {wanted}", timeout_seconds=60)
+        except AssertionError as problem:
+            problem.add_note(str(self.get(name).get("status")))
+            raise
 
 
 class JobQueues(Objects):
@@ -97,11 +111,11 @@ class JobQueues(Objects):
         found = self.deployment(name)
         return None if found is None else int(found["spec"]["replicas"])
 
-    def wait_replicas(self, name: str, wanted: int, seconds: float = 15) -> float:
+    def wait_replicas(self, name: str, wanted: int) -> float:
         """Wait for the Deployment to ask for so many; how long it took, seconds."""
         began = time.monotonic()
         wait_until(
-            lambda: self.replicas(name) == wanted, f"{name}: {wanted} replicas", timeout_seconds=seconds,
+            lambda: self.replicas(name) == wanted, f"{name}: {wanted} replicas", timeout_seconds=LIMIT_SECONDS,
             interval_seconds=0.005,
         )  # fmt: skip
         return time.monotonic() - began

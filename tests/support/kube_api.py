@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from support.cluster import Cluster
+from support.cluster_errors import ClusterError
 from support.waiting import wait_until
 from toril.cli import schemas
 
@@ -22,10 +23,27 @@ from toril.cli import schemas
 def install_crds(cluster: Cluster) -> None:
     """Have the server know our kinds."""
     cluster.apply(*(schemas.crd_text(plural) for plural in schemas.PLURALS.values()))
-    names = [f"crd/{plural}.toril.dev" for plural in schemas.PLURALS.values()]
-    cluster.kubectl("wait", "--for=condition=Established", *names, "--timeout=30s")
+    for plural in schemas.PLURALS.values():
+        wait_served(cluster, f"{plural}.toril.dev")
 
 
+def wait_served(cluster: Cluster, crd: str) -> None:
+    """Wait until a resource can be used: it is established a moment before kubectl finds it and it can be read."""
+    cluster.kubectl("wait", "--for=create", f"crd/{crd}", "--timeout=60s")
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd}", "--timeout=60s")
+
+    def is_served() -> bool:
+        try:
+            return bool(cluster.kubectl("get", crd, "--all-namespaces", "-o", "name") or True)
+        except ClusterError:
+            return False
+
+    wait_until(is_served, f"{crd} to be served")
+
+
+TOO_MANY_REQUESTS = 429
+BUSY_SECONDS = 20.0
+"""A server that is too busy is asked again for so long."""
 IDLE_SECONDS = 10.0
 """A connection that was not used for so long is opened anew: the server may have closed it."""
 
@@ -44,7 +62,7 @@ class KubeApi:
             key.write_bytes(base64.b64decode(user["client-key-data"]))
             context.load_cert_chain(certificate, key)
         server = urlsplit(place["server"])
-        self._connection = http.client.HTTPSConnection(server.hostname or "", server.port, context=context, timeout=20)
+        self._connection = http.client.HTTPSConnection(server.hostname or "", server.port, context=context, timeout=60)
         self._used_at = time.monotonic()
 
     def get_or_none(self, path: str) -> dict[str, Any] | None:
@@ -78,6 +96,15 @@ class KubeApi:
         self, method: str, path: str, body: Any = None, content_type: str = "application/json"
     ) -> tuple[int, dict[str, Any]]:
         """Status code and decoded answer."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            status, answer = self._ask(method, path, body, content_type)
+            # The server does nothing yet: it is busy, or begins to serve a resource.
+            if status != TOO_MANY_REQUESTS or time.monotonic() > deadline:
+                return status, answer
+            time.sleep(0.2)
+
+    def _ask(self, method: str, path: str, body: Any, content_type: str) -> tuple[int, dict[str, Any]]:
         if time.monotonic() - self._used_at > IDLE_SECONDS:
             self._connection.close()
         payload = None if body is None else json.dumps(body)

@@ -50,7 +50,7 @@ class OperatorProcess:
             self.process = self._cluster.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         codes = (200,) if is_ready else (200, 503)
         wait_until(
-            lambda: self._readiness() in codes, f"the operator to be ready ({self.log_file})", timeout_seconds=30
+            lambda: self._readiness() in codes, f"the operator to be ready ({self.log_file})", timeout_seconds=90
         )
 
     @property
@@ -70,17 +70,17 @@ class OperatorProcess:
         """SIGKILL, as a crash."""
         assert self.process is not None
         self.process.kill()
-        self.process.wait(10)
+        self.process.wait(30)
 
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return int(self.process.wait(25))
+        return int(self.process.wait(30))
 
     def http(self, path: str) -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as reply:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as reply:
                 return int(reply.status), reply.read().decode()
         except urllib.error.HTTPError as problem:
             with problem:
@@ -137,4 +137,4 @@ def start(
         assert operator.process is not None
         if operator.process.poll() is None:
             os.kill(operator.process.pid, signal.SIGKILL)
-            operator.process.wait(10)
+            operator.process.wait(30)

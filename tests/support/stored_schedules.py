@@ -39,7 +39,9 @@ class StoredSchedules:
     def slots(self, name: str = "mine") -> list[int]:
         """The slots that have jobs, wherever those are."""
         start = f"{self.key(name)}:"
-        return sorted(int(key.removeprefix(start)) for key in self.raw.scan_iter(f"{start}*", count=1000))
+        found = (key.removeprefix(start) for key in self.raw.scan_iter(f"{start}*", count=1000))
+        # A job's lock and logs have keys below its own; one scan may tell of a key twice.
+        return sorted({int(text) for text in found if text.isdigit()})
 
     def ids(self, place: str) -> list[str]:
         """Ids of the jobs in a list or set of the queue."""

@@ -33,6 +33,22 @@ def stays(probe: Callable[[], object], what: str, *, seconds: float, interval_se
         time.sleep(interval_seconds)
 
 
+def wait_still(probe: Callable[[], T], what: str, *, seconds: float, timeout_seconds: float = 90.0) -> T:
+    """Wait until `probe` has answered the same for so long, and return that; fail with `what` after the limit."""
+    deadline = time.monotonic() + timeout_seconds
+    found, since = probe(), time.monotonic()
+    while time.monotonic() - since < seconds:
+        if time.monotonic() > deadline:
+            raise AssertionError(
+                f"waited {timeout_seconds:g} s for {seconds:g} s of stillness: {what}; last: {found!r}"
+            )
+        time.sleep(0.1)
+        answer = probe()
+        if answer != found:
+            found, since = answer, time.monotonic()
+    return found
+
+
 async def wait_until_async(
     probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 30.0, interval_seconds: float = 0.02
 ) -> T:
