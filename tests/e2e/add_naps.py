@@ -37,7 +37,7 @@ async def measure(queue: Queue) -> None:
     """Print the milliseconds from an add's reply to the start of its function."""
     handle = await queue.add("nap", {})
     replied_ms = time.time_ns() // 1_000_000
-    result = await handle.result(60)
+    result = await handle.result(120)
     print(result["startedMs"] - replied_ms)
 
 

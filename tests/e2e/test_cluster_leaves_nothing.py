@@ -25,7 +25,7 @@ def test_a_killed_run_leaves_nothing_of_its_node() -> None:
         manifest = started.folder / "pod.json"
         manifest.write_text(json.dumps(pod))
         started.kubectl("apply", "-f", str(manifest))
-        started.kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=60s")
+        started.kubectl("wait", "--for=condition=Ready", "pod/one", "--timeout=120s")
 
         processes = cluster_remains.descendants(started.pid)
         left = cluster_remains.remains(started.folder, processes)
@@ -35,5 +35,5 @@ def test_a_killed_run_leaves_nothing_of_its_node() -> None:
 
         started.kill()
         waiting.wait_until(
-            lambda: not cluster_remains.remains(started.folder, processes), "all of it to be gone", timeout_seconds=20
+            lambda: not cluster_remains.remains(started.folder, processes), "all of it to be gone", timeout_seconds=60
         )

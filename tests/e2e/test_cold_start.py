@@ -27,8 +27,8 @@ def test_a_job_wakes_its_queue(installed: Cluster, namespace: str) -> None:
         def is_asleep() -> bool:
             return not installed.get("pods", "-n", namespace, "-l", "app.kubernetes.io/component=worker")["items"]
 
-        wait_until(is_asleep, "all workers to be gone", timeout_seconds=60, interval_seconds=0.3)
-        done = installed.run([sys.executable, ADD_NAPS, "measure"], env={"REDIS_URL": redis.url})
+        wait_until(is_asleep, "all workers to be gone", timeout_seconds=120, interval_seconds=0.3)
+        done = installed.run([sys.executable, ADD_NAPS, "measure"], env={"REDIS_URL": redis.url}, timeout=150)
         assert done.returncode == 0, done.stderr
         measured.append(int(done.stdout))
     print(f"from zero to the function's start, ms: median {statistics.median(measured):.0f} of {sorted(measured)}")

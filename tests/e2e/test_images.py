@@ -47,7 +47,7 @@ def ended(cluster: Cluster, namespace: str, pod: str) -> tuple[int, str]:
         found = cluster.get("pod", pod, "-n", namespace)["status"].get("containerStatuses", [{}])[0]
         return found.get("state", {}).get("terminated")
 
-    code = wait_until(state, f"the end of {pod}", timeout_seconds=60, interval_seconds=0.2)["exitCode"]
+    code = wait_until(state, f"the end of {pod}", timeout_seconds=120, interval_seconds=0.2)["exitCode"]
     return code, cluster.kubectl("logs", pod, "-n", namespace)
 
 

@@ -36,7 +36,7 @@ def test_jobs_that_run_through_an_outage_run_once(installed: Cluster, namespace:
 def run_through_outage(installed: Cluster, namespace: str, redis: Redis) -> None:
     added = installed.run([sys.executable, ADD_NAPS, "add", "8", str(NAP_SECONDS)], env={"REDIS_URL": redis.url})
     assert added.returncode == 0, added.stderr
-    wait_until(lambda: redis.cli("LLEN", "bull:naps:active").strip() == "8", "eight running jobs", timeout_seconds=60)
+    wait_until(lambda: redis.cli("LLEN", "bull:naps:active").strip() == "8", "eight running jobs", timeout_seconds=120)
 
     redis.scale(0)
     away_since = time.monotonic()
@@ -51,7 +51,7 @@ def run_through_outage(installed: Cluster, namespace: str, redis: Redis) -> None
     print(f"RedisReachable=True {time.monotonic() - back_since:.1f} s after its return")
 
     done = installed.run(
-        [sys.executable, ADD_NAPS, "report", "8"], env={"REDIS_URL": redis.url}, timeout=NAP_SECONDS + 60
+        [sys.executable, ADD_NAPS, "report", "8"], env={"REDIS_URL": redis.url}, timeout=NAP_SECONDS + 180
     )
     assert done.returncode == 0, done.stderr
     jobs: list[dict[str, Any]] = json.loads(done.stdout)

@@ -53,7 +53,7 @@ def kill_the_operator(cluster: Cluster) -> None:
         status = product.operator_pod(cluster)["status"]["containerStatuses"][0]
         return bool(status["restartCount"] > restarts and status["ready"])
 
-    wait_until(is_back, "the operator to be back", timeout_seconds=60, interval_seconds=0.3)
+    wait_until(is_back, "the operator to be back", timeout_seconds=120, interval_seconds=0.3)
     print(f"operator back {time.monotonic() - killed_at:.1f} s after its SIGKILL")
 
 
@@ -67,7 +67,7 @@ def zettanote(cluster: Cluster, namespace: str, redis: Redis) -> None:
         def has_run(name: str = name, run: str = run) -> bool:
             return run in look(cluster, redis, name, f"{namespace}.{name}")["others"]
 
-        wait_until(has_run, f"the first run of {name}", timeout_seconds=60, interval_seconds=0.5)
+        wait_until(has_run, f"the first run of {name}", timeout_seconds=120, interval_seconds=0.5)
         print(f"{name}: {redis.cli('HGET', f'bull:{name}:{run}', 'returnvalue').strip()}")
         slots = look(cluster, redis, name, f"{namespace}.{name}")["slots"]
         assert slots
@@ -75,8 +75,11 @@ def zettanote(cluster: Cluster, namespace: str, redis: Redis) -> None:
         change = '{"spec": {"suspend": true}}'
         cluster.kubectl("patch", "cronjobschedule", name, "-n", namespace, "--type=merge", "-p", change)
         product.wait_condition(cluster, namespace, name, "Suspended", "True", kind="cronjobschedule")
-        assert redis.cli("ZCARD", f"bull:{name}:repeat").strip() == "0"
-        assert redis.cli("ZCARD", f"bull:{name}:delayed").strip() == "0"
+        for part in ("repeat", "delayed"):
+            wait_until(
+                lambda key=f"bull:{name}:{part}": redis.cli("ZCARD", key).strip() == "0",  # type: ignore[misc]
+                f"nothing in {part} of {name}", interval_seconds=0.3,
+            )  # fmt: skip
 
 
 @pytest.mark.requirement("T23", "Z-14", "Z-15", "Z-31")
@@ -107,7 +110,7 @@ def test_every_slot_has_its_job(installed: Cluster, namespace: str) -> None:
         seen = look(installed, redis, "naps", f"{namespace}.asleep")
         return set(due(seen)) <= set(seen["completed"])
 
-    wait_until(all_done, "every due job to complete", timeout_seconds=30, interval_seconds=0.5)
+    wait_until(all_done, "every due job to complete", timeout_seconds=90, interval_seconds=0.5)
     found = look(installed, redis, "naps", f"{namespace}.asleep")
     print(f"asleep: {len(found['slots'])} slots, {len(found['completed'])} completed")
     check_slots(found)
@@ -118,10 +121,10 @@ def due(found: dict[str, Any]) -> list[int]:
 
 
 def check_slots(found: dict[str, Any]) -> None:
-    """A job for every slot of the minute and for the next one, each made once."""
+    """A job for every slot of the minute and for the next one, each made once, and none much later than its time."""
     slots = found["slots"]
     assert slots == list(range(slots[0], slots[-1] + 1, EVERY_MS))
-    assert slots[-1] > found["nowMs"] - 1000
+    assert slots[-1] > found["nowMs"] - EVERY_MS
     assert slots[0] % EVERY_MS == 0
     assert len(slots) >= SECONDS * 1000 // EVERY_MS
     assert found["twice"] == []

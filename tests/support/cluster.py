@@ -55,7 +55,7 @@ class Cluster:
         assert self.plane is not None, "this cluster was not started here"
         return self.plane.processes
 
-    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, timeout: float = 60) -> str:
+    def kubectl(self, *args: str, stdin: str | None = None, check: bool = True, timeout: float = 180) -> str:
         """Output of `kubectl ARGS`, with `check=False` both streams of a command that may fail.
 
         Raises:

@@ -120,11 +120,11 @@ def start_node(plane: ControlPlane) -> None:
     proxy = _write(processes.folder / "kube-proxy.yaml", _kube_proxy(plane))
     processes.start("kube-proxy", [plane.program, "kube-proxy", f"--config={proxy}"], environment)
     watch = [*COMPONENTS, "containerd", "kubelet", "kube-proxy", "coredns"]
-    processes.wait_for(lambda: _is_node_ready(plane), "the node to be Ready", watch=watch, limit_seconds=60)
+    processes.wait_for(lambda: _is_node_ready(plane), "the node to be Ready", watch=watch, limit_seconds=180)
     processes.report(f"node {NODE_NAME} ready")
     probe = f"import urllib.request; urllib.request.urlopen('http://{NODE_ADDRESS}:8181/ready', timeout=2)"
     processes.wait_for(
-        lambda: processes.succeeds(sys.executable, "-I", "-c", probe), "DNS to be ready", watch=watch, limit_seconds=60
+        lambda: processes.succeeds(sys.executable, "-I", "-c", probe), "DNS to be ready", watch=watch, limit_seconds=180
     )
     processes.report("DNS ready")
 

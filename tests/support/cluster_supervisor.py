@@ -145,14 +145,13 @@ def unmount_below(folder: Path) -> None:
 
 def remove_cgroups(name: str) -> None:
     """Remove the cgroup `name` and all below it in every hierarchy; processes that just ended keep one busy briefly."""
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 10
     for top in [*CGROUPS.glob(f"*/{name}"), CGROUPS / name]:
         while top.is_dir():
-            for folder in sorted((path for path in top.rglob("*") if path.is_dir()), reverse=True):
+            # What vanishes during the walk is passed over.
+            for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
-                    folder.rmdir()
-            with contextlib.suppress(OSError):
-                top.rmdir()
+                    Path(folder).rmdir()
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)

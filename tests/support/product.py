@@ -43,9 +43,9 @@ def install(cluster: Cluster) -> None:
     values = [
         "--set", f"image.registry={project_images.REGISTRY}",
         "--set", f"workerImage.registry={project_images.REGISTRY}",
-        "--wait", "--timeout", "90s",
+        "--wait", "--timeout", "240s",
     ]  # fmt: skip
-    cluster.helm("install", "toril", str(ROOT / "charts" / "toril"), "-n", SYSTEM, *values)
+    cluster.helm("install", "toril", str(ROOT / "charts" / "toril"), "-n", SYSTEM, *values, timeout=300)
 
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -132,10 +132,10 @@ class Redis:
 
     def wait_ready(self) -> None:
         """Wait until its Service answers: a moment after its pod is ready."""
-        self.cluster.kubectl("rollout", "status", "deployment/redis", "-n", self.namespace, "--timeout=60s")
-        connect = f"import socket; socket.create_connection(('{self.host}', 6379), 1)"
+        self.cluster.kubectl("rollout", "status", "deployment/redis", "-n", self.namespace, "--timeout=120s")
+        connect = f"import socket; socket.create_connection(('{self.host}', 6379), 5)"
         probe = [sys.executable, "-I", "-c", connect]
-        wait_until(lambda: self.cluster.run(probe).returncode == 0, "Redis to answer", timeout_seconds=30)
+        wait_until(lambda: self.cluster.run(probe).returncode == 0, "Redis to answer", timeout_seconds=60)
 
     def scale(self, replicas: int) -> None:
         self.cluster.kubectl("scale", "deployment/redis", f"--replicas={replicas}", "-n", self.namespace)
@@ -208,7 +208,7 @@ def conditions(cluster: Cluster, namespace: str, name: str, kind: str = "jobqueu
 
 
 def wait_condition(
-    cluster: Cluster, namespace: str, name: str, condition_type: str, status: str, *, timeout: float = 60,
+    cluster: Cluster, namespace: str, name: str, condition_type: str, status: str, *, timeout: float = 120,
     kind: str = "jobqueue",
 ) -> Mapping[str, Any]:  # fmt: skip
     """Wait until a condition of an object has a status; the condition."""

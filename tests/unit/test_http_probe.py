@@ -98,5 +98,5 @@ async def test_closing_cuts_open_connections() -> None:
     server = HttpProbe({"/livez": lambda: (200, PLAIN, "ok\n")})
     await server.start(0, "127.0.0.1")
     _, writer = await asyncio.open_connection("127.0.0.1", server.port)
-    await asyncio.wait_for(server.close(), 1)
+    await asyncio.wait_for(server.close(), 30)
     writer.close()

@@ -59,7 +59,7 @@ async def test_a_turn_that_never_ends(time: Clock) -> None:
 
     operator._queues[Kind.JOB_QUEUE].add(Key("team", "email"))
     working = asyncio.create_task(operator._queues[Kind.JOB_QUEUE].process_loop(hangs))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 30)
     time.now_ms += process.LONGEST_TURN_MS + 1
     operator._beat_ms = time.now_ms
     code, _, body = operator._livez()
@@ -84,4 +84,5 @@ async def test_a_poller_that_makes_no_step_and_one_whose_redis_is_away(time: Clo
 
 async def tells(operator: Operator, key: Key) -> bool:
     snapshot = operator._pollers.snapshot(key)
-    return snapshot is not None and snapshot.reason is RedisReason.CONNECTION_REFUSED
+    # A machine that stands still for a moment may make a late answer of it.
+    return snapshot is not None and snapshot.reason in (RedisReason.CONNECTION_REFUSED, RedisReason.TIMEOUT)

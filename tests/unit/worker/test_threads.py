@@ -94,7 +94,7 @@ async def test_calls_that_wait_run_side_by_side() -> None:
     for start in (0, 8):
         all_run = threading.Barrier(8)
         for number in range(start, start + 8):
-            threads.submit(number, functools.partial(all_run.wait, 10))
+            threads.submit(number, functools.partial(all_run.wait, 30))
         threads.begin()
         await wait_for(ended, start + 8)
     assert all(problem is None for _, _, problem in ended)
