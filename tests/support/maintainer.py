@@ -78,7 +78,7 @@ def running(url: str, queue: str, folder: Path, *, count: int = 3) -> Iterator[M
     """Processes that do the chores of a queue for the length of the block."""
     maintainers = Maintainers(url, queue, folder, count)
     try:
-        wait_until(lambda: all(maintainers.done("began")), "the maintainers to begin", timeout_seconds=30)
+        wait_until(lambda: all(maintainers.done("began")), "the maintainers to begin", timeout_seconds=60)
         yield maintainers
         assert [process.poll() for process in maintainers.processes] == [None] * count, "a maintainer has ended"
     finally:

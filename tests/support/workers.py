@@ -75,7 +75,7 @@ class WorkerProcess:
     def trace(self) -> list[str]:
         """The words that jobs of workers with this folder have traced, in order."""
         path = self.folder / "trace"
-        return path.read_text().split() if path.exists() else []
+        return path.read_text().split("\n")[:-1] if path.exists() else []
 
     def get(self, path: str, timeout_seconds: float = 20) -> tuple[int, str]:
         """Ask a probe: status and body; status 0 = nobody answers."""
