@@ -98,7 +98,7 @@ async def test_a_loop_of_its_own_in_a_thread(tasks: Queue, worker: StartWorker) 
     @tasks.task
     def has_a_loop(*, job: Job = Job.current()) -> str:
         async def main() -> str:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 child = await asyncio.create_subprocess_exec("true")
                 code = await child.wait()
             job.sync.log("from another loop")
@@ -127,6 +127,6 @@ async def test_an_exception_handler_of_its_own_that_breaks(tasks: Queue, worker:
 
     async with worker(tasks):
         assert await (await leaves_one.enqueue()).result(30) == "done"
-        await asyncio.wait_for(handled.wait(), 10)
+        await asyncio.wait_for(handled.wait(), 30)
         assert await (await leaves_one.enqueue()).result(30) == "done"
     asyncio.get_running_loop().set_exception_handler(None)
