@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue, open_queue
+from support.waiting import wait_until_async
 from toril import errors
 from toril.engine.active import Finish
 from toril.engine.maintenance import advance_schedules, promote
@@ -112,10 +113,12 @@ async def test_a_chain_that_a_worker_left_broken_is_mended_by_anyone(queue: Engi
 
 async def test_without_workers_every_slot_gets_its_job(queue: EngineQueue) -> None:
     made = await upsert(queue, every=50)
-    for _ in range(8):
-        turn = await queue.schedulers.advance_due(also_waiting=True, catch_up_ms=60_000)
-        assert turn.next_slot_ms is not None
-        await asyncio.sleep(max(0, turn.next_slot_ms - turn.now_ms) / 1000)
+
+    async def are_made() -> bool:
+        await queue.schedulers.advance_due(also_waiting=True, catch_up_ms=60_000)
+        return len(slots(queue)) >= 8
+
+    await wait_until_async(are_made, "eight slots")
     assert slots(queue)[:8] == [made.slot_ms + 50 * number for number in range(8)]
 
 
