@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -132,7 +133,9 @@ def local_mode(
         yield running
     finally:
         for pid in running.processes():
-            os.kill(pid, signal.SIGKILL)
+            # One may end because another one has.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         running.process.wait()
         if running.terminal is not None:
             os.close(running.terminal)
