@@ -107,8 +107,9 @@ def remove(keys: QueueKeys, job_id: str, *, with_children: bool = True, layout: 
 
 def remove_unprocessed_children(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Steps[None]:
     """Remove the children of a job that have not ended and that nobody runs, and theirs in turn."""
-    while (yield scripts.remove_children(keys, job_id, count=JOBS_PER_CALL, layout=layout)) == 2:
-        pass
+    cursor = "0"
+    while cursor:
+        cursor = yield scripts.remove_children(keys, job_id, count=JOBS_PER_CALL, cursor=cursor, layout=layout)
 
 
 def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Steps[bool]:

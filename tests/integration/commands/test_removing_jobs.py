@@ -104,6 +104,25 @@ async def test_only_children_that_wait_are_removed(queue: EngineQueue) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("jobs_per_call", [1000, 50, 7])
+async def test_each_of_many_children_is_looked_at_once(
+    queue: EngineQueue, jobs_per_call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that stay, since somebody runs them or they have failed, however many calls it takes."""
+    monkeypatch.setattr(administration, "JOBS_PER_CALL", jobs_per_call)
+    await flow_trees.add(queue.connection, tree(queue, "p", *[tree(queue, f"child-{n}") for n in range(1500)]))
+    taken = await queue.take(1000)
+    await queue.finish(*[Finish.failed(job, "no", "[]") for job in taken[:300]])
+    queue.raw.config_resetstat()
+    await steps.walk(queue.connection, administration.remove_unprocessed_children(queue.keys, "p"))
+    asked = int(queue.raw.info("commandstats")["cmdstat_zscore"]["calls"])
+    places = {name: len(ids) for name, ids in queue.places().items()}
+    assert places == {"active": 700, "failed": 300, "waiting-children": 1}
+    assert queue.raw.smembers(queue.keys.job("p") + ":dependencies") == {queue.keys.job(job.id) for job in taken}
+    # Of some it is asked again: at the end of a call the rest of a page is left to the next.
+    assert asked < 2 * 1500
+
+
 async def test_a_child_that_leaves_lets_its_parent_run(queue: EngineQueue) -> None:
     await flow_trees.add(queue.connection, tree(queue, "p", tree(queue, "a")))
     assert await steps.walk(queue.connection, administration.leave_parent(queue.keys, "a")) is True

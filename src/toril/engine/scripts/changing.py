@@ -62,9 +62,9 @@ def remove_job(
     return Call("remove_job", [keys.meta], [keys.base, layout, job_id, flags[0], count, flags[1]], int)
 
 
-def remove_children(keys: QueueKeys, job_id: str, *, count: int, layout: Layout = "6") -> Call[int]:
-    """Remove up to `count` of a job's children that have not ended."""
-    return Call("remove_children", [keys.meta], [keys.base, layout, job_id, count], int)
+def remove_children(keys: QueueKeys, job_id: str, *, count: int, cursor: str = "0", layout: Layout = "6") -> Call[str]:
+    """Remove up to `count` of a job's children that have not ended; answers the next call's `cursor`, empty = done."""
+    return Call("remove_children", [keys.meta], [keys.base, layout, job_id, count, cursor], bytes.decode)
 
 
 def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Call[int]:

@@ -1,5 +1,6 @@
 -- include: discarding
 -- Removing one job with its children, which may be in other queues.
+local SCAN_PAGE = 100
 
 -- Take a job out of wherever it is; the answer is BullMQ's word for that.
 local function take_out(queue, job_id)
@@ -26,6 +27,17 @@ end
 
 local function pending_children(job_key)
   return redis.call('SMEMBERS', job_key .. ':dependencies')
+end
+
+-- Some of a job's pending children, from `cursor` on ('0' = the first), and where to go on. A few are read in BullMQ's
+-- order, in which they then are told as removed.
+local function scan_pending(job_key, cursor)
+  local key = job_key .. ':dependencies'
+  if cursor == '0' and redis.call('SCARD', key) <= SCAN_PAGE then
+    return pending_children(job_key), '0'
+  end
+  local following, children = unpack(redis.call('SSCAN', key, cursor, 'COUNT', SCAN_PAGE))
+  return children, following
 end
 
 -- Whether any of these jobs has a key of this part.
@@ -87,23 +99,34 @@ local function uproot_all_children(base, job_id, options)
   return true
 end
 
+-- Remove the children of a job that have not ended and that nobody works, from `cursor` of its pending ones on ('0' = the
+-- first), until it has looked at about `limit` of them (nil = at all). Returns from where to go on, '' when it is through.
+local function uproot_pending_children(base, job_id, options, cursor, limit)
+  local parent = {key = base .. job_id, base = base, id = job_id}
+  local looked_at = 0
+  repeat
+    local children, following = scan_pending(parent.key, cursor)
+    for _, child_key in ipairs(children) do
+      local child_base, child_id = split_key(child_key, base)
+      if child_base and not is_locked(child_key) and not redis.call('ZSCORE', child_base .. 'failed', child_id) then
+        if not uproot(child_base, child_id, parent, options) then
+          return cursor
+        end
+        redis.call('SREM', parent.key .. ':dependencies', child_key)
+      end
+    end
+    cursor, looked_at = following, looked_at + #children
+  until cursor == '0' or limit and looked_at >= limit
+  return cursor == '0' and '' or cursor
+end
+
 -- Remove the children of a job; with `options.only_pending` those that have not ended and that nobody works.
 -- Returns false when it ended before.
 local function uproot_children(base, job_id, options)
-  if not options.only_pending then
-    return uproot_all_children(base, job_id, options)
+  if options.only_pending then
+    return uproot_pending_children(base, job_id, options, '0') == ''
   end
-  local parent = {key = base .. job_id, base = base, id = job_id}
-  for _, child_key in ipairs(pending_children(parent.key)) do
-    local child_base, child_id = split_key(child_key, base)
-    if child_base and not is_locked(child_key) and not redis.call('ZSCORE', child_base .. 'failed', child_id) then
-      if not uproot(child_base, child_id, parent, options) then
-        return false
-      end
-      redis.call('SREM', parent.key .. ':dependencies', child_key)
-    end
-  end
-  return true
+  return uproot_all_children(base, job_id, options)
 end
 
 -- Remove a job, its children first. `parent`: whose child it is removed as; nil = its own.
