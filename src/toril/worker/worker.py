@@ -125,7 +125,8 @@ class Worker:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
-            # Without the loops, which may have broken, nobody would keep their locks, or hear of their ends.
+            # Without the loops, which may have broken, nobody would keep jobs' locks, or hear of their ends.
+            self._fetcher.stop()
             await self._executor.abandon(UNWIND_SECONDS)
             await self._close()
         return self._fetcher.unrecorded

@@ -77,6 +77,7 @@ async def test_a_worker_that_ends_before_its_jobs_stops_them_and_begins_no_more(
         with pytest.raises(asyncio.CancelledError):
             await running
     assert sorted(begun) == sorted(ended) == ["1", "2"]
+    assert stored.places()["wait"] == ["3"], "nothing is taken for slots that are free again"
 
 
 LEAVES_THREADS = """
