@@ -28,6 +28,9 @@ AHEAD_SECONDS = 0.05
 TURN_SECONDS = 0.005
 """Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
 
+TASK_NAME = "toril job"
+"""Of the tasks that jobs run in, unless a job gives its own another."""
+
 MAX_BATCH_CHARACTERS = 8_000_000
 """Return values and stack traces sent by one call; one alone may be larger."""
 
@@ -202,7 +205,7 @@ class Executor:
 
     def _spawn(self) -> None:
         turn = _Turn()
-        turn.task = self._loop.create_task(self._run_ready(turn), name="toril job")
+        turn.task = self._loop.create_task(self._run_ready(turn), name=TASK_NAME)
         self._turns.add(turn)
 
     async def _run_ready(self, turn: _Turn) -> None:
@@ -356,8 +359,8 @@ class _Turn:
 
     @property
     def is_marked(self) -> bool:
-        """Whether a job has cancelled the task, kept it (for a timer, say), or has something called at its end: the
-        next job is not to be hit by that, nor to hold it up.
+        """Whether a job has cancelled the task, named it, kept it (for a timer, say), or has something called at its
+        end: the next job is not to be hit by that, nor to hold it up.
 
         Before Python 3.13 a cancellation that is taken back at once is delivered all the same. Tasks that are not
         asyncio's own may lack what asyncio tells by private names: they may be marked, and count as such.
@@ -367,6 +370,7 @@ class _Turn:
             or sys.getrefcount(self.task) > self.references
             or bool(getattr(self.task, "_callbacks", True))
             or getattr(self.task, "_must_cancel", True)
+            or self.task.get_name() != TASK_NAME
         )
 
 

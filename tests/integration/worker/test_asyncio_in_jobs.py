@@ -266,6 +266,23 @@ async def test_a_cancellation_that_was_taken_back_hits_no_other_job(tasks: Queue
         assert await handles[1].result(30) == "fine"
 
 
+async def test_the_name_that_a_job_gives_its_task_is_its_own(tasks: Queue, worker: StartWorker) -> None:
+    """Logs show it."""
+
+    @tasks.task
+    async def names_itself() -> None:
+        this_task().set_name("mine")
+
+    @tasks.task
+    async def tells_its_name() -> str:
+        await asyncio.sleep(0)
+        return this_task().get_name()
+
+    async with worker(tasks, concurrency=10):
+        handles = await tasks.add_bulk([names_itself.draft(), tells_its_name.draft()])
+        assert await handles[1].result(10) == "toril job"
+
+
 async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect_anew(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
