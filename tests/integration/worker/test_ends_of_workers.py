@@ -20,19 +20,17 @@ from toril.worker.worker import Worker
 async def test_what_has_just_ended_in_a_thread_is_not_given_back(
     tasks: Queue, worker: StartWorker, stored: EngineQueue
 ) -> None:
-    go = threading.Event()
+    begun, go = threading.Event(), threading.Event()
 
     @tasks.task
     def works() -> str:
+        begun.set()
         go.wait(10)
         return "done"
 
-    async def runs() -> bool:
-        return bool(stored.raw.exists(stored.keys.lock("1")))
-
     async with worker(tasks) as running:
         handle = await works.enqueue()
-        await wait_until_async(runs, "the job to run")
+        assert await asyncio.to_thread(begun.wait, 10)
         go.set()
         # The loop does not come round meanwhile.
         wait_until(lambda: running._executor._threads._ended, "the job to end")
