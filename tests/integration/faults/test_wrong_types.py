@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -19,7 +19,7 @@ from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue, errors
 from toril.engine import administration, scripts, steps
 from toril.engine.maintenance import stalled
-from toril.engine.scripts import Finish
+from toril.engine.scripts import Finish, TakenJob
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.retention import KeepPolicy
@@ -270,3 +270,60 @@ async def test_a_parent_whose_queue_is_broken_keeps_no_job_from_being_removed(
             await steps.walk(queue.connection, act)
         assert invariants.assert_sound(queue.raw, queue.keys.queue).jobs == {}
         assert upper.places() == {"waiting-children": ["p"]}
+
+
+CHILD_ENDS: dict[str, tuple[dict[str, Any], Callable[[TakenJob], Finish]]] = {
+    "completed": ({}, lambda job: Finish.completed(job, "1")),
+    "completed, not kept": ({}, lambda job: Finish.completed(job, "1", KeepPolicy(count=0))),
+    "failed, not kept": ({}, lambda job: Finish.failed(job, "no", "[]", KeepPolicy(count=0))),
+    "failed, fails its parent": ({"failParentOnFailure": True}, lambda job: Finish.failed(job, "no", "[]")),
+    "failed, parent goes on": ({"continueParentOnFailure": True}, lambda job: Finish.failed(job, "no", "[]")),
+    "failed, is ignored": ({"ignoreDependencyOnFailure": True}, lambda job: Finish.failed(job, "no", "[]")),
+    "failed, is no dependency": ({"removeDependencyOnFailure": True}, lambda job: Finish.failed(job, "no", "[]")),
+}
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("name", ["wait", "prioritized", "delayed", "events", "meta", "marker"])
+@pytest.mark.parametrize("end", CHILD_ENDS)
+async def test_a_parent_whose_queue_was_broken_goes_on_when_it_is_mended(
+    queue: EngineQueue, redis_url: str, name: str, end: str
+) -> None:
+    """With the next check for stalled jobs of the child's queue, as if nothing had been broken."""
+    options, finish = CHILD_ENDS[end]
+    place: dict[str, Any] = {"prioritized": {"priority": 1}, "delayed": {"delay": 60_000}}.get(name, {})
+    found = []
+    for is_broken in (True, False):
+        queue.raw.flushdb()
+        async with open_queue(redis_url, queue.keys.queue + "-up") as upper:
+            upper.raw.hset(upper.keys.meta, mapping={"opts.maxLenEvents": 10_000})
+            await flow_trees.add(queue.connection, tree(upper, "p", tree(queue, "a", **options), **place))
+            job = await queue.take_one()
+            with wrong_type(upper, name) if is_broken else nullcontext():
+                await queue.finish(finish(job))
+                await check(queue)
+            await check(queue)
+            notes = [upper.raw.hgetall(upper.keys.job("p") + part) for part in (":processed", ":failed")]
+            found.append((upper.places(), upper.hash("p"), notes, upper.event_names()[-1]))
+            assert "waiting-children" not in upper.places()
+            assert not queue.raw.exists(queue.keys.base + "toril:owed")
+    for _, parent, _, _ in found:
+        del parent["timestamp"]
+    assert found[0] == found[1]
+
+
+async def check(queue: EngineQueue) -> None:
+    queue.raw.delete(queue.keys.stalled_check)
+    await stalled.run_once(queue.connection, queue.keys)
+
+
+@pytest.mark.requirement("T33")
+async def test_what_a_parent_is_owed_has_an_end(queue: EngineQueue, redis_url: str) -> None:
+    async with open_queue(redis_url, queue.keys.queue + "-up") as upper:
+        await flow_trees.add(queue.connection, tree(upper, "p", tree(queue, "a")))
+        with wrong_type(upper, "wait"):
+            await queue.finish(Finish.completed(await queue.take_one(), "1"))
+            await check(queue)
+            assert 0 < queue.raw.pttl(queue.keys.base + "toril:owed") <= 30 * 24 * 3600 * 1000
+            await steps.walk(queue.connection, administration.obliterate(queue.keys))
+            assert queue.raw.keys(queue.keys.base + "*") == []

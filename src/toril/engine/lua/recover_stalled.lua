@@ -1,4 +1,5 @@
--- Give jobs back whose worker is gone: active at the last check and at this one, and without a lock. Time is Redis's.
+-- Give jobs back whose worker is gone: active at the last check and at this one, and without a lock. Then tell parents
+-- what keys of another type in their queues have kept from them. Time is Redis's.
 --
 -- KEYS[1] stalled (set)   KEYS[2] wait (list)   KEYS[3] paused (list)   KEYS[4] active (list)
 -- KEYS[5] stalled-check (string)   KEYS[6] meta (hash)   KEYS[7] marker (zset)   KEYS[8] events (stream)
@@ -6,13 +7,14 @@
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)
 -- ARGV[3] how often a job may stall   ARGV[4] length of the interval (ms): one check each, whoever makes it
 -- Returns: ids that were given back; empty also when another check was made within the interval.
--- Events: waiting (prev active), stalled.
+-- Events: waiting (prev active), stalled; of a parent in its own queue waiting or delayed.
 -- Cost: O(length of active).
 -- include: time
 -- include: placing
 -- include: batches
 -- include: waking
 -- include: limiting
+-- include: parents
 local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local base, layout = ARGV[1], ARGV[2]
@@ -55,4 +57,5 @@ local is_maxed = concurrency and redis.call('LLEN', active_key) >= concurrency
 if #recovered > 0 and not is_paused and not is_maxed then
   wake_now(marker_key)
 end
+pay_parents(base, layout, server_now_ms())
 return recovered

@@ -32,7 +32,7 @@ for _, job_id in ipairs(ids) do
       reopen(job_key, state)
       local parent = read_parent(job_key)
       if parent then
-        tell_guarded(reattach_child, parent, job_key, state)
+        tell_guarded(nil, reattach_child, parent, job_key, state)
       end
     end
     tell_waiting(queue, job_id, state)

@@ -66,7 +66,7 @@ local function replace_delayed(queue, job, options, winner)
   local parent = read_parent(queue.base .. winner)
   if parent then
     -- BullMQ leaves it waiting for a child that is gone.
-    tell_guarded(detach_child, parent, queue.base .. winner, queue.layout)
+    tell_guarded(queue.base, detach_child, parent, queue.base .. winner, queue.layout)
   end
   delete_jobs(queue.base, {winner})
   redis.call('XADD', queue.events, '*', 'event', 'removed', 'jobId', winner, 'prev', 'delayed')

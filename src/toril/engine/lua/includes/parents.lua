@@ -14,9 +14,13 @@
 --   detach_children(base, ids, layout)                      the same for jobs that retention removes
 --   reattach_child(parent, child_key, previous)             a finished child (`failed` or `completed`) is to run again
 --   check_children(parent_key)                              before one is added
---   tell_guarded(tell, parent, ...)                         one of these for a child that has left its place
+--   tell_guarded(base, tell, parent, child_key, ...)        one of these for a child that has left its place
+--   pay_parents(base, layout, now_ms)                       tell parents what they could not be told then
 --
 -- `layout` is that of paused queues. Each function wakes the parent's queue itself. Cost: O(1) or O(log n) each.
+
+-- Our own key of a queue (hash): what parents of its jobs are still to be told, by the child's key.
+local OWED, OWED_MS, PAY_AT_ONCE = 'toril:owed', 30 * 24 * 3600 * 1000, 100
 
 -- What a child's final failure does to its parent; at most one is set.
 local POLICIES = {'fpof', 'cpof', 'idof', 'rdof'}
@@ -56,6 +60,8 @@ local function pick_up(queue, set_key, parent, layout)
   redis.call('LLEN', queue.target)
   redis.call('ZCARD', queue.prioritized)
   redis.call('ZCARD', queue.delayed)
+  redis.call('ZCARD', queue.marker)
+  redis.call('XLEN', queue.events)
   redis.call('ZREM', set_key, parent.id)
   return true
 end
@@ -137,10 +143,10 @@ local function child_failed(parent, child_key, reason, layout, now_ms)
     redis.call('HSET', parent.key .. ':failed', child_key, reason)
     release_parent(parent, layout, now_ms)
   else
-    release_if_free(parent, layout, now_ms)
     if policy == 'idof' then
       redis.call('HSET', parent.key .. ':failed', child_key, reason)
     end
+    release_if_free(parent, layout, now_ms)
   end
 end
 
@@ -176,13 +182,40 @@ local function detach_child(parent, child_key, layout, hard_base)
 end
 
 -- Tell a parent of a child. The child has left its place, others with it: keys of another type in the parent's queue
--- must not leave them nowhere.
-local function tell_guarded(tell, ...)
-  local is_told, problem = pcall(tell, ...)
+-- must not leave them nowhere. What comes of it is owed then, for `pay_parents`; `base`: of the child, nil = nothing.
+local function tell_guarded(base, tell, parent, child_key, ...)
+  local is_told, problem = pcall(tell, parent, child_key, ...)
   if not is_told then
     local text = type(problem) == 'table' and problem.err or tostring(problem)
     if not string.find(text, 'WRONGTYPE', 1, true) then
       error(problem)
+    end
+    if base and type(redis.pcall('HSET', base .. OWED, child_key, cjson.encode(parent))) == 'number' then
+      redis.call('PEXPIRE', base .. OWED, OWED_MS)
+    end
+  end
+end
+
+-- Let a parent go on as what is noted of a child says.
+local function pay_parent(parent, child_key, layout, now_ms)
+  if redis.call('EXISTS', child_key) == 0 then
+    detach_child(parent, child_key, layout)
+  end
+  if redis.call('ZSCORE', parent.key .. ':unsuccessful', child_key) then
+    defer_failure(parent, child_key, layout, now_ms)
+  elseif parent.policy == 'cpof' and redis.call('HEXISTS', parent.key .. ':failed', child_key) == 1 then
+    release_parent(parent, layout, now_ms)
+  else
+    release_if_free(parent, layout, now_ms)
+  end
+end
+
+-- Tell the parents of a queue's children what they are owed; to those whose keys are still of another type it stays so.
+local function pay_parents(base, layout, now_ms)
+  local owed = redis.pcall('HRANDFIELD', base .. OWED, PAY_AT_ONCE, 'WITHVALUES')
+  for index = 1, #owed, 2 do
+    if pcall(pay_parent, cjson.decode(owed[index + 1]), owed[index], layout, now_ms) then
+      redis.call('HDEL', base .. OWED, owed[index])
     end
   end
 end
@@ -191,7 +224,7 @@ local function detach_children(base, ids, layout)
   for _, job_id in ipairs(ids) do
     local parent = read_parent(base .. job_id)
     if parent then
-      tell_guarded(detach_child, parent, base .. job_id, layout)
+      tell_guarded(base, detach_child, parent, base .. job_id, layout)
     end
   end
 end
@@ -207,11 +240,11 @@ local function tell_parent(parent, child_key, finish, layout, now_ms)
   end
 end
 
--- finish: kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
+-- finish: id, kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
 local function child_ended(child_key, finish, layout, now_ms)
   local parent = read_parent(child_key)
   if parent then
-    tell_guarded(tell_parent, parent, child_key, finish, layout, now_ms)
+    tell_guarded(string.sub(child_key, 1, -#finish.id - 1), tell_parent, parent, child_key, finish, layout, now_ms)
   end
 end
 
