@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -129,6 +130,34 @@ async def test_both_ways_do_the_same_by_chance(redis_url: str, queue_name: str, 
             assert found == wanted, f"seed {seed}"
             drained += plain.event_names().count("drained")
     assert drained > 0
+
+
+async def test_each_gets_its_own_value_whatever_the_others_return(redis_url: str, queue_name: str) -> None:
+    """Jobs that return nothing are sent without a value; those of one take are a group."""
+
+    async def end(queue: EngineQueue) -> dict[str, Any]:
+        await queue.producer.add([NewJob.create("n", {}, JobOptions())] * 8)
+        first, second = await queue.take(3), await queue.take(3)
+        ends = zip(
+            [first[0], second[0], first[1], first[2], second[1], second[2]], [1, None, None, None, "x", 2], strict=True
+        )
+        finishes = [Finish.completed(job, json.dumps(value)) for job, value in ends]
+        reply = await queue.active.finish_and_take(finishes, 1, "t:3")
+        events = [event for event in queue.events() if event["event"] == "completed"]
+        return {
+            "codes": reply.codes,
+            "taken": [job.id for job in reply.taken.jobs],
+            "values": {job_id: queue.hash(job_id)["returnvalue"] for job_id in "123456"},
+            "told": [(event["jobId"], event["returnvalue"]) for event in events],
+            "places": queue.places(),
+        }
+
+    async with open_queue(redis_url, queue_name) as plain, open_queue(redis_url, f"{queue_name}-limited") as limited:
+        limited.raw.hset(limited.keys.meta, "concurrency", 1000)
+        found = await end(plain)
+        assert found["told"] == [("1", "1"), ("4", "null"), ("2", "null"), ("3", "null"), ("5", '"x"'), ("6", "2")]
+        assert (found["values"], found["codes"]) == (dict(found["told"]), [0] * 6)
+        assert found == await end(limited)
 
 
 async def test_both_ways_add_the_same(redis_url: str, queue_name: str) -> None:

@@ -36,19 +36,30 @@ local function plain_max_events()
   return meta[3]
 end
 
+local DIGITS = {'1', '2', '3', '4', '5', '6', '7', '8', '9', [0] = '0'}
+
 local function add_plain(max_events)
   local wait, marker, events = base .. 'wait', base .. 'marker', base .. 'events'
   -- Keys of another type must fail here, before anything is written.
   call('LLEN', wait)
   call('ZCARD', marker)
   call('XTRIM', events, 'MAXLEN', '~', max_events)
-  local number, ids, at = call('INCRBY', base .. 'id', count) - count, {}, first_run
+  local number, ids, at = call('INCRBY', base .. 'id', args[3]) - count, {}, first_run
+  -- To write a number out costs as much as a small command: of ten that follow each other only the first is.
+  local tens, digit = '', number % 10
+  if digit < 9 and number >= 10 then
+    tens = string.format('%.0f', (number - digit) / 10)
+  end
   while at < #args do
     local kind_at, run_length = 5 + (tonumber(args[at]) - 1) * KIND_FIELDS, tonumber(args[at + 1])
     local name, opts, timestamp = args[kind_at], args[kind_at + 1], args[kind_at + 2]
     at = at + 2
     for index = #ids + 1, #ids + run_length do
-      local job_id = string.format('%.0f', number + index)
+      digit = digit + 1
+      if digit == 10 then
+        digit, tens = 0, string.format('%.0f', (number + index) / 10)
+      end
+      local job_id = tens .. DIGITS[digit]
       -- The last field twice: with one look more Redis mostly ends the growth of a larger job's table, which else it may
       -- keep twice, small and large, until somebody reads the job: 32 bytes.
       call('HSET', base .. job_id, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
@@ -59,7 +70,7 @@ local function add_plain(max_events)
     end
   end
   call('LPUSH', wait, unpack(ids))
-  call('ZADD', marker, 0, '0')
+  call('ZADD', marker, '0', '0')
   return ids
 end
 

@@ -8,9 +8,10 @@
 -- ARGV[10] how many groups of jobs to end there are: what is the same for many is sent once
 -- ARGV[11...] for each group: token, attempts started, attempts made with this one, kind (completed, failed, retry, requeue,
 --            limit, delay or waiting-children), details ('' = none, else JSON: see finishing.lua), how many fields the jobs
---            had at their start if they were new ones then, tied to nothing (0 = they were not); then for each job
---            to end: number of its group, from 1; id; value (JSON return value or reason)
--- Returns: {{code...}, taken as `take_jobs` returns it}
+--            had at their start if they were new ones then, tied to nothing (0 = they were not), the value that they share
+--            ('' = each has its own); then the jobs to end, for each run of one group: number of the group, from 1; how
+--            many; for each job: id, and if it has its own, value (JSON return value or reason)
+-- Returns: {{code...}, taken as `take_jobs` returns it}; no codes when all are 0
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
 --          -6 locked by another, -9 has failed children. Below 0 nothing was written for that job.
 -- Events: completed or failed (and retries-exhausted), delayed, waiting, drained; those of taking; of a parent in its own
@@ -21,20 +22,20 @@
 -- include: time
 local args = ARGV
 local base, take_count, group_count = args[1], tonumber(args[3]), tonumber(args[10])
-local GROUP_FIELDS = 6
-local first_job = 11 + group_count * GROUP_FIELDS
-local count = (#args - first_job + 1) / 3
+local GROUP_FIELDS = 7
+local first_run = 11 + group_count * GROUP_FIELDS
 
 -- The plain case, which is most of what a busy worker does: jobs that completed, are kept, and are tied to nothing; others
 -- that wait; and a queue without limits. It is written out here and does exactly what the general case below would do,
--- whose many functions cost more to make than such a job.
+-- whose many functions cost more to make than such a job. Numbers are handed to Redis as text: what it takes to write one
+-- out would be a small command.
 
 -- The queue, when it is a plain one at this moment.
 local function plain_queue()
   if take_count == 0 or args[7] ~= '' or args[9] ~= '0' then
     return nil
   end
-  for at = 11, first_job - 1, GROUP_FIELDS do
+  for at = 11, first_run - 1, GROUP_FIELDS do
     if args[at + 3] ~= 'completed' or args[at + 4] ~= '' then
       return nil
     end
@@ -47,75 +48,105 @@ local function plain_queue()
   if meta[1] or meta[2] or meta[3] or not meta[4] or #meta[4] > 15 or not string.find(meta[4], '^[1-9]%d*$') then
     return nil
   end
-  local now_ms = server_now_ms()
-  local due = call('ZRANGEBYSCORE', base .. 'delayed', '-inf', text_of((now_ms + 1) * 4096 - 1), 'LIMIT', 0, 1)
-  if due[1] then
+  local now_ms, now = server_now_ms()
+  local due_ms = due_time_of(call('ZRANGE', base .. 'delayed', '0', '0', 'WITHSCORES')[2])
+  if due_ms and due_ms < now_ms + 1 then
     return nil
   end
   return {
-    base = base, active = base .. 'active', events = base .. 'events', max_events = meta[4], waiting = waiting,
-    now = text_of(now_ms),
+    base = base, active = base .. 'active', events = base .. 'events', max_events = meta[4], waiting = waiting, now = now,
   }
 end
 
+-- The runs of jobs to end: {group_at, length, ids_at, step}, places in the arguments.
+local function read_runs()
+  local runs, at = {}, first_run
+  while at <= #args do
+    local group_at, length = 11 + (args[at] - 1) * GROUP_FIELDS, tonumber(args[at + 1])
+    local step = args[group_at + 6] == '' and 2 or 1
+    runs[#runs + 1] = {group_at, length, at + 2, step}
+    at = at + 2 + length * step
+  end
+  return runs
+end
+
 -- The ids, keys and names of locks of the jobs to end, when all may end and are tied to nothing.
-local function plain_ends()
-  local ids, keys, lock_keys, children_keys = {}, {}, {}, {}
-  for index = 1, count do
-    local id = args[first_job + index * 3 - 2]
-    local key = base .. id
-    ids[index], keys[index], lock_keys[index] = id, key, key .. ':lock'
-    children_keys[index * 2 - 1], children_keys[index * 2] = key .. ':dependencies', key .. ':unsuccessful'
+local function plain_ends(runs)
+  local ids, keys, lock_keys, children_keys, count = {}, {}, {}, {}, 0
+  for _, run in ipairs(runs) do
+    for place = 0, run[2] - 1 do
+      local id = args[run[3] + place * run[4]]
+      local key = base .. id
+      count = count + 1
+      ids[count], keys[count], lock_keys[count] = id, key, key .. ':lock'
+      children_keys[count * 2 - 1], children_keys[count * 2] = key .. ':dependencies', key .. ':unsuccessful'
+    end
   end
   local tokens = call('MGET', unpack(lock_keys))
   if call('EXISTS', unpack(children_keys)) > 0 then
     return nil
   end
-  for index = 1, count do
-    local group_at = 11 + (args[first_job + index * 3 - 3] - 1) * GROUP_FIELDS
-    if tokens[index] ~= args[group_at] then
-      return nil
-    end
-    -- As many fields as at its start are the same: none is ever taken away.
-    if call('HLEN', keys[index]) ~= tonumber(args[group_at + 5]) then
-      local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
-      if not stored[1] or stored[2] or stored[3] then
+  local index = 0
+  for _, run in ipairs(runs) do
+    local token, fields = args[run[1]], tonumber(args[run[1] + 5])
+    for _ = 1, run[2] do
+      index = index + 1
+      if tokens[index] ~= token then
         return nil
+      end
+      -- As many fields as at its start are the same: none is ever taken away.
+      if call('HLEN', keys[index]) ~= fields then
+        local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
+        if not stored[1] or stored[2] or stored[3] then
+          return nil
+        end
       end
     end
   end
   return ids, keys, lock_keys
 end
 
--- Complete the jobs. Returns a code each, and whether any has ended.
-local function complete(queue, ids, keys, lock_keys)
-  local codes, completed_key = {}, base .. 'completed'
+-- Take jobs out of `active`. Returns a code each when some are not there, else none.
+local function remove_from_active(active_key, ids)
+  local codes, any_missing = {}, false
+  if #ids == 1 or not remove_oldest(active_key, ids) then
+    for index = 1, #ids do
+      codes[index] = call('LREM', active_key, '-1', ids[index]) == 0 and -3 or 0
+      any_missing = any_missing or codes[index] ~= 0
+    end
+  end
+  return any_missing and codes or {}
+end
+
+-- Complete the jobs. Returns a code each, none when all are 0; and whether any has ended.
+local function complete(queue, runs, ids, keys, lock_keys)
+  local completed_key = base .. 'completed'
   -- The first write: Redis lets a script that has written go on when it is out of memory.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
   -- A key of another type must fail here, before a job is in no list.
   call('ZCARD', completed_key)
-  if count == 1 or not remove_oldest(queue.active, ids) then
-    for index = 1, count do
-      codes[index] = call('LREM', queue.active, -1, ids[index]) == 0 and -3 or 0
+  local codes = remove_from_active(queue.active, ids)
+  local members, done_locks, done_ids, done, index = {}, {}, {}, 0, 0
+  for _, run in ipairs(runs) do
+    local made, shared = args[run[1] + 2], args[run[1] + 6]
+    for place = 0, run[2] - 1 do
+      index = index + 1
+      if codes[index] ~= -3 then
+        local id, value = ids[index], shared ~= '' and shared or args[run[3] + place * 2 + 1]
+        done = done + 1
+        done_locks[done], done_ids[done] = lock_keys[index], id
+        members[done * 2 - 1], members[done * 2] = queue.now, id
+        call('HSET', keys[index], 'atm', made, 'returnvalue', value, 'finishedOn', queue.now)
+        call('XADD', queue.events, '*', 'event', 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
+      end
     end
   end
-  local members, done_locks, done_ids = {}, {}, {}
-  for index = 1, count do
-    if codes[index] ~= -3 then
-      local at = first_job + index * 3 - 3
-      local value, id, done = args[at + 2], ids[index], #done_ids + 1
-      codes[index], done_locks[done], done_ids[done] = 0, lock_keys[index], id
-      members[done * 2 - 1], members[done * 2] = queue.now, id
-      call('HSET', keys[index], 'atm', args[13 + (args[at] - 1) * GROUP_FIELDS], 'returnvalue', value, 'finishedOn', queue.now)
-      call('XADD', queue.events, '*', 'event', 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
-    end
-  end
-  if #done_ids > 0 then
+  if done > 0 then
     call('ZADD', completed_key, unpack(members))
     call('DEL', unpack(done_locks))
     call('SREM', base .. 'stalled', unpack(done_ids))
   end
-  return codes, #done_ids > 0
+  return codes, done > 0
 end
 
 -- Take jobs; `any_final`: whether some have ended. Returns what `take_jobs` returns.
@@ -124,7 +155,7 @@ local function take_plain(queue, any_final)
   if take_count == 1 then
     ids = {call('LMOVE', wait_key, queue.active, 'RIGHT', 'LEFT')}
   else
-    ids = call('RPOP', wait_key, take_count)
+    ids = call('RPOP', wait_key, args[3])
     call('LPUSH', queue.active, unpack(ids))
   end
   if queue.waiting < take_count then
@@ -138,7 +169,7 @@ local function take_plain(queue, any_final)
       reply[taken] = job
     end
   end
-  call('ZADD', base .. 'marker', 0, '0')
+  call('ZADD', base .. 'marker', '0', '0')
   if taken == 3 then
     -- None of the ids had a job.
     local head = call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
@@ -155,7 +186,7 @@ local function general_case()
 -- include: finishing
 -- include: taking
   local queue = queue_of(base)
-  local now_ms = server_now_ms()
+  local now_ms, now = server_now_ms()
   read_settings(queue, args[2])
 
   local codes, any_final = {}, false
@@ -164,7 +195,7 @@ local function general_case()
     codes, any_final = end_jobs(queue, finishes, args[9], now_ms)
   end
 
-  local taken, is_blocked = {0, 0, text_of(now_ms)}, false
+  local taken, is_blocked = {0, 0, now}, false
   if queue.limited_ms then
     taken[1], is_blocked = queue.limited_ms, true
   elseif take_count > 0 then
@@ -187,12 +218,13 @@ if not queue then
   return general_case()
 end
 local codes, any_final = {}, false
-if count > 0 then
-  local ids, keys, lock_keys = plain_ends()
+if first_run < #args then
+  local runs = read_runs()
+  local ids, keys, lock_keys = plain_ends(runs)
   if not ids then
     return general_case()
   end
-  codes, any_final = complete(queue, ids, keys, lock_keys)
+  codes, any_final = complete(queue, runs, ids, keys, lock_keys)
 else
   -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)

@@ -6,7 +6,7 @@ import functools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, groupby
 from typing import Any, Literal
 
 from toril.engine.connection import Call, Part
@@ -142,11 +142,12 @@ class Finish:
         return cls(job, "waiting-children")
 
     def group(self) -> tuple[Part, ...]:
-        """What many ends have in common: token, attempts, kind, details and how many fields a new job had."""
+        """What many ends have in common: token, attempts, kind, details, fields of a new job, the value `null`."""
         job, kind = self.job, self.kind
         is_plain = kind == "completed" and not self.is_repeated
         details = _keep_json(self.keep) if is_plain else self._details_json()
-        return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields)
+        shared = "null" if kind == "completed" and self.value == "null" else ""
+        return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields, shared)
 
     def _details_json(self) -> str:
         details: dict[str, str | int] = {
@@ -190,18 +191,19 @@ def finish_and_take(
     keys: QueueKeys, taker: Taker, finishes: Sequence[Finish], count: int, token: str
 ) -> Call[FinishReply]:
     """End jobs and take up to `count` new ones (0 = none) in one call."""
-    groups: dict[tuple[Part, ...], str] = {}
+    groups: dict[tuple[Part, ...], int] = {}
     ends: list[Part] = []
-    for finish in finishes:
-        group = finish.group()
-        number = groups.get(group)
-        if number is None:
-            number = groups[group] = str(len(groups) + 1)
-        ends += (number, finish.job.id, finish.value)
+    for group, run in groupby(finishes, Finish.group):
+        same = list(run)
+        ends += (groups.setdefault(group, len(groups) + 1), len(same))
+        if group[-1]:
+            ends += [finish.job.id for finish in same]
+        else:
+            ends += chain.from_iterable((finish.job.id, finish.value) for finish in same)
     args = [*taker.args(keys, count, token), taker.metrics_minutes, len(groups), *chain.from_iterable(groups), *ends]
 
     def parse(reply: Any) -> FinishReply:
-        return FinishReply(reply[0], _taken(reply[1], token, taker.worker_name))
+        return FinishReply(reply[0] or [0] * len(finishes), _taken(reply[1], token, taker.worker_name))
 
     return Call("finish_and_take", [keys.meta], args, parse)
 

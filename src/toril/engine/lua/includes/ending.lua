@@ -7,7 +7,7 @@ local function remove_oldest(active_key, ids)
   for index = 1, count do
     wanted[ids[index]] = true
   end
-  local oldest = call('LRANGE', active_key, -count, -1)
+  local oldest = call('LRANGE', active_key, -count, '-1')
   for index = 1, count do
     local job_id = oldest[index]
     if not job_id or not wanted[job_id] then
@@ -15,7 +15,7 @@ local function remove_oldest(active_key, ids)
     end
     wanted[job_id] = nil
   end
-  call('LTRIM', active_key, 0, -count - 1)
+  call('LTRIM', active_key, '0', -count - 1)
   return true
 end
 

@@ -30,23 +30,30 @@ local function rarely()
   return rare
 end
 
--- Read the finishes: groups from argument `at`, then jobs; see the script's header. Jobs of a group share their details.
+-- Read the finishes: groups from argument `at`, then runs of jobs; see the script's header. Jobs of a group share their details.
 local function read_finishes(at, group_count)
   local args, groups, finishes = ARGV, {}, {}
   for group = 1, group_count do
     local text = args[at + 4]
     groups[group] = {
       token = args[at], ats = args[at + 1], made = args[at + 2], kind = args[at + 3],
-      details = text == '' and NO_DETAILS or cjson.decode(text),
+      details = text == '' and NO_DETAILS or cjson.decode(text), value = args[at + 6] ~= '' and args[at + 6],
     }
-    at = at + 6
+    at = at + 7
   end
-  for first = at, #args, 3 do
-    local group, id = groups[tonumber(args[first])], args[first + 1]
-    finishes[#finishes + 1] = {
-      id = id, token = group.token, ats = group.ats, made = group.made, kind = group.kind, value = args[first + 2],
-      details = group.details, key = args[1] .. id,
-    }
+  while at <= #args do
+    local group, step = groups[tonumber(args[at])], 2
+    if group.value then
+      step = 1
+    end
+    local last = at + 1 + args[at + 1] * step
+    for id_at = at + 2, last, step do
+      finishes[#finishes + 1] = {
+        id = args[id_at], token = group.token, ats = group.ats, made = group.made, kind = group.kind,
+        value = group.value or args[id_at + 1], details = group.details, key = args[1] .. args[id_at],
+      }
+    end
+    at = last + 1
   end
   return finishes
 end

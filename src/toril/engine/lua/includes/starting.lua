@@ -39,7 +39,7 @@ local function start_job(queue, taker, job_id, now)
     job, is_deferred_failure = read_any_job(job_key, job_id)
     if not job then
       -- An id without a job (or not a job at all): dropped, never run as a phantom.
-      call('LREM', queue.active, -1, job_id)
+      call('LREM', queue.active, '-1', job_id)
       return nil
     end
     ats = job[2]

@@ -3,7 +3,7 @@
 
 -- "Look now."
 local function wake_now(marker_key)
-  redis.call('ZADD', marker_key, 0, '0')
+  redis.call('ZADD', marker_key, '0', '0')
 end
 
 -- "Look when the first delayed job is due." Nothing when none is delayed.
