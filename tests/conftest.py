@@ -6,9 +6,16 @@ import itertools
 import uuid
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from support.redis_server import RedisServer
+
+# How fast an example is made or run says something about the machine, not about the code.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 _databases = itertools.cycle(range(1, 64))
 
