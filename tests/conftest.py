@@ -34,6 +34,8 @@ def redis_url(redis_server: RedisServer) -> str:
     db = next(_databases)
     with redis_server.client(db) as client:
         client.flushdb()
+        # Else it would depend on the tests before this one whether the server knows a script.
+        client.script_flush()
     return f"redis://127.0.0.1:{redis_server.port}/{db}"
 
 

@@ -280,7 +280,7 @@ async def test_the_name_that_a_job_gives_its_task_is_its_own(tasks: Queue, worke
 
     async with worker(tasks, concurrency=10):
         handles = await tasks.add_bulk([names_itself.draft(), tells_its_name.draft()])
-        assert await handles[1].result(10) == "toril job"
+        assert await handles[1].result(30) == "toril job"
 
 
 async def test_what_a_job_set_is_seen_by_no_other_when_it_was_the_one_to_connect_anew(

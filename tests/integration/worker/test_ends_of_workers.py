@@ -25,17 +25,17 @@ async def test_what_has_just_ended_in_a_thread_is_not_given_back(
     @tasks.task
     def works() -> str:
         begun.set()
-        go.wait(10)
+        go.wait(60)
         return "done"
 
     async with worker(tasks) as running:
         handle = await works.enqueue()
-        assert await asyncio.to_thread(begun.wait, 10)
+        assert await asyncio.to_thread(begun.wait, 30)
         go.set()
         # The loop does not come round meanwhile.
         wait_until(lambda: running._executor._threads._ended, "the job to end")
         assert await running._fetcher.abandon(1) == []
-        assert await handle.result(10) == "done"
+        assert await handle.result(30) == "done"
     assert stored.hash("1")["ats"] == "1"
 
 
@@ -110,7 +110,7 @@ async def test_what_was_left_in_threads_does_not_keep_a_process(redis_url: str, 
                 return (await handle.state()) in ("completed", "failed")
 
             await wait_until_async(has_ended, "the job to end")
-            assert await asyncio.to_thread(worker.stop, 30) == 0
+            assert await asyncio.to_thread(worker.stop) == 0
     assert worker.log_lines[-1]["event"].startswith("stopped after")
 
 
@@ -131,6 +131,6 @@ async def stops_the_loop():
     async with Queue("jobs", url=redis_url) as queue:
         with workers.start(redis_url, "jobs", module) as worker:
             await queue.add("stops-the-loop", {})
-            assert await asyncio.to_thread(worker.wait, 30) == 1
+            assert await asyncio.to_thread(worker.wait) == 1
     (line,) = (line for line in worker.log_lines if line["event"] == "the worker broke")
     assert "Event loop stopped before Future completed" in line["error"]

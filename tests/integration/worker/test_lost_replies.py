@@ -123,7 +123,7 @@ async def test_a_retry_that_another_worker_has_taken_is_not_told_as_lost(
                 may_fail.set()
                 await wait_until_async(is_taken, "the second attempt")
                 may_end.set()
-                await handle.result(10)
+                await handle.result(30)
     assert proxy.cuts == 5
     assert runs == ["first", "second"] * 5
     assert "job lost" not in caplog.text
@@ -231,6 +231,9 @@ async def test_a_job_taken_by_a_worker_that_drains_was_not_started(
     async def is_taken() -> bool:
         return proxy.is_holding and "active" in stored.places()
 
+    # So that the server knows the script: else what is held up is that it does not.
+    async with worker(tasks):
+        await (await step.enqueue()).result(30)
     handle = await step.enqueue()
     proxy.hold_reply(is_take)
     async with worker(tasks, url=through(proxy, redis_url), max_started_attempts=1) as drained:
@@ -239,10 +242,10 @@ async def test_a_job_taken_by_a_worker_that_drains_was_not_started(
         if not is_answered:
             proxy.lose_reply(lambda request: b"\r\n$7\r\nrequeue\r\n" in request)
         proxy.release()
-    assert stored.places() == {"wait": [handle.id]}
+    assert stored.places() == {"wait": [handle.id], "completed": ["1"]}
     assert (stored.hash(handle.id)["ats"], proxy.cuts) == ("0", 0 if is_answered else 1)
     async with worker(tasks, max_started_attempts=1):
-        assert await handle.result(10) == "ran"
+        assert await handle.result(30) == "ran"
 
 
 async def test_a_wake_up_that_overtakes_an_older_reply_is_not_forgotten(

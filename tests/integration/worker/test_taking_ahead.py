@@ -154,7 +154,7 @@ async def test_none_is_given_back_where_starts_are_limited(
         assert stored.raw.get(stored.keys.limiter) == str(1 + SLOTS)
         go.set()
         for handle in handles:
-            await handle.result(10)
+            await handle.result(30)
         assert stored.raw.get(stored.keys.limiter) == "11"
         # The limit is lifted: jobs are taken ahead again.
         if whose == "the queue's":
