@@ -61,6 +61,7 @@ class AsyncConnection:
         self.connects = 0
         """How often a connection was made; more than once tells that one was lost in between."""
         self._connected_at = 0.0
+        self._known: set[str] = set()
 
     @property
     def connected_seconds(self) -> float:
@@ -116,8 +117,15 @@ class AsyncConnection:
         except replies.ServerReply as problem:
             if not str(problem).startswith("NOSCRIPT"):
                 raise self._refused(problem) from None
+            self._known.discard(call.script)
             reply = await self._request(call.pack(by_source=True))
+        else:
+            self._known.add(call.script)
         return call.parse(reply)
+
+    def knows(self, call: Call[Any]) -> bool:
+        """Whether the server knew the script when `result` was last told of one: calls sent now keep their order."""
+        return call.script in self._known
 
     async def command(self, *parts: Part) -> Any:
         """Run one plain command and return its reply. Raises as `run` does."""
@@ -155,6 +163,7 @@ class AsyncConnection:
                 self._protocol.watch(self._timeout_seconds)
                 self.connects += 1
                 self._connected_at = asyncio.get_running_loop().time()
+                self._known.clear()
             return self._protocol
 
 

@@ -50,9 +50,10 @@ class Producer:
         try:
             for part in parts_of(jobs, FIRST_CALL):
                 call = scripts.add_jobs(self.keys, part, now_ms=clock.now_ms(), layout=self.layout)
-                started.append((call, part, await self._start(call)))
-                if len(started) >= CALLS_AT_ONCE:
+                # A call that is refused for its unknown script is made again behind those that are under way.
+                while len(started) >= (CALLS_AT_ONCE if self.connection.knows(call) else 1):
                     ids += await self._end(*started.popleft())
+                started.append((call, part, await self._start(call)))
             while started:
                 ids += await self._end(*started.popleft())
         finally:

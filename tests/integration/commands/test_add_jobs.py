@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -71,6 +72,20 @@ async def test_more_jobs_than_one_call_takes(queue: EngineQueue) -> None:
     assert await queue.producer.add(jobs) == [str(number) for number in range(1, 2346)]
     assert queue.raw.llen(queue.keys.wait) == 2345
     assert [job.data for job in await queue.take(3)] == [0, 1, 2]
+
+
+async def test_they_keep_their_order_on_a_server_that_forgets_the_script(queue: EngineQueue) -> None:
+    """Calls under way would all be refused, and made again behind those that come later."""
+
+    def new_jobs() -> Iterator[NewJob]:
+        for number in range(2345):
+            # The first time nobody has told it yet, later it forgets while calls are under way.
+            if number in (0, 1111):
+                queue.raw.script_flush()
+            yield NewJob.create("n", number, JobOptions())
+
+    assert await queue.producer.add(new_jobs()) == [str(number) for number in range(1, 2346)]
+    assert [job.data for job in await queue.take(2345)] == list(range(2345))
 
 
 async def test_no_jobs_are_no_call(queue: EngineQueue) -> None:
