@@ -198,3 +198,36 @@ async def test_a_job_that_was_given_a_parent_while_it_ran_tells_it(
         reply = await queue.active.finish_and_take(finishes, 1, "t:2")
         assert (reply.codes, [job.id for job in reply.taken.jobs]) == ([0, 0], ["later"])
         assert upper.raw.hgetall(f"{upper.keys.job('p')}:processed") == {queue.keys.job("b"): '"b"'}
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["first-attempt", "second-attempt"])
+async def test_a_job_that_was_deleted_by_hand_does_not_come_back_by_its_end(queue: EngineQueue, is_new: bool) -> None:
+    """Whoever deletes the hash alone leaves its lock and its place in `active`."""
+    await queue.add(jobId="a")
+    job = await queue.take_one()
+    if not is_new:
+        await queue.finish(Finish.retry(job, "no", "[]", 0))
+        job = await queue.take_one()
+    await queue.add(jobId="b")
+    queue.raw.delete(queue.keys.job("a"))
+    reply = await queue.active.finish_and_take([Finish.completed(job, "1")], 1, "t:2")
+    assert (reply.codes, queue.hash("a"), queue.places()) == ([-1], {}, {"active": ["a", "b"]})
+
+
+async def test_a_delayed_job_that_is_due_for_ever_is_taken_in_turn(queue: EngineQueue) -> None:
+    """A score of -inf, which another program may have written: it hides those that are due behind it."""
+    await queue.add(jobId="late", delay=1)
+    await queue.add(jobId="first")
+    queue.raw.zadd(queue.keys.delayed, {"nothing": "-inf", "late": 1})
+    assert [job.id for job in await queue.finish(take=1)] == ["first"]
+    assert queue.places() == {"active": ["first"], "wait": ["late"]}
+
+
+@pytest.mark.parametrize("stored", [-25, -5, -1, 0, 8, 9, 10, 98, 99, 2**53 - 30])
+@pytest.mark.parametrize("count", [1, 2, 11, 25])
+async def test_ids_follow_the_number_that_is_stored(queue: EngineQueue, stored: int, count: int) -> None:
+    queue.raw.hset(queue.keys.meta, "opts.maxLenEvents", "10000")
+    queue.raw.set(queue.keys.id, stored)
+    ids = await queue.producer.add([NewJob.create("n", {}, JobOptions())] * count)
+    assert ids == [str(stored + number) for number in range(1, count + 1)]
+    assert queue.places() == {"wait": ids}

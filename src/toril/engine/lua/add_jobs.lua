@@ -59,7 +59,7 @@ local function add_plain(max_events)
       if digit == 10 then
         digit, tens = 0, string.format('%.0f', (number + index) / 10)
       end
-      local job_id = tens .. DIGITS[digit]
+      local job_id = number >= 0 and tens .. DIGITS[digit] or string.format('%.0f', number + index)
       -- The last field twice: with one look more Redis mostly ends the growth of a larger job's table, which else it may
       -- keep twice, small and large, until somebody reads the job: 32 bytes.
       call('HSET', base .. job_id, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,

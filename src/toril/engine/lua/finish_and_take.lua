@@ -49,8 +49,9 @@ local function plain_queue()
     return nil
   end
   local now_ms, now = server_now_ms()
-  local due_ms = due_time_of(call('ZRANGE', base .. 'delayed', '0', '0', 'WITHSCORES')[2])
-  if due_ms and due_ms < now_ms + 1 then
+  -- Also one whose score is -inf is due.
+  local first_score = tonumber(call('ZRANGE', base .. 'delayed', '0', '0', 'WITHSCORES')[2] or '')
+  if first_score and first_score < (now_ms + 1) * 4096 then
     return nil
   end
   return {
@@ -94,8 +95,8 @@ local function plain_ends(runs)
       if tokens[index] ~= token then
         return nil
       end
-      -- As many fields as at its start are the same: none is ever taken away.
-      if call('HLEN', keys[index]) ~= fields then
+      -- As many fields as at its start are the same: none is ever taken away. But a job may be, all of it.
+      if fields == 0 or call('HLEN', keys[index]) ~= fields then
         local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
         if not stored[1] or stored[2] or stored[3] then
           return nil
