@@ -312,6 +312,32 @@ async def test_a_parent_whose_queue_was_broken_goes_on_when_it_is_mended(
     assert found[0] == found[1]
 
 
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("part", ["", ":dependencies", ":processed", ":failed", ":unsuccessful"])
+@pytest.mark.parametrize("end", [end for end in CHILD_ENDS if "not kept" not in end])
+async def test_a_parent_that_could_not_be_told_of_a_child_hears_of_it_when_it_is_mended(
+    queue: EngineQueue, redis_url: str, part: str, end: str
+) -> None:
+    """What is broken is the parent's own: its hash, or one of its notes on children."""
+    options, finish = CHILD_ENDS[end]
+    found = []
+    for is_broken in (True, False):
+        queue.raw.flushdb()
+        async with open_queue(redis_url, queue.keys.queue + "-up") as upper:
+            await flow_trees.add(queue.connection, tree(upper, "p", tree(queue, "a", **options)))
+            job = await queue.take_one()
+            with wrong_type(upper, f"p{part}") if is_broken else nullcontext():
+                await queue.finish(finish(job))
+                await check(queue)
+            await check(queue)
+            notes = [upper.raw.hgetall(upper.keys.job("p") + part) for part in (":processed", ":failed")]
+            found.append((upper.places(), upper.hash("p"), notes))
+            assert not queue.raw.exists(queue.keys.base + "toril:owed")
+    for _, parent, _ in found:
+        del parent["timestamp"]
+    assert found[0] == found[1]
+
+
 async def check(queue: EngineQueue) -> None:
     queue.raw.delete(queue.keys.stalled_check)
     await stalled.run_once(queue.connection, queue.keys)

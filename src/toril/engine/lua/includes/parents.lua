@@ -50,13 +50,14 @@ local function read_parent(job_key)
   return not fields.err and parent_of(fields[1], fields[2]) or nil
 end
 
--- Take a parent out of a set; a key of another type in its queue fails here, where it is still in that. Reads the
--- queue's settings. Returns whether it was there.
+-- Take a parent out of a set; a key of another type, its own or its queue's, fails here, where it is still in that.
+-- Reads the queue's settings. Returns whether it was there.
 local function pick_up(queue, set_key, parent, layout)
   if not redis.call('ZSCORE', set_key, parent.id) then
     return false
   end
   read_settings(queue, layout)
+  redis.call('HLEN', parent.key)
   redis.call('LLEN', queue.target)
   redis.call('ZCARD', queue.prioritized)
   redis.call('ZCARD', queue.delayed)
@@ -106,6 +107,8 @@ local function release_if_free(parent, layout, now_ms)
 end
 
 local function child_completed(parent, child_key, value, layout, now_ms)
+  -- A key of another type must fail here, where the parent still waits for the child: see `pay_parent`.
+  redis.call('HLEN', parent.key .. ':processed')
   if redis.call('SREM', parent.key .. ':dependencies', child_key) == 1 then
     redis.call('HSET', parent.key .. ':processed', child_key, value)
     release_if_free(parent, layout, now_ms)
@@ -133,6 +136,9 @@ end
 
 local function child_failed(parent, child_key, reason, layout, now_ms)
   local policy = parent.policy
+  -- As above.
+  redis.call('ZCARD', parent.key .. ':unsuccessful')
+  redis.call('HLEN', parent.key .. ':failed')
   if not policy or redis.call('SREM', parent.key .. ':dependencies', child_key) == 0 then
     return
   end
@@ -196,9 +202,14 @@ local function tell_guarded(base, tell, parent, child_key, ...)
   end
 end
 
--- Let a parent go on as what is noted of a child says.
+-- Tell a parent how a child has ended, if it still waits for that, and let it go on as what is noted of the child says.
 local function pay_parent(parent, child_key, layout, now_ms)
-  if redis.call('EXISTS', child_key) == 0 then
+  local finished_on, value, reason = unpack(redis.call('HMGET', child_key, 'finishedOn', 'returnvalue', 'failedReason'))
+  if finished_on and value then
+    child_completed(parent, child_key, value, layout, now_ms)
+  elseif finished_on and reason then
+    child_failed(parent, child_key, reason, layout, now_ms)
+  elseif redis.call('EXISTS', child_key) == 0 then
     detach_child(parent, child_key, layout)
   end
   if redis.call('ZSCORE', parent.key .. ':unsuccessful', child_key) then
