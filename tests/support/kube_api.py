@@ -34,9 +34,10 @@ def wait_served(cluster: Cluster, crd: str) -> None:
 
     def is_served() -> bool:
         try:
-            return bool(cluster.kubectl("get", crd, "--all-namespaces", "-o", "name") or True)
+            cluster.kubectl("get", crd, "--all-namespaces")
         except ClusterError:
             return False
+        return True
 
     wait_until(is_served, f"{crd} to be served")
 
@@ -110,7 +111,9 @@ class KubeApi:
         payload = None if body is None else json.dumps(body)
         self._connection.request(method, path, payload, {"Content-Type": content_type})
         reply = self._connection.getresponse()
-        answer = json.loads(reply.read())
+        text = reply.read()
+        # A server that is busy says so in plain words.
+        answer = json.loads(text) if text.startswith(b"{") else {"message": text.decode(errors="replace")}
         self._used_at = time.monotonic()
         return reply.status, answer
 
