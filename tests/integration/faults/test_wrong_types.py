@@ -358,3 +358,17 @@ async def test_what_a_parent_is_owed_has_an_end(queue: EngineQueue, redis_url: s
             assert 0 < queue.raw.pttl(queue.keys.base + "toril:owed") <= 30 * 24 * 3600 * 1000
             await steps.walk(queue.connection, administration.obliterate(queue.keys))
             assert queue.raw.keys(queue.keys.base + "*") == []
+
+
+@pytest.mark.requirement("T33")
+@pytest.mark.parametrize("junk", ["junk", "3", "{}"])
+async def test_a_note_of_what_is_owed_that_nobody_can_read_keeps_no_job_from_being_given_back(
+    queue: EngineQueue, junk: str
+) -> None:
+    await queue.add(jobId="a")
+    await queue.take_one()
+    queue.raw.delete(queue.keys.job("a") + ":lock")
+    queue.raw.hset(queue.keys.base + "toril:owed", "nobody", junk)
+    await check(queue)
+    queue.raw.delete(queue.keys.stalled_check)
+    assert await stalled.run_once(queue.connection, queue.keys) == ["a"]

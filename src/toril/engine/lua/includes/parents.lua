@@ -203,7 +203,9 @@ local function tell_guarded(base, tell, parent, child_key, ...)
 end
 
 -- Tell a parent how a child has ended, if it still waits for that, and let it go on as what is noted of the child says.
-local function pay_parent(parent, child_key, layout, now_ms)
+-- `owed`: the parent, as JSON.
+local function pay_parent(owed, child_key, layout, now_ms)
+  local parent = cjson.decode(owed)
   local finished_on, value, reason = unpack(redis.call('HMGET', child_key, 'finishedOn', 'returnvalue', 'failedReason'))
   if finished_on and value then
     child_completed(parent, child_key, value, layout, now_ms)
@@ -225,7 +227,7 @@ end
 local function pay_parents(base, layout, now_ms)
   local owed = redis.pcall('HRANDFIELD', base .. OWED, PAY_AT_ONCE, 'WITHVALUES')
   for index = 1, #owed, 2 do
-    if pcall(pay_parent, cjson.decode(owed[index + 1]), owed[index], layout, now_ms) then
+    if pcall(pay_parent, owed[index + 1], owed[index], layout, now_ms) then
       redis.call('HDEL', base .. OWED, owed[index])
     end
   end
