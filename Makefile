@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PYTEST := $(VENV)/python -m pytest
 # Tests wait more than they compute; each of these processes has servers of its own.
-PARALLEL := -n 2
+PARALLEL := -n 3
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -74,7 +74,7 @@ e2e: setup ## the whole product on a real single-node Kubernetes (root on Linux)
 	@$(PYTHON) tools/setup.py --only node
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_build
 	@PYTHONPATH=tests $(VENV)/python -m support.cluster_images
-	$(PYTEST) $(PARALLEL) tests/e2e --timeout=900
+	$(PYTEST) -n 2 tests/e2e --timeout=900
 
 .PHONY: cluster
 cluster: ## start a real Kubernetes and stay until Ctrl-C (as root on Linux with a node)
