@@ -21,9 +21,8 @@
 -- include: ending
 -- include: time
 local args = ARGV
-local base, take_count, group_count = args[1], tonumber(args[3]), tonumber(args[10])
-local GROUP_FIELDS = 7
-local first_run = 11 + group_count * GROUP_FIELDS
+local base, take_count, GROUP_FIELDS = args[1], tonumber(args[3]), 7
+local first_run = 11 + args[10] * GROUP_FIELDS
 
 -- The plain case, which is most of what a busy worker does: jobs that completed, are kept, and are tied to nothing; others
 -- that wait; and a queue without limits. It is written out here and does exactly what the general case below would do,
@@ -191,7 +190,7 @@ local function general_case()
   read_settings(queue, args[2])
 
   local codes, any_final = {}, false
-  local finishes = read_finishes(11, group_count)
+  local finishes = read_finishes(read_runs())
   if #finishes > 0 then
     codes, any_final = end_jobs(queue, finishes, args[9], now_ms)
   end

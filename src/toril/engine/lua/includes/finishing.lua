@@ -30,30 +30,21 @@ local function rarely()
   return rare
 end
 
--- Read the finishes: groups from argument `at`, then runs of jobs; see the script's header. Jobs of a group share their details.
-local function read_finishes(at, group_count)
-  local args, groups, finishes = ARGV, {}, {}
-  for group = 1, group_count do
+-- Read the finishes of runs, which are as `read_runs` makes them. Jobs of a group share their details.
+local function read_finishes(runs)
+  local args, details_at, finishes = ARGV, {}, {}
+  for _, run in ipairs(runs) do
+    local at, shared = run[1], args[run[1] + 6]
     local text = args[at + 4]
-    groups[group] = {
-      token = args[at], ats = args[at + 1], made = args[at + 2], kind = args[at + 3],
-      details = text == '' and NO_DETAILS or cjson.decode(text), value = args[at + 6] ~= '' and args[at + 6],
-    }
-    at = at + 7
-  end
-  while at <= #args do
-    local group, step = groups[tonumber(args[at])], 2
-    if group.value then
-      step = 1
-    end
-    local last = at + 1 + args[at + 1] * step
-    for id_at = at + 2, last, step do
+    local details = details_at[at] or text == '' and NO_DETAILS or cjson.decode(text)
+    details_at[at] = details
+    for place = 0, run[2] - 1 do
+      local id_at = run[3] + place * run[4]
       finishes[#finishes + 1] = {
-        id = args[id_at], token = group.token, ats = group.ats, made = group.made, kind = group.kind,
-        value = group.value or args[id_at + 1], details = group.details, key = args[1] .. args[id_at],
+        id = args[id_at], token = args[at], ats = args[at + 1], made = args[at + 2], kind = args[at + 3],
+        value = shared ~= '' and shared or args[id_at + 1], details = details, key = args[1] .. args[id_at],
       }
     end
-    at = last + 1
   end
   return finishes
 end
