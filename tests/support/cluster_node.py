@@ -52,7 +52,7 @@ def require_node() -> None:
 
 
 def prepare_namespaces(processes: ClusterProcesses) -> None:
-    """Give the fresh namespaces a network that leads nowhere, and an empty /run.
+    """Give the fresh namespaces a network that leads nowhere, and folders of their own where programs keep fixed paths.
 
     Raises:
         ClusterError: a step was refused; says which.
@@ -62,6 +62,9 @@ def prepare_namespaces(processes: ClusterProcesses) -> None:
     # /run first: containerd's shims and `ip netns` keep fixed paths there.
     run("mount", "-t", "tmpfs", "tmpfs", "/run")
     run("mkdir", "-p", "/run/netns", "/run/lock")
+    # The kubelet's socket for device plugins is there whatever its --root-dir; two that start at once would share it.
+    run("mkdir", "-p", "/var/lib/kubelet")
+    run("mount", "-t", "tmpfs", "tmpfs", "/var/lib/kubelet")
     for step in (
         "link set lo up",
         f"link add {BRIDGE} type bridge",
