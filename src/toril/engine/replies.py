@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 
 from toril import errors
 from toril.errors import RedisReason
 
-_BY_WORD = (
-    # Inside a script the word may stand in the middle of the text, so the whole text is searched.
-    ("WRONGTYPE", RedisReason.WRONG_TYPE),
-    ("NOAUTH", RedisReason.AUTH_FAILED),
-    ("WRONGPASS", RedisReason.AUTH_FAILED),
-    ("NOPERM", RedisReason.AUTH_FAILED),
-    ("invalid password", RedisReason.AUTH_FAILED),
-    ("invalid username-password", RedisReason.AUTH_FAILED),
-    ("LOADING", RedisReason.LOADING),
-    ("BUSY", RedisReason.LOADING),
-    ("READONLY", RedisReason.NOT_MASTER),
+_BY_CODE = {
+    "WRONGTYPE": RedisReason.WRONG_TYPE,
+    "NOAUTH": RedisReason.AUTH_FAILED,
+    "WRONGPASS": RedisReason.AUTH_FAILED,
+    "NOPERM": RedisReason.AUTH_FAILED,
+    "DENIED": RedisReason.AUTH_FAILED,
+    "LOADING": RedisReason.LOADING,
+    "BUSY": RedisReason.LOADING,
+    "READONLY": RedisReason.NOT_MASTER,
     # A wait that the server ended because it became a replica.
-    ("UNBLOCKED", RedisReason.NOT_MASTER),
-    ("MASTERDOWN", RedisReason.NOT_MASTER),
-    ("CLUSTERDOWN", RedisReason.CLUSTER_DOWN),
-    ("MOVED", RedisReason.CLUSTER_DOWN),
-    ("TRYAGAIN", RedisReason.CLUSTER_DOWN),
-    ("OOM", RedisReason.OUT_OF_MEMORY),
-    ("MISCONF", RedisReason.OUT_OF_MEMORY),
-    ("max number of clients", RedisReason.CONNECTION_REFUSED),
-)
+    "UNBLOCKED": RedisReason.NOT_MASTER,
+    "MASTERDOWN": RedisReason.NOT_MASTER,
+    "NOREPLICAS": RedisReason.NO_REPLICAS,
+    "CLUSTERDOWN": RedisReason.CLUSTER_DOWN,
+    "TRYAGAIN": RedisReason.CLUSTER_DOWN,
+    "MOVED": RedisReason.IS_CLUSTER,
+    "ASK": RedisReason.IS_CLUSTER,
+    "CROSSSLOT": RedisReason.IS_CLUSTER,
+    "OOM": RedisReason.OUT_OF_MEMORY,
+    "MISCONF": RedisReason.DISK_FAILED,
+}
+"""The first word of an error reply."""
+
+_CODE = re.compile(rf"(?:^|[\s:]-?)({'|'.join(_BY_CODE)})\s")
+"""An error inside a script has its code in the middle of the text with some servers."""
+
+_BY_PHRASE = {
+    "The user executing the script can't": RedisReason.AUTH_FAILED,
+    "ACL failure in script": RedisReason.AUTH_FAILED,
+    "invalid password": RedisReason.AUTH_FAILED,
+    "invalid username-password": RedisReason.AUTH_FAILED,
+    "called without any password": RedisReason.AUTH_FAILED,
+    "no password is set": RedisReason.AUTH_FAILED,
+    "not allowed in cluster mode": RedisReason.IS_CLUSTER,
+    "a non local key in a cluster node": RedisReason.IS_CLUSTER,
+    "do not hash to the same slot": RedisReason.IS_CLUSTER,
+    "DB index is out of range": RedisReason.NO_SUCH_DATABASE,
+    "max number of clients": RedisReason.CONNECTION_REFUSED,
+}
+"""What servers say with the code `ERR`, or in the words of an older release."""
 
 
 class ServerReply(Exception):  # noqa: N818 - not raised past this package
@@ -42,12 +62,26 @@ def printable(text: object, limit: int = 120) -> str:
 def from_server(reply: BaseException, endpoint: str) -> errors.RedisError:
     """Turn an error reply into our error. The server's words are shortened; they are data, not to be trusted."""
     text = str(reply)
-    for word, reason in _BY_WORD:
-        if word in text:
-            if reason is RedisReason.WRONG_TYPE:
-                return errors.WrongKeyTypeError(f"a key of this queue on {endpoint} has a type that is not BullMQ's")
+    match _reason_of(text):
+        case None:
+            return errors.RedisError(RedisReason.PROTOCOL_ERROR, f"Redis {endpoint} answered: {printable(text)}")
+        case RedisReason.WRONG_TYPE:
+            return errors.WrongKeyTypeError(f"a key of this queue on {endpoint} has a type that is not BullMQ's")
+        case RedisReason.IS_CLUSTER:
+            message = (
+                f"Redis {endpoint} is a Cluster: use the node that holds the queue's slot, and a prefix in braces "
+                f"such as {{bull}} for all keys to be in one slot. It refused: {printable(text)}"
+            )
+            return errors.RedisUnavailableError(RedisReason.IS_CLUSTER, message)
+        case reason:
             return errors.RedisUnavailableError(reason, f"Redis {endpoint} refused: {printable(text)}")
-    return errors.RedisError(RedisReason.PROTOCOL_ERROR, f"Redis {endpoint} answered: {printable(text)}")
+
+
+def _reason_of(text: str) -> RedisReason | None:
+    """None = an error that no server state explains."""
+    if found := _CODE.search(f"{text} "):
+        return _BY_CODE[found[1]]
+    return next((reason for phrase, reason in _BY_PHRASE.items() if phrase in text), None)
 
 
 def from_connecting(error: BaseException, endpoint: str) -> errors.RedisUnavailableError:
