@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from benchmarks import processing, servers
 from benchmarks.servers import Server
 from toril import clock
-from toril.engine.active import ActiveJobs, Finish, Taker
-from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.connection import AsyncConnection
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.worker import ActiveJobs, Finish, Taker
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 

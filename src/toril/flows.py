@@ -11,7 +11,7 @@ from toril.task import Draft
 
 if TYPE_CHECKING:
     from toril.engine.flows import Node
-    from toril.engine.steps import Steps
+    from toril.engine.operations import Steps
 
 R = TypeVar("R")
 

@@ -16,14 +16,14 @@ from toril.jobs.job import JobRecord, JobState
 from toril.queue_control import checked_priority, finished_state
 
 if TYPE_CHECKING:
-    from toril.engine.connection import AsyncConnection, BlockingConnection
     from toril.engine.events import QueueEvent
     from toril.engine.flows import JobTree
     from toril.engine.getters import JobLogs
     from toril.engine.keys import QueueKeys
+    from toril.engine.operations import Steps
+    from toril.engine.redis.connection import AsyncConnection, BlockingConnection
+    from toril.engine.redis.settings import RedisSettings
     from toril.engine.scripts import Layout
-    from toril.engine.settings import RedisSettings
-    from toril.engine.steps import Steps
     from toril.queue import Queue
 
 R = TypeVar("R")
@@ -308,7 +308,7 @@ class ResultWaiter:
     """Waits for many jobs of one queue with one reader of its events. Belongs to one event loop."""
 
     def __init__(self, settings: RedisSettings, connection: AsyncConnection, keys: QueueKeys) -> None:
-        from toril.engine.inspector import Inspector
+        from toril.engine.getters import Inspector
 
         self._settings = settings
         self._connection = connection
@@ -366,7 +366,7 @@ class ResultWaiter:
 
     async def _read_loop(self, position: str) -> None:
         from toril.engine import events
-        from toril.engine.connection import BlockingConnection
+        from toril.engine.redis.connection import BlockingConnection
 
         blocking = BlockingConnection(self._settings, client_name=self._keys.client_name(":qe"))
         self._blocking = blocking

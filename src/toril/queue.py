@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
 from toril import clock, enqueue_options, errors
-from toril.engine import steps
+from toril.engine import operations
 from toril.engine.keys import QueueKeys
 from toril.enqueue_options import EnqueueOptions, TaskOptions
 from toril.handle import JobHandle, ResultWaiter
@@ -25,14 +25,13 @@ from toril.schedulers import Schedulers, SyncSchedulers
 from toril.task import AsyncTask, BackoffStrategy, BaseTask, Draft, Task, TaskDecorator
 
 if TYPE_CHECKING:
-    from toril.engine.connection import AsyncConnection
     from toril.engine.events import QueueEvents
-    from toril.engine.inspector import Inspector
+    from toril.engine.getters import Inspector
     from toril.engine.limits import LimitedQueue
-    from toril.engine.producer import Producer
+    from toril.engine.producer import Producer, SyncProducer
+    from toril.engine.redis.connection import AsyncConnection
+    from toril.engine.redis.settings import RedisSettings
     from toril.engine.scripts import Layout
-    from toril.engine.settings import RedisSettings
-    from toril.engine.sync_producer import SyncProducer
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -252,12 +251,12 @@ class Queue(QueueControl, LimitMethods):
         """
         return self._client().events(after)
 
-    async def walk(self, work: steps.Steps[R]) -> R:
+    async def walk(self, work: operations.Steps[R]) -> R:
         connection = self._client().connection
         try:
-            return await steps.walk(connection, work)
+            return await operations.walk(connection, work)
         except errors.WrongKeyTypeError as problem:
-            from toril.engine import key_types
+            from toril.engine.redis import key_types
 
             raise await key_types.name_wrong_key(connection, self.keys, problem) from None
 
@@ -279,7 +278,7 @@ class Queue(QueueControl, LimitMethods):
     def settings(self) -> RedisSettings:
         """Where Redis is. Raises SettingsError when URL or environment are wrong."""
         if self._settings is None:
-            from toril.engine.settings import RedisSettings
+            from toril.engine.redis.settings import RedisSettings
 
             self._settings = (
                 RedisSettings.from_url(self._url) if self._url else RedisSettings.from_environment(os.environ)
@@ -290,7 +289,7 @@ class Queue(QueueControl, LimitMethods):
     def paused_layout(self) -> Layout:
         """Where jobs wait while the queue is paused. Raises SettingsError when the environment is wrong."""
         if self._paused_layout is None:
-            from toril.engine.settings import paused_layout_from
+            from toril.engine.redis.settings import paused_layout_from
 
             self._paused_layout = paused_layout_from(os.environ)
         return self._paused_layout
@@ -350,12 +349,12 @@ class SyncQueue(SyncQueueControl):
         """As `Queue.add_new`."""
         return self._open().add(jobs)
 
-    def walk(self, work: steps.Steps[R]) -> R:
+    def walk(self, work: operations.Steps[R]) -> R:
         connection = self._open().connection
         try:
-            return steps.walk_sync(connection, work)
+            return operations.walk_sync(connection, work)
         except errors.WrongKeyTypeError as problem:
-            from toril.engine import key_types
+            from toril.engine.redis import key_types
 
             raise key_types.name_wrong_key_sync(connection, self.keys, problem) from None
 
@@ -375,8 +374,8 @@ class SyncQueue(SyncQueueControl):
     def _open(self) -> SyncProducer:
         with self._opening:
             if self._producer is None:
-                from toril.engine.sync_connection import SyncConnection
-                from toril.engine.sync_producer import SyncProducer
+                from toril.engine.producer import SyncProducer
+                from toril.engine.redis.sync_connection import SyncConnection
 
                 self._producer = SyncProducer(
                     SyncConnection(self._queue.settings), self._queue.keys, layout=self._queue.paused_layout
@@ -388,10 +387,10 @@ class _Client:
     """What one event loop uses of a queue."""
 
     def __init__(self, settings: RedisSettings, keys: QueueKeys, layout: Layout) -> None:
-        from toril.engine.connection import AsyncConnection
-        from toril.engine.inspector import Inspector
+        from toril.engine.getters import Inspector
         from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
+        from toril.engine.redis.connection import AsyncConnection
 
         self.connection: AsyncConnection = AsyncConnection(settings)
         self.producer: Producer = Producer(self.connection, keys, layout=layout)

@@ -11,8 +11,8 @@ from toril import errors
 from toril.engine import administration, getters
 from toril.engine.getters import ConnectedClient, QueueMetrics
 from toril.engine.keys import QueueKeys
+from toril.engine.operations import Steps
 from toril.engine.scripts import Layout
-from toril.engine.steps import Steps
 from toril.enqueue_options import Duration, milliseconds
 from toril.jobs.job import JobRecord, JobState
 from toril.jobs.options import MAX_PRIORITY

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from toril import clock, enqueue_options, errors
 from toril.engine import schedulers
-from toril.engine.steps import Steps
+from toril.engine.operations import Steps
 from toril.enqueue_options import Duration, EnqueueOptions
 from toril.handle import JobHandle
 from toril.jobs.options import LONG_NAMES

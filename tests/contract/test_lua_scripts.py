@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from toril.engine import lua_loader, scripts
-from toril.engine.connection import Call
 from toril.engine.keys import QueueKeys
+from toril.engine.redis.connection import Call
 from toril.engine.scripts import Finish, TakenJob, Taker
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions

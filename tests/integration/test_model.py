@@ -22,9 +22,9 @@ from support.queue_model import End, ModelJob, QueueModel
 from support.redis_server import RedisServer
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.redis.sync_connection import SyncConnection
 from toril.engine.scripts import Finish, TakenJob, Taker
-from toril.engine.settings import RedisSettings
-from toril.engine.sync_connection import SyncConnection
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.retention import KEEP_ALL, KeepPolicy

@@ -19,10 +19,10 @@ from support.proxy import open_proxy
 from support.redis_server import RedisServer
 from support.waiting import wait_until, wait_until_async
 from toril import Queue, errors
-from toril.engine.active import Finish
-from toril.engine.connection import AsyncConnection, BlockingConnection
-from toril.engine.settings import RedisSettings
-from toril.engine.sync_connection import SyncConnection
+from toril.engine.redis.connection import AsyncConnection, BlockingConnection
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.redis.sync_connection import SyncConnection
+from toril.engine.worker import Finish
 from toril.errors import RedisReason
 
 T = TypeVar("T")

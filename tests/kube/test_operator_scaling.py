@@ -14,7 +14,7 @@ from support.engine import EngineQueue, open_queue
 from support.job_queues import FAST, JobQueues, add_jobs, job_queue
 from support.operator_process import OperatorProcess
 from support.waiting import stays, wait_until
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 
 pytestmark = pytest.mark.usefixtures("operator")
 

@@ -10,7 +10,7 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from toril import Queue, flow
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 
 
 class Board:

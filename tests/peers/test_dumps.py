@@ -12,7 +12,7 @@ from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
 from toril import errors
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 from toril.worker import outcomes

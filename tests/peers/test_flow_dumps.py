@@ -13,7 +13,7 @@ from support.flow_trees import Tree, tree
 from support.node_peer import Peer, PeerError
 from support.waiting import wait_until_async
 from toril import errors
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.worker import outcomes
 
 

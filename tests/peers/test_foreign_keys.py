@@ -6,7 +6,7 @@ import pytest
 
 from support.engine import EngineQueue
 from support.node_peer import Peer
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs.retention import KEEP_NONE, KeepPolicy
 
 ONCE = {"deduplication": {"id": "d"}}

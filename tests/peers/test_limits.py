@@ -11,8 +11,8 @@ from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
 from toril import Job, Queue, RateLimit
-from toril.engine.active import Finish, Limiter
 from toril.engine.limits import HELD_BACK
+from toril.engine.worker import Finish, Limiter
 
 WINDOW_MS = 250
 MOST = 3

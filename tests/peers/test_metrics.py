@@ -9,7 +9,7 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 
 POINTS = 4
 GAPS_MINUTES = (0, 1, 0, 3, 2, 9)

@@ -11,7 +11,7 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from toril import Queue
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 
 HOUR_MS = 3_600_000
 Move = Callable[[Any], Awaitable[Any]]

@@ -8,7 +8,7 @@ import pytest
 
 from support.engine import EngineQueue
 from support.node_peer import Peer
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs.job import JobState
 
 STATES = ("waiting", "active", "delayed", "prioritized", "completed", "failed")

@@ -11,8 +11,8 @@ from support.engine import EngineQueue, open_queue
 from support.node_peer import NodePeer, Peer
 from support.waiting import wait_until_async
 from toril import Queue, errors
-from toril.engine.active import Finish
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
+from toril.engine.worker import Finish
 
 NO_POLL = {"drainDelay": 60, "stalledInterval": 60_000}
 """Such a worker looks again only when something wakes it."""
@@ -166,7 +166,7 @@ async def test_their_resume_loses_nothing_that_our_defaults_put_back(
         await ours.finish(Finish.retry(retried, "x", "[]", 0), Finish.requeue(given_back))
 
         async def recover() -> list[str]:
-            return await stalled.run_once(ours.connection, ours.keys, interval_ms=1)
+            return await recover_stalled.run_once(ours.connection, ours.keys, interval_ms=1)
 
         await wait_until_async(recover, "the orphaned job to be found")
         await ours.add(jobId="ours")

@@ -11,9 +11,9 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from toril import Queue
-from toril.engine import administration, steps
-from toril.engine.active import Finish
+from toril.engine import administration, operations
 from toril.engine.events import QueueEvent, QueueEvents
+from toril.engine.worker import Finish
 from toril.jobs import codec
 from toril.jobs.job import JobState
 
@@ -44,7 +44,7 @@ async def test_their_listener_reads_all_that_we_tell(peer: Peer, ours: EngineQue
         administration.clean(ours.keys, JobState.COMPLETED), administration.drain(ours.keys),
         administration.publish_event(ours.keys, "deployed", {"version": '{"'}),
     ):  # fmt: skip
-        await steps.walk(ours.connection, work)
+        await operations.walk(ours.connection, work)
     listener = await peer.listener("deployed")
     heard = await listener.events_until("deployed")
     assert [event["event"] for event in heard] == ours.event_names()

@@ -10,7 +10,7 @@ from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
 from toril import clock
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.worker import outcomes
 
 POLICIES: list[Any] = [

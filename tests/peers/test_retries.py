@@ -10,7 +10,7 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import Peer, PeerError
 from toril import errors
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.worker import outcomes
 
 BACKOFF = {"type": "exponential", "delay": 60_000}

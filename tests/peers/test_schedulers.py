@@ -12,8 +12,8 @@ from support import soak
 from support.engine import EngineQueue
 from support.node_peer import Handle, Peer
 from support.waiting import wait_until_async
-from toril.engine.active import Finish
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
+from toril.engine.worker import Finish
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
 
@@ -323,7 +323,7 @@ async def test_a_schedulers_job_is_never_failed_for_stalling(peer: Peer, ours: E
         for _ in range(2):
             ours.raw.delete(ours.keys.stalled_check)
             if checked_by == "ours":
-                await stalled.run_once(ours.connection, ours.keys, max_stalled_count=0, interval_ms=50)
+                await recover_stalled.run_once(ours.connection, ours.keys, max_stalled_count=0, interval_ms=50)
             else:
                 await worker.call("moveStalledJobsToWait")
         assert ours.places()["wait"] == [job.id]

@@ -10,8 +10,8 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
-from toril.engine.active import Finish
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
+from toril.engine.worker import Finish
 
 TOO_OFTEN = "job stalled more than allowable limit"
 LOCK_MS = 4000
@@ -22,7 +22,9 @@ async def recover(ours: EngineQueue, *, max_stalled_count: int = 1) -> list[str]
     """Make checks of ours until one gives jobs back."""
 
     async def check() -> list[str]:
-        return await stalled.run_once(ours.connection, ours.keys, max_stalled_count=max_stalled_count, interval_ms=50)
+        return await recover_stalled.run_once(
+            ours.connection, ours.keys, max_stalled_count=max_stalled_count, interval_ms=50
+        )
 
     return await wait_until_async(check, "a check that finds a stalled job")
 
@@ -119,12 +121,12 @@ async def test_one_check_an_interval_whoever_makes_it(peer: Peer, ours: EngineQu
     check = await wait_until_async(_check(ours), "their check")
     await peer.queue.add("echo", {})
     ours.raw.lpush(ours.keys.active, "1")
-    assert await stalled.run_once(ours.connection, ours.keys, interval_ms=50) == []
+    assert await recover_stalled.run_once(ours.connection, ours.keys, interval_ms=50) == []
     assert ours.raw.get(ours.keys.stalled_check) == check
     assert not ours.raw.exists(ours.keys.stalled)
 
     ours.raw.delete(ours.keys.stalled_check)
-    await stalled.run_once(ours.connection, ours.keys, interval_ms=60_000)
+    await recover_stalled.run_once(ours.connection, ours.keys, interval_ms=60_000)
     check = ours.raw.get(ours.keys.stalled_check)
     ours.raw.srem(ours.keys.stalled, "1")
     checker = await peer.worker(autorun=False)

@@ -11,11 +11,11 @@ from support.dumps import NOW_MS, dump, without_moments
 from support.engine import EngineQueue
 from support.node_peer import Peer, PeerError
 from toril import errors
-from toril.engine import administration, steps
-from toril.engine.active import Finish
+from toril.engine import administration, operations
 from toril.engine.keys import QueueKeys
+from toril.engine.operations import Steps
 from toril.engine.scripts import Layout
-from toril.engine.steps import Steps
+from toril.engine.worker import Finish
 from toril.jobs.job import JobState
 
 HOUR_MS = 3_600_000
@@ -204,7 +204,7 @@ async def theirs_then_ours(peer: Peer, ours: EngineQueue, case: Case) -> None:
     ours.raw.delete(*ours.raw.keys("*"))
     await setup(peer, ours)
     for make in our_calls:
-        await steps.walk(ours.connection, make(ours.keys, ours.producer.layout))
+        await operations.walk(ours.connection, make(ours.keys, ours.producer.layout))
     assert seen(ours) == expected
 
 
@@ -237,7 +237,7 @@ async def test_both_refuse_and_change_nothing(peer: Peer, ours: EngineQueue, nam
         await (peer.queue.call(method, *args) if job_id is None else peer.queue.job(job_id, method, *args))
     assert dump(ours) == before
     with pytest.raises(error):
-        await steps.walk(ours.connection, make(ours.keys, ours.producer.layout))
+        await operations.walk(ours.connection, make(ours.keys, ours.producer.layout))
     assert dump(ours) == before
 
 
@@ -252,5 +252,5 @@ GONE = {
 @pytest.mark.parametrize("name", GONE)
 async def test_a_job_that_is_gone(redis_url: str, ours: EngineQueue, name: str) -> None:
     with pytest.raises(errors.JobNotFoundError, match="job 9 of queue"):
-        await steps.walk(ours.connection, GONE[name](ours.keys, "6"))
+        await operations.walk(ours.connection, GONE[name](ours.keys, "6"))
     assert ours.raw.keys("*") == []

@@ -15,7 +15,7 @@ from support import dumps, workers
 from support.engine import EngineQueue
 from support.node_peer import Peer
 from support.waiting import wait_until_async
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs import codec
 
 JOBS = Path(__file__).with_name("our_jobs.py")

@@ -11,7 +11,7 @@ import pytest
 from support.engine import EngineQueue
 from support.node_peer import FINISH_MS, Peer, PeerError
 from support.waiting import wait_until_async
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs.retention import KEEP_NONE
 
 

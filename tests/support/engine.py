@@ -8,14 +8,14 @@ from typing import Any, cast
 
 import redis
 
-from toril.engine.active import ActiveJobs, Finish, Taker
-from toril.engine.connection import AsyncConnection, BlockingConnection
-from toril.engine.inspector import Inspector
+from toril.engine.getters import Inspector
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
+from toril.engine.redis.connection import AsyncConnection, BlockingConnection
+from toril.engine.redis.settings import RedisSettings
 from toril.engine.schedulers import JobSchedulers
 from toril.engine.scripts import Layout, TakenJob
-from toril.engine.settings import RedisSettings
+from toril.engine.worker import ActiveJobs, Finish, Taker
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 

@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from support.engine import EngineQueue
-from toril.engine import flows, steps
-from toril.engine.connection import AsyncConnection
+from toril.engine import flows, operations
 from toril.engine.flows import Node
 from toril.engine.keys import QueueKeys
+from toril.engine.redis.connection import AsyncConnection
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 
@@ -36,7 +36,7 @@ def to_node(given: Tree) -> Node:
 
 async def add(connection: AsyncConnection, *trees: Tree) -> list[str]:
     """Add with our engine; answers the ids of the roots."""
-    return await steps.walk(connection, flows.add([to_node(given) for given in trees]))
+    return await operations.walk(connection, flows.add([to_node(given) for given in trees]))
 
 
 def dump(queue: EngineQueue) -> dict[str, Any]:

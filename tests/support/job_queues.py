@@ -9,9 +9,9 @@ from typing import Any
 from support.kube_api import KubeApi
 from support.waiting import wait_until
 from toril.engine.keys import QueueKeys
-from toril.engine.settings import RedisSettings
-from toril.engine.sync_connection import SyncConnection
-from toril.engine.sync_producer import SyncProducer
+from toril.engine.producer import SyncProducer
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.redis.sync_connection import SyncConnection
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 

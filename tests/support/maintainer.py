@@ -17,10 +17,10 @@ from typing import Any
 from support.redis_server import die_with_parent
 from support.waiting import wait_until
 from toril import errors
-from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
-from toril.engine.maintenance import advance_schedules, promote, stalled
-from toril.engine.settings import RedisSettings
+from toril.engine.maintenance import advance_schedulers, promote_due, recover_stalled
+from toril.engine.redis.connection import AsyncConnection
+from toril.engine.redis.settings import RedisSettings
 
 PAUSE_SECONDS = 0.01
 CHECK_MS = 100
@@ -34,8 +34,11 @@ async def maintain(url: str, queue: str) -> None:
     while True:
         with contextlib.suppress(errors.RedisError):
             for chore, found in (
-                ("promoted", (await promote.run_once(connection, keys)).count),
-                ("recovered", await stalled.run_once(connection, keys, interval_ms=CHECK_MS, max_stalled_count=99)),
+                ("promoted", (await promote_due.run_once(connection, keys)).count),
+                (
+                    "recovered",
+                    await recover_stalled.run_once(connection, keys, interval_ms=CHECK_MS, max_stalled_count=99),
+                ),
                 ("advanced", await _advance(connection, keys)),
             ):
                 if found:
@@ -44,7 +47,7 @@ async def maintain(url: str, queue: str) -> None:
 
 
 async def _advance(connection: AsyncConnection, keys: QueueKeys) -> list[str]:
-    made = await advance_schedules.run_once(connection, keys, also_waiting=True, catch_up_ms=CATCH_UP_MS)
+    made = await advance_schedulers.run_once(connection, keys, also_waiting=True, catch_up_ms=CATCH_UP_MS)
     return made.job_ids
 
 

@@ -11,7 +11,7 @@ from toril.specs.jobqueue import parse_job_queue
 from toril_operator.conditions import Condition, Reason, Status, Type
 from toril_operator.jobqueue import desired
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults, make_plan, note_applied
-from toril_operator.registry import Key
+from toril_operator.object_cache import Key
 
 DEFAULTS = WorkerDefaults("toril/worker:1", "IfNotPresent")
 UID = "uid-1"

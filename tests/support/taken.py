@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from toril.engine.active import TakenJob
+from toril.engine.worker import TakenJob
 
 
 def taken_job(job_id: str = "1", *, opts: Any = None, **fields: Any) -> TakenJob:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from toril import Queue
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.settings import RedisSettings
 from toril.worker.processors import Processors
 from toril.worker.settings import WorkerSettings
 from toril.worker.worker import Worker

@@ -13,7 +13,7 @@ from typing import Any
 from toril import clock, errors, kube
 from toril.specs.jobqueue import API_VERSION
 from toril_operator.leadership import Leadership
-from toril_operator.registry import Key, Kind
+from toril_operator.object_cache import Key, Kind
 
 SAME_MS = 60_000
 """Shortest time between two events of one object with the same reason."""

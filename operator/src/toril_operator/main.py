@@ -6,11 +6,13 @@ import argparse
 import asyncio
 import logging
 import signal
+import sys
 from collections.abc import Sequence
 
 from toril import errors
-from toril_operator import logs
-from toril_operator.process import Operator, Settings
+from toril.telemetry.logs import JsonFormatter
+from toril_operator.manager import Manager
+from toril_operator.settings import Settings
 
 logger = logging.getLogger("toril_operator")
 
@@ -60,7 +62,7 @@ def read_settings(arguments: Sequence[str] | None = None) -> tuple[Settings, str
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until SIGTERM or SIGINT; the exit code."""
     settings, level = read_settings(arguments)
-    logs.configure(level)
+    _configure_logs(level)
     try:
         return asyncio.run(_run(settings))
     except errors.SettingsError as problem:
@@ -69,8 +71,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(settings: Settings) -> int:
-    operator = Operator(settings)
+    operator = Manager(settings)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, operator.stop)
     return await operator.run()
+
+
+def _configure_logs(level: str) -> None:
+    """Send everything to standard error. Libraries speak only when something is wrong."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in ("asyncio", "aiohttp", "kubernetes", "kopf"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Says at each start that it leaves signals alone, which is what we want.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

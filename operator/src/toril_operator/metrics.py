@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 
 from toril.jobs.signals import QueueSignals
 from toril.scaling.policy import Unknown
-from toril_operator.registry import Key
+from toril_operator.object_cache import Key
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 

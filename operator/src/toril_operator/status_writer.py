@@ -12,7 +12,7 @@ from typing import Any
 from toril import clock, errors, kube
 from toril_operator import labels
 from toril_operator.leadership import Leadership
-from toril_operator.registry import Key
+from toril_operator.object_cache import Key
 from toril_operator.work_queue import WorkQueue
 
 Json = Mapping[str, Any]

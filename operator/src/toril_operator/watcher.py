@@ -21,7 +21,7 @@ import kopf
 from toril import errors, kube
 from toril_operator.cronjobschedule import handlers as schedule_handlers
 from toril_operator.jobqueue import handlers
-from toril_operator.registry import Seen
+from toril_operator.object_cache import Seen
 
 LOGIN_MINUTES = 10
 """Credentials are read anew after so long, so that a replaced token is taken up."""

@@ -29,10 +29,10 @@ def run(module: str, queue: str | None, concurrency: int | None, prefix: str | N
     The first Ctrl-C lets the running jobs finish. Everything else comes from the TORIL_… variables that workers on
     Kubernetes have too; there is no HTTP port unless TORIL_HTTP_PORT names one.
     """
-    from toril.worker import processors, program
+    from toril.worker import process, processors
     from toril.worker.settings import WorkerSettings
 
-    program.leave_at_once_on_signals()
+    process.leave_at_once_on_signals()
     environ = {"TORIL_HTTP_PORT": "0", **os.environ, "TORIL_PROCESSOR": json.dumps({"python": {"module": module}})}
     given = {"TORIL_QUEUE": queue, "TORIL_PREFIX": prefix, "TORIL_REDIS_URL": redis_url}
     environ |= {name: value for name, value in given.items() if value}
@@ -41,7 +41,7 @@ def run(module: str, queue: str | None, concurrency: int | None, prefix: str | N
     if not environ.get("TORIL_QUEUE"):
         environ["TORIL_QUEUE"] = processors.only_queue_of(module)
     settings = WorkerSettings.from_environment(environ)
-    return program.run(settings, on_signal=_Interruptions())
+    return process.run(settings, on_signal=_Interruptions())
 
 
 class _Interruptions:

@@ -12,8 +12,8 @@ from typing import Literal
 from toril import errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
+from toril.engine.operations import Steps
 from toril.engine.scripts import Layout
-from toril.engine.steps import Steps
 from toril.jobs.job import JobState
 
 JOBS_PER_CALL = 1000

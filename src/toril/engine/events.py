@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from toril import errors
-from toril.engine.connection import AsyncConnection, BlockingConnection
 from toril.engine.keys import QueueKeys
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.connection import AsyncConnection, BlockingConnection
+from toril.engine.redis.settings import RedisSettings
 from toril.jobs import codec
 
 RECONNECT_PAUSES_SECONDS = (0.1, 0.3, 1.0, 3.0)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from toril import clock, errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
-from toril.engine.steps import Steps
+from toril.engine.operations import Steps
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState, NewJob, links_to_json
 from toril.jobs.parents import ParentLink

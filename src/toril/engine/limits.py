@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from toril.engine import scripts
-from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
+from toril.engine.redis.connection import AsyncConnection
 from toril.engine.scripts import Limiter
 
 HELD_BACK = 2**53 - 1

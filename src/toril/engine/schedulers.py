@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from toril import errors
-from toril.engine import scripts, steps
-from toril.engine.connection import AsyncConnection
+from toril.engine import operations, scripts
 from toril.engine.keys import QueueKeys
+from toril.engine.operations import Steps
+from toril.engine.redis.connection import AsyncConnection
 from toril.engine.scripts import SchedulersRead, Upsert
-from toril.engine.steps import Steps
 from toril.jobs import scheduler
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
@@ -139,11 +139,11 @@ class JobSchedulers:
     ) -> Upserted | None:
         """Make a scheduler, or change the one of this id, and arm its next job: see the function `upsert`."""
         work = upsert(self.keys, scheduler_id, schedule, template, layout=self.layout, first_ms=first_ms, made=made)
-        return await steps.walk(self.connection, work)
+        return await operations.walk(self.connection, work)
 
     async def remove(self, scheduler_id: str) -> bool:
         """Remove a scheduler and its delayed job; a job in line or running goes on. Returns whether it was there."""
-        return await steps.walk(self.connection, remove(self.keys, scheduler_id))
+        return await operations.walk(self.connection, remove(self.keys, scheduler_id))
 
     async def get(self, scheduler_id: str) -> SchedulerRecord | None:
         """Read one scheduler; None when there is none."""
@@ -152,15 +152,15 @@ class JobSchedulers:
 
     async def look(self, scheduler_id: str) -> tuple[SchedulerRecord | None, int]:
         """Read one scheduler, and Redis's clock at that moment, Unix milliseconds."""
-        return await steps.walk(self.connection, look(self.keys, scheduler_id))
+        return await operations.walk(self.connection, look(self.keys, scheduler_id))
 
     async def list(self, start: int = 0, end: int = -1) -> list[SchedulerRecord]:
         """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
-        return await steps.walk(self.connection, page(self.keys, start, end))
+        return await operations.walk(self.connection, page(self.keys, start, end))
 
     async def count(self) -> int:
         """How many schedulers there are."""
-        return await steps.walk(self.connection, count(self.keys))
+        return await operations.walk(self.connection, count(self.keys))
 
     async def advance(self, taken: Mapping[str, str]) -> Advanced:
         """Make the next jobs of schedulers whose jobs were taken, when those are of the current slots.

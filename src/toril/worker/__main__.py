@@ -7,9 +7,9 @@ import sys
 
 
 def main() -> int:
-    from toril.worker import program
+    from toril.worker import process
 
-    return program.run_from_environment(os.environ)
+    return process.run_from_environment(os.environ)
 
 
 if __name__ == "__main__":

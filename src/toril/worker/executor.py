@@ -14,11 +14,11 @@ from types import TracebackType
 from typing import Any
 
 from toril import errors
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.job_context import JobChannel, JobRun, current_run
 from toril.worker import outcomes
-from toril.worker.ahead import Ahead
 from toril.worker.outcomes import RuleBook, Rules
+from toril.worker.prefetch import Prefetch
 from toril.worker.processors import How, Processor, Processors
 from toril.worker.threads import Threads
 
@@ -117,7 +117,7 @@ class Executor:
         self._seen_ahead: set[Run] = set()
         self._watch: asyncio.TimerHandle | None = None
         # What a killed worker had taken counts as started.
-        self._ahead_rule = Ahead(concurrency if max_started_attempts is None else 0)
+        self._ahead_rule = Prefetch(concurrency if max_started_attempts is None else 0)
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
         self._turns: set[_Turn] = set()

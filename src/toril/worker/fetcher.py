@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril import errors
-from toril.engine.active import ActiveJobs, Finish, FinishReply, Taken, TakenJob, count_of_such
-from toril.engine.connection import BlockingConnection, Call
-from toril.worker import refusals
+from toril.engine.redis.connection import BlockingConnection, Call
+from toril.engine.worker import ActiveJobs, Finish, FinishReply, Taken, TakenJob, count_of_such
+from toril.worker import finish_codes
 from toril.worker.executor import Executor, Run, first_batch
-from toril.worker.flight import Flight
 from toril.worker.heartbeat import Heartbeat
-from toril.worker.journal import Journal
-from toril.worker.scheduling import Scheduling
+from toril.worker.in_flight_call import InFlightCall
+from toril.worker.reporter import Reporter
+from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
 
 MAX_BATCH = 100
@@ -49,10 +49,10 @@ class Fetcher:
         active: ActiveJobs,
         blocking: BlockingConnection,
         executor: Executor,
-        journal: Journal,
+        reporter: Reporter,
         heartbeat: Heartbeat,
         server_clock: ServerClock,
-        scheduling: Scheduling,
+        upkeep: SchedulerUpkeep,
         *,
         concurrency: int,
         idle_poll_seconds: float,
@@ -63,7 +63,7 @@ class Fetcher:
         self._active = active
         self._blocking = blocking
         self._executor = executor
-        self._journal = journal
+        self._reporter = reporter
         self._heartbeat = heartbeat
         self._concurrency = concurrency
         self._idle_poll_seconds = idle_poll_seconds
@@ -74,13 +74,13 @@ class Fetcher:
         executor.on_broken = self._break
         self._loop = asyncio.get_running_loop()
         self._clock = server_clock
-        self._scheduling = scheduling
+        self._upkeep = upkeep
         self._token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
         self._sure_seconds = active.taker.lock_ms / 2000
         self._takes = 0
         self._flights_at_once = FLIGHTS if concurrency >= FLIGHTS * LEAST_SHARE else 1
         self._take_at_most = self._batch = min(MAX_BATCH, -(-concurrency // self._flights_at_once))
-        self._flights: list[Flight] = []
+        self._flights: list[InFlightCall] = []
         self._last_was_full = False
         self._has_schedulers_to_carry_on = False
         self._broken: BaseException | None = None  # ends the worker: it would wait for ever for what was lost there
@@ -96,7 +96,7 @@ class Fetcher:
         self._needs_recovery = True
         self._take_is_unsure = False
         self._singly = False
-        self._given_up = refusals.GivenUp(active.taker.lock_ms / 1000)
+        self._given_up = finish_codes.GivenUp(active.taker.lock_ms / 1000)
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self._is_abandoning = False
         self._gave_up = False
@@ -130,8 +130,8 @@ class Fetcher:
     def note_failure(self, problem: errors.RedisError) -> None:
         """Redis failed, here or in a helper of this worker: the loop makes sure of what it holds before it goes on."""
         self._needs_recovery = True
-        self._singly = self._singly or not refusals.is_outage(problem)
-        self._journal.redis_failed(problem)
+        self._singly = self._singly or not finish_codes.is_outage(problem)
+        self._reporter.redis_failed(problem)
         self._wake.set()
 
     @property
@@ -152,7 +152,7 @@ class Fetcher:
         # A job that ended meanwhile has no lock any more and needs none.
         lost = [run for run in held if run.record.id in lost_ids and run.finish is None]
         for run in lost:
-            self._journal.lost(run, "its lock was lost")
+            self._reporter.lost(run, "its lock was lost")
         self._executor.cancel(lost)
         return len(lost)
 
@@ -212,7 +212,7 @@ class Fetcher:
             await asyncio.sleep(TICK_SECONDS)
             late_seconds = self._loop.time() - began - TICK_SECONDS
             if late_seconds > BLOCKED_SECONDS:
-                self._journal.loop_was_blocked(late_seconds)
+                self._reporter.loop_was_blocked(late_seconds)
             self._wake.set()
 
     # ---- one call
@@ -268,11 +268,11 @@ class Fetcher:
         self._launch(batch, count, self._active.finishing_and_taking(finishes, count, self._new_token()))
 
     def _launch(self, batch: list[Run], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
-        flight = Flight(batch, count, call, self._loop.time(), self._landed)
+        flight = InFlightCall(batch, count, call, self._loop.time(), self._landed)
         self._active.connection.send(call, flight, by_source=by_source)
         self._flights.append(flight)
 
-    def _landed(self, flight: Flight, reply: Any, problem: Exception | None) -> None:
+    def _landed(self, flight: InFlightCall, reply: Any, problem: Exception | None) -> None:
         """A call was answered, or never will be."""
         self._flights.remove(flight)
         try:
@@ -284,7 +284,7 @@ class Fetcher:
             self._broken = unforeseen
         self._pump()
 
-    def _failed(self, flight: Flight, problem: Exception) -> None:
+    def _failed(self, flight: InFlightCall, problem: Exception) -> None:
         error = self._active.connection.read_problem(problem)
         if error is not None:
             self._crashed(flight, error)
@@ -295,7 +295,7 @@ class Fetcher:
             self._pending = flight.batch + self._pending
             self._needs_recovery = True
 
-    def _land(self, flight: Flight, reply: FinishReply) -> None:
+    def _land(self, flight: InFlightCall, reply: FinishReply) -> None:
         self._call_failed = self._call_failed_again = False
         self._settle(flight.batch, reply.codes)
         if reply.taken.jobs and self._loop.time() - flight.sent_at > self._sure_seconds:
@@ -303,11 +303,11 @@ class Fetcher:
             self._take_is_unsure = self._needs_recovery = True
         elif flight.count or reply.taken.rate_limit_ms:
             self._note_taken(reply.taken, flight.count)
-            if self._scheduling.note(reply.taken.jobs):
+            if self._upkeep.note(reply.taken.jobs):
                 self._has_schedulers_to_carry_on = True
                 self._wake.set()
 
-    def _crashed(self, flight: Flight, problem: errors.RedisError) -> None:
+    def _crashed(self, flight: InFlightCall, problem: errors.RedisError) -> None:
         """Whatever the error says, it may come from the middle of the script: all of the call is pending again."""
         if not self._needs_recovery:
             self._call_failed, self._call_failed_again = True, self._call_failed
@@ -320,23 +320,23 @@ class Fetcher:
     def _settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
         """Tell what became of the finishes; what was refused and can be mended is pending again."""
         if batch and min(codes) >= 0:
-            self._journal.finished(batch)
+            self._reporter.finished(batch)
             return
         finished = []
         for run, code in zip(batch, codes, strict=True):
-            if code >= 0 or refusals.was_carried_out(run.outcome, code):
+            if code >= 0 or finish_codes.was_carried_out(run.outcome, code):
                 finished.append(run)
-            elif code in refusals.BY_CHILDREN and run.outcome.kind != "failed":
-                run.finish = refusals.failed_by_children(run, code)
+            elif code in finish_codes.BY_CHILDREN and run.outcome.kind != "failed":
+                run.finish = finish_codes.failed_by_children(run, code)
                 self._pending.append(run)
-            elif code == refusals.NO_LOCK and not run.is_retaken:
+            elif code == finish_codes.NO_LOCK and not run.is_retaken:
                 run.is_retaken = True
                 self._pending.append(run)
                 self._needs_recovery = True
             else:
-                self._journal.lost(run, refusals.why_lost(code))
+                self._reporter.lost(run, finish_codes.why_lost(code))
         if finished:
-            self._journal.finished(finished)
+            self._reporter.finished(finished)
 
     def _note_taken(self, taken: Taken, count: int) -> None:
         # What is given back would stay counted.
@@ -354,7 +354,7 @@ class Fetcher:
     async def _carry_schedulers_on(self) -> None:
         self._has_schedulers_to_carry_on = False
         try:
-            await self._scheduling.run_once()
+            await self._upkeep.run_once()
         except errors.RedisError as problem:
             self.note_failure(problem)
 
@@ -458,7 +458,7 @@ class Fetcher:
                 known = [run.record.id for run in self.held]
                 adopted = self._given_up.without(await self._active.adopt(self._token_prefix, known))
                 self._start(adopted)
-                self._scheduling.note(adopted)
+                self._upkeep.note(adopted)
                 self._take_is_unsure = False
         except errors.RedisError as problem:
             self.note_failure(problem)
@@ -469,7 +469,7 @@ class Fetcher:
         self._needs_recovery = False
         self._singly = False
         self._look_now = True
-        self._journal.redis_works()
+        self._reporter.redis_works()
         await self._carry_schedulers_on()
 
     async def _record_some(self) -> None:
@@ -478,9 +478,9 @@ class Fetcher:
         try:
             reply = await self._active.finish_and_take([run.outcome for run in batch], 0, self._new_token())
         except errors.RedisError as problem:
-            if self._singly and await refusals.is_the_jobs_own(self._active, batch[0].outcome, problem):
+            if self._singly and await finish_codes.is_the_jobs_own(self._active, batch[0].outcome, problem):
                 # Redis cannot carry out this one and never will; the others are not to wait for it.
-                self._journal.lost(batch[0], str(problem))
+                self._reporter.lost(batch[0], str(problem))
                 self._given_up.add(batch[0].record)
                 return
             for run in batch:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from toril.http_probe import PLAIN, HttpProbe, Response
+from toril.telemetry.probe_server import PLAIN, HttpProbe, Response
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.metrics import CONTENT_TYPE, Metrics
 

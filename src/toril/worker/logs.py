@@ -1,19 +1,15 @@
-"""How a worker's log looks: JSON lines, or lines for people. Lines from inside a job name the job."""
+"""Where a worker's log goes. Lines from inside a job name the job."""
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import time
 from collections.abc import Sequence
 from typing import Any, TextIO
 
 from toril import errors
 from toril.job_context import current_run
-
-_SHOWN = ("outcome", "duration_ms", "attempt", "retry_in_ms", "suppressed", "error")
-_LEVELS = {"WARNING": "warning", "CRITICAL": "error"}
+from toril.telemetry.logs import JsonFormatter, TextFormatter
 
 
 class JobFilter(logging.Filter):
@@ -31,37 +27,6 @@ class JobFilter(logging.Filter):
             fields |= {"job_id": job.id, "job_name": job.name, "attempt": job.attempts_made + 1}
         record.fields = fields | getattr(record, "fields", {})
         return True
-
-
-class JsonFormatter(logging.Formatter):
-    """One JSON object a line; the keys are the same in all of our programs."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, Any] = {
-            "ts": _timestamp(record.created),
-            "level": _LEVELS.get(record.levelname, record.levelname.lower()),
-            "event": record.getMessage(),
-            "logger": record.name,
-            **getattr(record, "fields", {}),
-        }
-        if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False, default=str)
-
-
-class TextFormatter(logging.Formatter):
-    """A line for people: time, level where it matters, what happened, to which job."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", {})
-        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        job = f" [{fields['job_name']} {fields['job_id']}]" if "job_id" in fields else ""
-        rest = "".join(f" {key}={fields[key]}" for key in _SHOWN if key in fields)
-        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{clock} {level}{record.getMessage()}{job}{rest}"
-        if record.exc_info:
-            text += "\n" + self.formatException(record.exc_info)
-        return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
 
 
 def configure(stream: TextIO, *, queue: str, worker: str) -> None:
@@ -89,8 +54,3 @@ def _choice(variable: str, known: Sequence[str], default: str) -> str:
     if value not in known:
         raise errors.SettingsError(f"{variable} must be one of {', '.join(known)}")
     return value
-
-
-def _timestamp(seconds: float) -> str:
-    whole, fraction = divmod(seconds, 1)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(whole))}.{int(fraction * 1000):03d}Z"

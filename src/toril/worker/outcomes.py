@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from toril import errors
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.enqueue_options import milliseconds
 from toril.jobs import backoff, codec, retention
 from toril.jobs.backoff import Backoff

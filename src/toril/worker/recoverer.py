@@ -7,11 +7,11 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 from toril import errors
-from toril.engine.active import ActiveJobs
 from toril.engine.limits import LimitedQueue
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
+from toril.engine.worker import ActiveJobs
 from toril.worker.fetcher import Fetcher
-from toril.worker.scheduling import Scheduling
+from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
 
 SETTLE_SECONDS = 5.0
@@ -27,7 +27,7 @@ class Recoverer:
         active: ActiveJobs,
         fetcher: Fetcher,
         server_clock: ServerClock,
-        scheduling: Scheduling,
+        upkeep: SchedulerUpkeep,
         *,
         interval_ms: int,
         max_stalled_count: int,
@@ -41,7 +41,7 @@ class Recoverer:
         self._active = active
         self._fetcher = fetcher
         self._server_clock = server_clock
-        self._scheduling = scheduling
+        self._upkeep = upkeep
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
         self._on_recovered = on_recovered
@@ -63,7 +63,7 @@ class Recoverer:
                     await asyncio.sleep(left)
                     continue
                 await self.run_once()
-                await self._scheduling.repair()
+                await self._upkeep.repair()
                 await self._look_at_limits()
             except errors.RedisError as problem:
                 self._fetcher.note_failure(problem)
@@ -71,7 +71,7 @@ class Recoverer:
 
     async def run_once(self) -> int:
         """Check now; returns how many jobs were given back. Raises what the connection raises."""
-        recovered = await stalled.run_once(
+        recovered = await recover_stalled.run_once(
             self._active.connection,
             self._active.keys,
             max_stalled_count=self._max_stalled_count,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from toril import clock
-from toril.engine.active import ActiveJobs
+from toril.engine.worker import ActiveJobs
 
 
 class ServerClock:

@@ -11,8 +11,8 @@ from typing import Any
 
 from toril import errors
 from toril.engine.keys import validate_queue_name
+from toril.engine.redis.settings import RedisSettings, paused_layout_from
 from toril.engine.scripts import Layout, Limiter
-from toril.engine.settings import RedisSettings, paused_layout_from
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000

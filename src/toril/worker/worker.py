@@ -9,21 +9,21 @@ import os
 from collections.abc import Mapping
 
 from toril import clock
-from toril.engine.active import ActiveJobs, Taker
-from toril.engine.connection import AsyncConnection, BlockingConnection
 from toril.engine.keys import QueueKeys
+from toril.engine.redis.connection import AsyncConnection, BlockingConnection
+from toril.engine.worker import ActiveJobs, Taker
 from toril.worker import health
 from toril.worker.executor import Executor
 from toril.worker.fetcher import Fetcher
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.hooks import Hooks
-from toril.worker.journal import Journal
 from toril.worker.lock_keeper import LockKeeper
 from toril.worker.metrics import Metrics
 from toril.worker.outcomes import RuleBook
 from toril.worker.processors import Processors
 from toril.worker.recoverer import Recoverer
-from toril.worker.scheduling import Scheduling
+from toril.worker.reporter import Reporter
+from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
 from toril.worker.settings import WorkerSettings
 
@@ -61,7 +61,7 @@ class Worker:
         self._heartbeat = Heartbeat()
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
         self._hooks = Hooks(processors.on_exhausted)
-        self._journal = Journal(self._metrics, settings.redis.endpoint, self._hooks)
+        self._reporter = Reporter(self._metrics, settings.redis.endpoint, self._hooks)
         self._executor = Executor(
             processors,
             RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy),
@@ -70,15 +70,15 @@ class Worker:
             max_started_attempts=settings.max_started_attempts,
         )
         server_clock = ServerClock(self._active)
-        scheduling = Scheduling(self._active)
+        upkeep = SchedulerUpkeep(self._active)
         self._fetcher = Fetcher(
             self._active,
             self._blocking,
             self._executor,
-            self._journal,
+            self._reporter,
             self._heartbeat,
             server_clock,
-            scheduling,
+            upkeep,
             concurrency=settings.concurrency,
             idle_poll_seconds=settings.idle_poll_seconds,
             max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
@@ -88,11 +88,11 @@ class Worker:
             self._active,
             self._fetcher,
             server_clock,
-            scheduling,
+            upkeep,
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
-            on_recovered=self._journal.recovered,
-            on_nonsense=self._journal.limits_are_nonsense,
+            on_recovered=self._reporter.recovered,
+            on_nonsense=self._reporter.limits_are_nonsense,
         )
         self._probe = health.build_probe(self._heartbeat, self._why_not_ready, self._metrics)
         self._drain: asyncio.Task[None] | None = None
@@ -149,14 +149,14 @@ class Worker:
     async def _end_drain(self) -> None:
         """When time is up, give the rest back; and do not wait for Redis for ever."""
         await asyncio.sleep(self.settings.drain_seconds)
-        self._journal.given_back(await self._fetcher.abandon(UNWIND_SECONDS))
+        self._reporter.given_back(await self._fetcher.abandon(UNWIND_SECONDS))
         await asyncio.sleep(DELIVER_SECONDS)
         self._fetcher.give_up()
 
     async def _close(self) -> None:
         self._executor.close()
         await self._hooks.close()
-        self._journal.close()
+        self._reporter.close()
         await self._probe.close()
         await self._blocking.close()
         await self._connection.close()
@@ -166,7 +166,7 @@ class Worker:
     def _why_not_ready(self) -> str:
         if self._fetcher.is_draining:
             return "draining"
-        return "" if self._journal.has_reached_redis else "Redis was not reached yet"
+        return "" if self._reporter.has_reached_redis else "Redis was not reached yet"
 
     def _slots(self) -> Mapping[str, int]:
         busy = len(self._executor.running)

@@ -9,7 +9,7 @@ import pytest
 from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from toril import Job, JobFailedError, JobNotFoundError, Queue, ResultTimeoutError, errors
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs.retention import KEEP_NONE
 
 

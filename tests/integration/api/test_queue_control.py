@@ -12,8 +12,8 @@ import pytest
 
 from support.engine import EngineQueue
 from toril import Queue, errors
-from toril.engine.active import Finish
 from toril.engine.events import QueueEvent
+from toril.engine.worker import Finish
 from toril.handle import JobHandle, SyncJobHandle
 from toril.queue_control import QueueControl, SyncQueueControl
 

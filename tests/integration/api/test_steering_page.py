@@ -9,7 +9,7 @@ import pytest
 
 from support import documents
 from support.engine import open_queue
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 
 
 async def test_the_pages_examples(redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

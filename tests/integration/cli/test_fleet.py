@@ -13,7 +13,7 @@ from support.waiting import wait_until_async
 from toril.cli.dev import environment
 from toril.cli.dev.fleet import ProcessFleet
 from toril.cli.dev.session import client_names
-from toril.engine.inspector import read_signals
+from toril.engine.getters import read_signals
 from toril.jobs.signals import QueueSignals
 from toril.scaling.fleet import FleetState
 from toril.specs.jobqueue import parse_job_queue

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue, open_queue
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 

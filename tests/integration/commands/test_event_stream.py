@@ -10,10 +10,10 @@ import pytest
 from support import flow_trees
 from support.engine import EngineQueue
 from support.flow_trees import tree
-from toril.engine import administration, lua_loader, scripts, steps
-from toril.engine.active import Finish
-from toril.engine.connection import Call
-from toril.engine.maintenance import stalled
+from toril.engine import administration, lua_loader, operations, scripts
+from toril.engine.maintenance import recover_stalled
+from toril.engine.redis.connection import Call
+from toril.engine.worker import Finish
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
 
@@ -77,7 +77,7 @@ SCENES: dict[str, Scene] = {
     "add_flow": (nothing, lambda queue, _: flow(queue)),
     "take_jobs": (EngineQueue.add, lambda queue, _: queue.take()),
     "finish_and_take": (EngineQueue.add, lambda queue, _: queue.finish(take=1)),
-    "recover_stalled": (stalled_job, lambda queue, _: stalled.run_once(queue.connection, queue.keys)),
+    "recover_stalled": (stalled_job, lambda queue, _: recover_stalled.run_once(queue.connection, queue.keys)),
     "pause": (nothing, lambda queue, _: scripts.pause(queue.keys)),
     "resume": (paused, lambda queue, _: scripts.resume(queue.keys)),
     "promote_job": (delayed, lambda queue, job_id: scripts.promote_job(queue.keys, job_id)),
@@ -138,6 +138,6 @@ async def test_an_event_of_ones_own(queue: EngineQueue, cap: str) -> None:
     """A cap that is no number counts as not set, as in the scripts."""
     fill(queue)
     queue.raw.hset(queue.keys.meta, "opts.maxLenEvents", cap)
-    await steps.walk(queue.connection, administration.publish_event(queue.keys, "mine", {"a": "1"}))
+    await operations.walk(queue.connection, administration.publish_event(queue.keys, "mine", {"a": "1"}))
     assert queue.events()[-1] == {"event": "mine", "a": "1"}
     assert is_trimmed(queue) == (cap == "10")

@@ -6,7 +6,7 @@ import pytest
 
 from support.engine import EngineQueue
 from toril import clock
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.jobs.retention import KEEP_NONE, KeepPolicy
 
 

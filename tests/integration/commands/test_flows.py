@@ -13,9 +13,9 @@ from support import flow_trees
 from support.engine import EngineQueue, open_queue
 from support.flow_trees import tree
 from toril import clock, errors
-from toril.engine import flows, scripts, steps
-from toril.engine.active import Finish
+from toril.engine import flows, operations, scripts
 from toril.engine.flows import JobTree, Node
+from toril.engine.worker import Finish
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.retention import KeepPolicy
@@ -39,7 +39,9 @@ async def complete(queue: EngineQueue) -> None:
 
 
 async def read_tree(queue: EngineQueue, job_id: str, *, depth: int, max_children: int) -> JobTree | None:
-    return await steps.walk(queue.connection, flows.tree(queue.keys, job_id, depth=depth, max_children=max_children))
+    return await operations.walk(
+        queue.connection, flows.tree(queue.keys, job_id, depth=depth, max_children=max_children)
+    )
 
 
 def marker(queue: EngineQueue) -> list[tuple[str, float]]:
@@ -52,7 +54,7 @@ def marker(queue: EngineQueue) -> list[tuple[str, float]]:
 
 async def test_jobs_without_an_id_get_a_uuid_which_is_not_one_of_their_options(queue: EngineQueue) -> None:
     child = Node(queue.keys, NewJob.create("c", 1, JobOptions()))
-    (parent_id,) = await steps.walk(
+    (parent_id,) = await operations.walk(
         queue.connection, flows.add([Node(queue.keys, NewJob.create("p", 1, JobOptions()), [child])])
     )
     (child_id,) = queue.places()["wait"]

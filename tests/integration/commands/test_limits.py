@@ -8,8 +8,8 @@ import pytest
 
 from support.engine import EngineQueue
 from support.waiting import wait_until_async
-from toril.engine.active import Finish, Limiter
 from toril.engine.limits import HELD_BACK, LimitedQueue, QueueLimits
+from toril.engine.worker import Finish, Limiter
 
 
 @pytest.fixture

@@ -8,15 +8,15 @@ import pytest
 
 from support.engine import EngineQueue, open_queue
 from toril import errors
-from toril.engine.active import ActiveJobs, Finish
-from toril.engine.connection import AsyncConnection
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
+from toril.engine.redis.connection import AsyncConnection
+from toril.engine.worker import ActiveJobs, Finish
 
 
 async def check(queue: EngineQueue, max_stalled_count: int = 1) -> list[str]:
     """One stalled check, whatever the interval."""
     queue.raw.delete(queue.keys.stalled_check)
-    return await stalled.run_once(queue.connection, queue.keys, max_stalled_count=max_stalled_count)
+    return await recover_stalled.run_once(queue.connection, queue.keys, max_stalled_count=max_stalled_count)
 
 
 async def test_renewal_sets_the_length_anew_and_proves_life(queue: EngineQueue) -> None:
@@ -121,7 +121,7 @@ async def test_two_checkers_make_one_check_an_interval(queue: EngineQueue) -> No
     await queue.add()
     await queue.take_one()
     queue.raw.delete(queue.keys.lock("1"))
-    rounds = [await asyncio.gather(*(stalled.run_once(queue.connection, queue.keys, interval_ms=60_000)
+    rounds = [await asyncio.gather(*(recover_stalled.run_once(queue.connection, queue.keys, interval_ms=60_000)
         for _ in range(5))) for _ in range(2)]  # fmt: skip
     assert rounds == [[[]] * 5] * 2
     assert queue.places() == {"active": ["1"]}
@@ -143,7 +143,7 @@ async def test_with_bullmq_5_a_paused_queue_gets_it_where_paused_jobs_wait(redis
         queue.raw.delete(queue.keys.lock("1"))
         for _ in range(2):
             queue.raw.delete(queue.keys.stalled_check)
-            await stalled.run_once(queue.connection, queue.keys, layout="5")
+            await recover_stalled.run_once(queue.connection, queue.keys, layout="5")
         assert queue.places() == {"paused": ["1"]}
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from support.engine import EngineQueue
 from support.waiting import wait_until
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 

@@ -9,7 +9,7 @@ import pytest
 
 from support import flow_trees
 from support.engine import EngineQueue
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
 
 NOT_KEPT = KeepPolicy(count=0)

@@ -10,7 +10,7 @@ import pytest
 
 from support import flow_trees
 from support.engine import EngineQueue, open_queue
-from toril.engine.active import Finish, TakenJob
+from toril.engine.worker import Finish, TakenJob
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 

@@ -9,11 +9,11 @@ import redis
 
 from support.engine import EngineQueue
 from toril import clock, errors
-from toril.engine import getters, steps
-from toril.engine.active import Finish
+from toril.engine import getters, operations
 from toril.engine.events import QueueEvent, find_end, read_events
-from toril.engine.inspector import read_signals
+from toril.engine.getters import read_signals
 from toril.engine.keys import QueueKeys
+from toril.engine.worker import Finish
 from toril.jobs.job import JobState
 
 
@@ -143,7 +143,7 @@ async def test_metrics_that_are_no_numbers_count_as_none(queue: EngineQueue) -> 
     key = queue.keys.base + "metrics:completed"
     queue.raw.hset(key, mapping={"count": "many", "prevTS": "1795378741099.5", "prevCount": "1e999"})
     queue.raw.rpush(key + ":data", "3", "1e999", "x", "2.0")
-    found = await steps.walk(queue.connection, getters.metrics(queue.keys, "completed"))
+    found = await operations.walk(queue.connection, getters.metrics(queue.keys, "completed"))
     assert (found.count, found.previous_ms, found.previous_count) == (0, 1_795_378_741_099, 0)
     assert found.per_minute == [3, 0, 0, 2]
 

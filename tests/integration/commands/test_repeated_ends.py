@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from support.engine import EngineQueue
-from toril.engine import administration, steps
-from toril.engine.active import Finish, TakenJob
-from toril.engine.maintenance import stalled
+from toril.engine import administration, operations
+from toril.engine.maintenance import recover_stalled
+from toril.engine.worker import Finish, TakenJob
 from toril.jobs.retention import KeepPolicy
-from toril.worker import refusals
+from toril.worker import finish_codes
 
 ENDS: dict[str, Callable[[TakenJob], Finish]] = {
     "completed": lambda job: Finish.completed(job, '"old"'),
@@ -39,9 +39,9 @@ async def make_runnable(queue: EngineQueue, job_id: str) -> None:
     (place,) = (name for name, ids in queue.places().items() if job_id in ids)
     match place:
         case "completed" | "failed":
-            await steps.walk(queue.connection, administration.retry(queue.keys, job_id, place))
+            await operations.walk(queue.connection, administration.retry(queue.keys, job_id, place))
         case "delayed":
-            await steps.walk(queue.connection, administration.promote(queue.keys, job_id))
+            await operations.walk(queue.connection, administration.promote(queue.keys, job_id))
 
 
 async def go_on(queue: EngineQueue, job_id: str, since: str) -> None:
@@ -83,7 +83,7 @@ async def test_what_was_carried_out_is_told_as_done(
     # Started again under the same number, a job looks as if it had not been given back.
     is_alike = not finish.has_started and since == "run by one that is gone"
     assert code == (-2 if is_alike else 1)
-    assert code == 1 or refusals.was_carried_out(finish, code)
+    assert code == 1 or finish_codes.was_carried_out(finish, code)
     assert dump(queue) == before
 
 
@@ -97,7 +97,7 @@ async def test_what_was_not_carried_out_before_the_job_stalled_is_refused(
     queue.raw.delete(queue.keys.lock(job.id))
     for _ in range(2):
         queue.raw.delete(queue.keys.stalled_check)
-        await stalled.run_once(queue.connection, queue.keys)
+        await recover_stalled.run_once(queue.connection, queue.keys)
     await go_on(queue, job.id, since)
     before = dump(queue)
     reply = await queue.active.finish_and_take([again(end(job))], 0, queue.token())

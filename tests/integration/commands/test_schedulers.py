@@ -11,9 +11,9 @@ import pytest
 from support.engine import EngineQueue, open_queue
 from support.waiting import wait_until_async
 from toril import errors
-from toril.engine.active import Finish
-from toril.engine.maintenance import advance_schedules, promote
+from toril.engine.maintenance import advance_schedulers, promote_due
 from toril.engine.schedulers import Upserted
+from toril.engine.worker import Finish
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
 
@@ -92,7 +92,7 @@ async def test_a_job_that_waits_keeps_the_next_one_back_unless_asked(queue: Engi
     made = await upsert(queue)
     turn = await queue.schedulers.advance_due()
     assert (turn.job_ids, turn.next_slot_ms) == ([], None)
-    turn = await advance_schedules.run_once(queue.connection, queue.keys, also_waiting=True)
+    turn = await advance_schedulers.run_once(queue.connection, queue.keys, also_waiting=True)
     assert turn.job_ids == [f"repeat:s:{made.slot_ms + HOUR_MS}"]
     assert turn.next_slot_ms == made.slot_ms + HOUR_MS
 
@@ -300,8 +300,8 @@ async def test_due_jobs_are_promoted_once_in_order_by_any_number_of_processes(
     later = await queue.add(delay=HOUR_MS)
     async with open_queue(redis_url, queue.keys.queue) as second:
         turns = await asyncio.gather(
-            promote.run_once(queue.connection, queue.keys),
-            promote.run_once(second.connection, second.keys),
+            promote_due.run_once(queue.connection, queue.keys),
+            promote_due.run_once(second.connection, second.keys),
             queue.take(5),
         )
     taken = turns[2] + await queue.take(25)
@@ -315,13 +315,13 @@ async def test_promotion_mends_lost_tokens(queue: EngineQueue) -> None:
     await queue.add()
     later = await queue.add(delay=HOUR_MS)
     queue.raw.delete(queue.keys.marker)
-    turn = await promote.run_once(queue.connection, queue.keys)
+    turn = await promote_due.run_once(queue.connection, queue.keys)
     (score,) = (int(queue.raw.zscore(queue.keys.delayed, later)) // 4096,)
     assert (turn.count, turn.next_due_ms) == (0, score)
     assert queue.raw.zrange(queue.keys.marker, 0, -1, withscores=True) == [("0", 0), ("1", score)]
     queue.raw.delete(queue.keys.marker)
     await queue.producer.pause()
-    await promote.run_once(queue.connection, queue.keys)
+    await promote_due.run_once(queue.connection, queue.keys)
     assert queue.raw.zrange(queue.keys.marker, 0, -1) == ["1"]
 
 

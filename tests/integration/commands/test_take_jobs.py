@@ -8,7 +8,7 @@ import pytest
 
 from support.engine import EngineQueue, open_queue
 from toril import clock
-from toril.engine.active import Limiter
+from toril.engine.worker import Limiter
 
 
 async def test_a_taken_job_is_active_locked_and_told(queue: EngineQueue) -> None:

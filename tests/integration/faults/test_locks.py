@@ -14,7 +14,7 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, Queue
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
 from toril.engine.scripts import Finish
 
 NEVER_MS = 3_600_000
@@ -23,7 +23,7 @@ LOCK_MS = 60_000
 
 async def check(queue: EngineQueue) -> list[str]:
     queue.raw.delete(queue.keys.stalled_check)
-    return await stalled.run_once(queue.connection, queue.keys)
+    return await recover_stalled.run_once(queue.connection, queue.keys)
 
 
 @pytest.mark.requirement("T06")

@@ -11,9 +11,9 @@ from support import flow_trees, invariants
 from support.engine import EngineQueue, open_queue
 from support.flow_trees import tree
 from toril import errors
-from toril.engine import administration, steps
-from toril.engine.active import Finish
-from toril.engine.maintenance import stalled
+from toril.engine import administration, operations
+from toril.engine.maintenance import recover_stalled
+from toril.engine.worker import Finish
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.schedule import Schedule
@@ -129,10 +129,10 @@ async def test_a_parent_with_broken_keys_keeps_no_job_from_running_again(
     spoil(upper, "p:failed")
     spoil(upper, "p:unsuccessful")
     if how == "all":
-        assert await steps.walk(queue.connection, administration.retry_all(queue.keys)) == 2
+        assert await operations.walk(queue.connection, administration.retry_all(queue.keys)) == 2
     else:
         for job_id in "ab":
-            await steps.walk(queue.connection, administration.retry(queue.keys, job_id))
+            await operations.walk(queue.connection, administration.retry(queue.keys, job_id))
     assert queue.places() == {"wait": ["a", "b"]}
 
 
@@ -145,7 +145,7 @@ async def test_a_schedulers_job_that_stalls_is_not_lost_to_broken_schedulers(que
     queue.raw.delete(queue.keys.lock(job.id))
     queue.raw.sadd(queue.keys.stalled, job.id)
     spoil(queue, "repeat")
-    assert await stalled.run_once(queue.connection, queue.keys, max_stalled_count=0) == [job.id]
+    assert await recover_stalled.run_once(queue.connection, queue.keys, max_stalled_count=0) == [job.id]
     assert queue.places() == {"wait": [job.id]}
 
 

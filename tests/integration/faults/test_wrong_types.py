@@ -17,8 +17,8 @@ from support.flow_trees import tree
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue, errors
-from toril.engine import administration, scripts, steps
-from toril.engine.maintenance import stalled
+from toril.engine import administration, operations, scripts
+from toril.engine.maintenance import recover_stalled
 from toril.engine.scripts import Finish, TakenJob
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
@@ -78,7 +78,7 @@ async def test_no_call_loses_a_job_to_it(queue: EngineQueue, name: str) -> None:
     for _ in range(2):
         queue.raw.delete(queue.keys.stalled_check)
         with wrong_type(queue, name), suppress(errors.RedisError):
-            await stalled.run_once(queue.connection, queue.keys)
+            await recover_stalled.run_once(queue.connection, queue.keys)
     stored = invariants.assert_sound(queue.raw, queue.keys.queue, is_at_rest=False)
     assert len(stored.jobs) == 7
 
@@ -188,7 +188,7 @@ async def test_a_deduplication_key_keeps_no_job_from_its_end(queue: EngineQueue,
     assert queue.places() == {"completed": [job.id]}
     await queue.add()
     with wrong_type(queue, name):
-        await steps.walk(queue.connection, administration.clean(queue.keys, JobState.COMPLETED))
+        await operations.walk(queue.connection, administration.clean(queue.keys, JobState.COMPLETED))
     assert list(invariants.StoredQueue(queue.raw, queue.keys.queue).jobs) == ["2"]
 
 
@@ -272,7 +272,7 @@ async def test_a_parent_whose_queue_is_broken_keeps_no_job_from_being_removed(
             await queue.add()
         act = administration.drain(queue.keys) if how == "drain" else administration.obliterate(queue.keys)
         with wrong_type(upper, "wait"):
-            await steps.walk(queue.connection, act)
+            await operations.walk(queue.connection, act)
         assert invariants.assert_sound(queue.raw, queue.keys.queue).jobs == {}
         assert upper.places() == {"waiting-children": ["p"]}
 
@@ -345,7 +345,7 @@ async def test_a_parent_that_could_not_be_told_of_a_child_hears_of_it_when_it_is
 
 async def check(queue: EngineQueue) -> None:
     queue.raw.delete(queue.keys.stalled_check)
-    await stalled.run_once(queue.connection, queue.keys)
+    await recover_stalled.run_once(queue.connection, queue.keys)
 
 
 @pytest.mark.requirement("T33")
@@ -356,7 +356,7 @@ async def test_what_a_parent_is_owed_has_an_end(queue: EngineQueue, redis_url: s
             await queue.finish(Finish.completed(await queue.take_one(), "1"))
             await check(queue)
             assert 0 < queue.raw.pttl(queue.keys.base + "toril:owed") <= 30 * 24 * 3600 * 1000
-            await steps.walk(queue.connection, administration.obliterate(queue.keys))
+            await operations.walk(queue.connection, administration.obliterate(queue.keys))
             assert queue.raw.keys(queue.keys.base + "*") == []
 
 
@@ -371,4 +371,4 @@ async def test_a_note_of_what_is_owed_that_nobody_can_read_keeps_no_job_from_bei
     queue.raw.hset(queue.keys.base + "toril:owed", "nobody", junk)
     await check(queue)
     queue.raw.delete(queue.keys.stalled_check)
-    assert await stalled.run_once(queue.connection, queue.keys) == ["a"]
+    assert await recover_stalled.run_once(queue.connection, queue.keys) == ["a"]

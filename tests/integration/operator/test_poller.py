@@ -18,13 +18,14 @@ import pytest
 from support.engine import open_queue
 from support.redis_server import RedisServer
 from support.waiting import wait_until_async
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.settings import RedisSettings
 from toril.errors import RedisReason
 from toril.jobs.signals import QueueSignals
 from toril.scaling.policy import Unknown
-from toril_operator import poller as pollers
-from toril_operator.poller import Poller, Snapshot, Target
-from toril_operator.registry import Key
+from toril_operator.object_cache import Key
+from toril_operator.polling import poller as pollers
+from toril_operator.polling.poller import Poller
+from toril_operator.polling.targets import Snapshot, Target
 
 KEY = Key("team", "email")
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ from support.engine import EngineQueue
 from support.waiting import wait_until, wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue, Unrecoverable, exponential, fixed
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
 
 
 @pytest.mark.requirement("T13", "X-04")
@@ -198,7 +198,7 @@ async def test_a_job_that_stalls_too_often_fails_without_being_run(
         stored.raw.delete(stored.keys.lock("1"))
         for _ in range(2):
             stored.raw.delete(stored.keys.stalled_check)
-            await stalled.run_once(stored.connection, stored.keys)
+            await recover_stalled.run_once(stored.connection, stored.keys)
     async with worker(tasks):
         with pytest.raises(JobFailedError, match="job stalled more than allowable limit"):
             await handle.result(30)

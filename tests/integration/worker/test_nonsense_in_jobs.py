@@ -12,7 +12,7 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue
-from toril.engine.maintenance import stalled
+from toril.engine.maintenance import recover_stalled
 from toril.engine.scripts import Finish
 from toril.jobs.job import JobState
 
@@ -181,7 +181,7 @@ async def test_the_stalled_check_goes_on(queue: EngineQueue) -> None:
     recovered: list[str] = []
     for _ in range(2):
         queue.raw.delete(queue.keys.stalled_check)
-        recovered += await stalled.run_once(queue.connection, queue.keys)
+        recovered += await recover_stalled.run_once(queue.connection, queue.keys)
     assert set(recovered) == {"odd", "sound"}
     assert queue.hash("odd")["stc"] == "1"
     assert set(queue.places()["wait"]) == {"odd", "sound"}

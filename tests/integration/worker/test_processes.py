@@ -402,7 +402,7 @@ def test_toril_worker_run_refuses_what_it_cannot_serve(tmp_path: Path) -> None:
 
 def test_start_up_imports_stay_light() -> None:
     """A worker's start is part of every cold start from zero."""
-    code = "import sys, json, toril.worker.program; print(json.dumps(sorted(sys.modules)))"
+    code = "import sys, json, toril.worker.process; print(json.dumps(sorted(sys.modules)))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=90, check=True)
     loaded = set(json.loads(answer.stdout))
     heavy = {"pydantic", "structlog", "aiohttp", "kubernetes", "prometheus_client", "redis", "click", "yaml"}

@@ -13,9 +13,9 @@ from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Queue
-from toril.engine.active import Limiter
+from toril.engine.worker import Limiter
 from toril.task import AsyncTask
-from toril.worker import ahead
+from toril.worker import prefetch
 
 SLOTS = 4
 AHEAD = SLOTS // 2
@@ -24,9 +24,9 @@ AHEAD = SLOTS // 2
 @pytest.fixture(autouse=True)
 def any_run_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     """How long a function runs in a test is not certain."""
-    monkeypatch.setattr(ahead, "SHORTEST_SECONDS", 1e-9)
-    monkeypatch.setattr(ahead, "LONGEST_SECONDS", 1e9)
-    monkeypatch.setattr(ahead, "CALL_SECONDS", 1e9)
+    monkeypatch.setattr(prefetch, "SHORTEST_SECONDS", 1e-9)
+    monkeypatch.setattr(prefetch, "LONGEST_SECONDS", 1e9)
+    monkeypatch.setattr(prefetch, "CALL_SECONDS", 1e9)
 
 
 def given_back(stored: EngineQueue) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from toril.engine.wire import MAX_LINE_BYTES, AnnouncedElements
+from toril.engine.redis.protocol import MAX_LINE_BYTES, AnnouncedElements
 
 STREAM = b"*3\r\n$7\r\n*9999\r\n\r\n:12\r\n*2\r\n+OK\r\n$-1\r\n-ERR *7\r\n*-1\r\n*0\r\n$0\r\n\r\n*1\r\n_\r\n"
 

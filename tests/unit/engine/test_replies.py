@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toril import errors
-from toril.engine import replies
+from toril.engine.redis import replies
 from toril.errors import RedisReason
 
 TEXTS = {

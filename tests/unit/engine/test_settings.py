@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from toril import errors
-from toril.engine.settings import RedisSettings, Secret
+from toril.engine.redis.settings import RedisSettings, Secret
 
 
 def test_a_url_reads() -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from toril import errors
-from toril.engine.settings import RedisSettings, TlsSettings
-from toril_operator import endpoints
+from toril.engine.redis.settings import RedisSettings, TlsSettings
+from toril_operator.polling import endpoints
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from toril_operator.conditions import Reason, Status
 from toril_operator.cronjobschedule import plan as planning
 from toril_operator.cronjobschedule.plan import ABANDON_MS, Observed, Plan, make_plan
 from toril_operator.cronjobschedule.status import Outcome, build_status
-from toril_operator.registry import Key
+from toril_operator.object_cache import Key
 
 NOW_MS = 1_893_456_030_000
 """2030-01-01, 00:00:30."""

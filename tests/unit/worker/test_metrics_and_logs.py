@@ -13,16 +13,17 @@ import pytest
 
 from support.taken import taken_job
 from toril import clock, errors
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.errors import RedisReason
 from toril.job_context import current_run
+from toril.telemetry.logs import TextFormatter
 from toril.worker import health, logs, metrics
 from toril.worker.executor import Run
 from toril.worker.heartbeat import STALE_MS, Heartbeat
 from toril.worker.hooks import Hooks
-from toril.worker.journal import LINES_PER_SECOND, Journal
 from toril.worker.metrics import MAX_JOB_NAMES, Metrics
 from toril.worker.outcomes import RuleBook
+from toril.worker.reporter import LINES_PER_SECOND, Reporter
 
 
 class Clock:
@@ -156,11 +157,11 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_successes_are_sampled_with_exact_counts(counts: Metrics, make_run: Any, time: Clock, log: io.StringIO) -> None:
-    journal = Journal(counts, "redis:6379/0", Hooks([]))
-    journal.finished([make_run() for _ in range(1000)])
+    reporter = Reporter(counts, "redis:6379/0", Hooks([]))
+    reporter.finished([make_run() for _ in range(1000)])
     time.ms += 1000
-    journal.finished([make_run() for _ in range(15)])
-    journal.close()
+    reporter.finished([make_run() for _ in range(15)])
+    reporter.close()
     found = lines(log)
     assert len(found) == 2 * LINES_PER_SECOND + 1
     suppressed = [line["suppressed"] for line in found if "suppressed" in line]
@@ -169,9 +170,9 @@ def test_successes_are_sampled_with_exact_counts(counts: Metrics, make_run: Any,
 
 
 def test_every_failure_is_told(counts: Metrics, make_run: Any, time: Clock, log: io.StringIO) -> None:
-    journal = Journal(counts, "redis:6379/0", Hooks([]))
-    journal.finished([make_run("retry", error=ValueError("again")) for _ in range(50)])
-    journal.finished([make_run("failed", error=ValueError("for good"), seconds=0.0123, name="x", job_id="7")])
+    reporter = Reporter(counts, "redis:6379/0", Hooks([]))
+    reporter.finished([make_run("retry", error=ValueError("again")) for _ in range(50)])
+    reporter.finished([make_run("failed", error=ValueError("for good"), seconds=0.0123, name="x", job_id="7")])
     found = lines(log)
     assert len(found) == 51
     assert found[0] | {"event": "attempt failed", "outcome": "retry", "retry_in_ms": 700} == found[0]
@@ -183,14 +184,14 @@ def test_every_failure_is_told(counts: Metrics, make_run: Any, time: Clock, log:
 
 
 def test_an_outage_is_told_at_its_begin_and_end(counts: Metrics, time: Clock, log: io.StringIO) -> None:
-    journal = Journal(counts, "redis:6379/0", Hooks([]))
-    journal.redis_works()
+    reporter = Reporter(counts, "redis:6379/0", Hooks([]))
+    reporter.redis_works()
     problem = errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "cannot connect")
     for _ in range(20):
-        journal.redis_failed(problem)
+        reporter.redis_failed(problem)
         time.ms += 1000
-    journal.redis_works()
-    journal.redis_works()
+    reporter.redis_works()
+    reporter.redis_works()
     assert [line["event"] for line in lines(log)] == [
         "connected to Redis redis:6379/0", "Redis fails: cannot connect", "Redis works again after 20.0 s",
     ]  # fmt: skip
@@ -210,7 +211,7 @@ def test_lines_written_in_a_job_name_it(make_run: Any, log: io.StringIO) -> None
 def test_people_get_lines_that_cannot_steer_their_terminal() -> None:
     record = logging.LogRecord("app", logging.WARNING, "f", 1, "bad \x1b[31m text", (), None)
     record.fields = {"job_id": "9", "job_name": "send", "error": "why", "queue": "email"}
-    text = logs.TextFormatter().format(record)
+    text = TextFormatter().format(record)
     assert text.endswith("warning: bad �[31m text [send 9] error=why")
 
 

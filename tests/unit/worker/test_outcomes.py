@@ -11,7 +11,7 @@ import pytest
 
 from support.taken import taken_job
 from toril import errors
-from toril.engine.active import Finish
+from toril.engine.worker import Finish
 from toril.jobs import codec
 from toril.jobs.job import JobRecord
 from toril.jobs.retention import KEEP_ALL, KEEP_NONE, KeepPolicy

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from toril import errors, kube
-from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
+from toril.engine.redis.connection import AsyncConnection
+from toril.engine.redis.settings import RedisSettings
 from toril.engine.schedulers import JobSchedulers
 from toril.engine.scripts import Layout
-from toril.engine.settings import RedisSettings
 from toril.errors import RedisReason
-from toril_operator import endpoints, labels
+from toril_operator import labels
 from toril_operator.cronjobschedule.plan import Observed, Plan
 from toril_operator.cronjobschedule.status import Outcome
-from toril_operator.poller import CALL_SECONDS, CLIENT_NAME, MAX_REPLY_BYTES, Pollers, Target
-from toril_operator.registry import Key, Kind, Registry, Seen, key_of, queue_of
+from toril_operator.object_cache import Key, Kind, ObjectCache, Seen, key_of, queue_of
+from toril_operator.polling import endpoints
+from toril_operator.polling.poller import CALL_SECONDS, CLIENT_NAME, MAX_REPLY_BYTES
+from toril_operator.polling.pollers import Pollers
+from toril_operator.polling.targets import Target
 
 Json = Mapping[str, Any]
 
@@ -44,9 +47,9 @@ class _Place:
 class Applier:
     """Every write about a CronJobSchedule but its status and events. The caller has asked whether we lead."""
 
-    def __init__(self, client: kube.KubeClient, registry: Registry, pollers: Pollers, *, allow_special: bool) -> None:
+    def __init__(self, client: kube.KubeClient, cache: ObjectCache, pollers: Pollers, *, allow_special: bool) -> None:
         self._client = client
-        self._registry = registry
+        self._cache = cache
         self._pollers = pollers
         self._allow_special = allow_special
         self._places: dict[Key, _Place] = {}
@@ -152,6 +155,6 @@ class Applier:
         answer = await self._client.set_finalizers(kube.CRON_JOB_SCHEDULES, manifest, finalizers)
         key = key_of(manifest)
         if answer["metadata"].get("deletionTimestamp") and not answer["metadata"].get("finalizers"):
-            self._registry.forget(Kind.CRON_JOB_SCHEDULE, key)
+            self._cache.forget(Kind.CRON_JOB_SCHEDULE, key)
         else:
-            self._registry.note(Seen(Kind.CRON_JOB_SCHEDULE, key, answer))
+            self._cache.note(Seen(Kind.CRON_JOB_SCHEDULE, key, answer))

@@ -7,7 +7,7 @@ from typing import Any
 
 import kopf
 
-from toril_operator.registry import Kind, Seen, key_of
+from toril_operator.object_cache import Kind, Seen, key_of
 
 Publish = Callable[[Seen], None]
 

@@ -12,11 +12,12 @@ from toril.engine.schedulers import JobSchedulers
 from toril.scaling.policy import Unknown
 from toril.specs import cron_job_schedule as specs
 from toril.specs import jobqueue
-from toril_operator import endpoints, labels
+from toril_operator import labels
 from toril_operator.cronjobschedule.plan import Observed
-from toril_operator.parsed_specs import ParsedSpecs
-from toril_operator.poller import Pollers
-from toril_operator.registry import Key, Kind, Registry, age_of, queue_of, scheduler_of
+from toril_operator.object_cache import Key, Kind, ObjectCache, age_of, queue_of, scheduler_of
+from toril_operator.polling import endpoints
+from toril_operator.polling.pollers import Pollers
+from toril_operator.spec_cache import SpecCache
 from toril_operator.status_writer import StatusWriter
 
 Json = Mapping[str, Any]
@@ -25,18 +26,18 @@ Json = Mapping[str, Any]
 class Observer:
     """The queue's Redis is reached by the connection over which its JobQueue is read."""
 
-    def __init__(self, registry: Registry, pollers: Pollers, status_writer: StatusWriter) -> None:
-        self._registry = registry
+    def __init__(self, cache: ObjectCache, pollers: Pollers, status_writer: StatusWriter) -> None:
+        self._cache = cache
         self._pollers = pollers
         self._status_writer = status_writer
-        self._parsed = ParsedSpecs(specs.parse_cron_job_schedule)
+        self._parsed = SpecCache(specs.parse_cron_job_schedule)
 
     async def observe(self, key: Key, manifest: Json) -> Observed:
         """Look at one CronJobSchedule."""
         metadata = manifest["metadata"]
         parsed = self._parsed.get(key, manifest)
         queue_key = queue_of(manifest)
-        job_queue = self._registry.get(Kind.JOB_QUEUE, queue_key)
+        job_queue = self._cache.get(Kind.JOB_QUEUE, queue_key)
         observed = Observed(
             key=key,
             uid=metadata["uid"],
@@ -69,8 +70,8 @@ class Observer:
         if spec is None:
             return None
         claims = [(age_of(manifest), key.name)]
-        for other in self._registry.schedules_of(queue_of(manifest)) - {key}:
-            rival = self._registry.get(Kind.CRON_JOB_SCHEDULE, other)
+        for other in self._cache.schedules_of(queue_of(manifest)) - {key}:
+            rival = self._cache.get(Kind.CRON_JOB_SCHEDULE, other)
             if rival is not None and scheduler_of(rival) == spec.scheduler_id:
                 claims.append((age_of(rival), other.name))
         oldest = min(claims)[1]

@@ -12,7 +12,7 @@ from toril.jobs.scheduler import SchedulerRecord
 from toril.specs import cron_job_schedule as specs
 from toril.specs.cron_job_schedule import CronJobScheduleSpec, RunOnCreate
 from toril.specs.jobqueue import JobQueueSpec
-from toril_operator import registry
+from toril_operator import object_cache
 from toril_operator.conditions import Condition, Reason, Status, Type
 from toril_operator.cronjobschedule import desired
 from toril_operator.cronjobschedule.desired import Scheduler
@@ -27,7 +27,7 @@ ABANDON_MS = 60_000
 class Observed:
     """One CronJobSchedule as it is now."""
 
-    key: registry.Key
+    key: object_cache.Key
     uid: str
     generation: int
     has_finalizer: bool = True

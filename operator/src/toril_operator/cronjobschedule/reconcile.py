@@ -13,7 +13,7 @@ from toril_operator.cronjobschedule.observe import Observer
 from toril_operator.cronjobschedule.plan import Observed
 from toril_operator.cronjobschedule.status import Outcome
 from toril_operator.event_recorder import EventReason, EventRecorder
-from toril_operator.registry import Key, Kind, Registry
+from toril_operator.object_cache import Key, Kind, ObjectCache
 from toril_operator.status_writer import StatusWriter
 from toril_operator.work_queue import WorkQueue
 
@@ -32,14 +32,14 @@ class Reconciler:
     def __init__(
         self,
         *,
-        registry: Registry,
+        cache: ObjectCache,
         queue: WorkQueue[Key],
         observer: Observer,
         applier: Applier,
         status_writer: StatusWriter,
         events: EventRecorder,
     ) -> None:
-        self._registry = registry
+        self._cache = cache
         self._queue = queue
         self._observer = observer
         self._applier = applier
@@ -49,7 +49,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> bool:
         """One turn; what it could not do it has noted for later itself, so it answers True. Raises KubeError: something
         could not be asked for or written."""
-        manifest = self._registry.get(Kind.CRON_JOB_SCHEDULE, key)
+        manifest = self._cache.get(Kind.CRON_JOB_SCHEDULE, key)
         if manifest is None:
             self._forget(key)
             return True

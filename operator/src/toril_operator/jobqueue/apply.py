@@ -9,7 +9,7 @@ from typing import Any
 
 from toril import clock, errors, kube
 from toril.engine.keys import QueueKeys
-from toril.engine.maintenance import promote, stalled
+from toril.engine.maintenance import promote_due, recover_stalled
 from toril.engine.producer import Producer
 from toril.specs.jobqueue import JobQueueSpec
 from toril_operator import labels
@@ -17,8 +17,8 @@ from toril_operator.conditions import Reason
 from toril_operator.jobqueue import plan as planning
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, Scale
 from toril_operator.jobqueue.status import Outcome
-from toril_operator.poller import Pollers
-from toril_operator.registry import Key, Kind, Registry, Seen, key_of
+from toril_operator.object_cache import Key, Kind, ObjectCache, Seen, key_of
+from toril_operator.polling.pollers import Pollers
 
 Json = Mapping[str, Any]
 
@@ -33,9 +33,9 @@ logger = logging.getLogger(__name__)
 class Applier:
     """Every write about a JobQueue but its status and events. The caller has asked whether we lead."""
 
-    def __init__(self, client: kube.KubeClient, registry: Registry, pollers: Pollers) -> None:
+    def __init__(self, client: kube.KubeClient, cache: ObjectCache, pollers: Pollers) -> None:
         self._client = client
-        self._registry = registry
+        self._cache = cache
         self._pollers = pollers
         self._recovered_ms: dict[Key, int] = {}
         self._unattended_since_ms: dict[Key, int] = {}
@@ -89,7 +89,7 @@ class Applier:
             await self._look_again(key)
             raise
         except errors.KubeNotFoundError:
-            self._registry.forget(Kind.DEPLOYMENT, key)
+            self._cache.forget(Kind.DEPLOYMENT, key)
             raise
         except (errors.KubeInvalidError, errors.KubeForbiddenError) as problem:
             return replace(outcome, scale_problem=str(problem)), memory
@@ -102,18 +102,18 @@ class Applier:
     async def _delete(self, deployment: Json) -> None:
         key = key_of(deployment)
         await self._client.delete(kube.DEPLOYMENTS, *key, uid=deployment["metadata"]["uid"])
-        self._registry.forget(Kind.DEPLOYMENT, key)
+        self._cache.forget(Kind.DEPLOYMENT, key)
 
     async def _look_again(self, key: Key) -> Json | None:
         """The Deployment as it is after a write, so that the next look does not see it as it was before."""
         found = await self._client.get_or_none(kube.DEPLOYMENTS, key.namespace, key.name)
         if found is None:
-            self._registry.forget(Kind.DEPLOYMENT, key)
+            self._cache.forget(Kind.DEPLOYMENT, key)
             return None
         return self._note(found)
 
     def _note(self, deployment: Json) -> Json:
-        self._registry.note(Seen(Kind.DEPLOYMENT, key_of(deployment), deployment))
+        self._cache.note(Seen(Kind.DEPLOYMENT, key_of(deployment), deployment))
         return deployment
 
     async def _care_for_queue(self, key: Key, spec: JobQueueSpec, plan: Plan) -> None:
@@ -131,11 +131,11 @@ class Applier:
                 logger.info("%s: queue %s", key, "paused" if plan.pause else "resumed")
                 self._pollers.wake(key)
             if plan.promote:
-                await promote.run_once(connection, keys, layout=spec.paused_layout.value)
+                await promote_due.run_once(connection, keys, layout=spec.paused_layout.value)
             if is_due:
                 self._recovered_ms[key] = clock.monotonic_ms()
                 most = spec.worker.options.get("maxStalledCount")
-                await stalled.run_once(
+                await recover_stalled.run_once(
                     connection,
                     keys,
                     interval_ms=interval_ms,

@@ -7,15 +7,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.engine.settings import RedisSettings, Secret, TlsSettings
+from toril.engine.redis.settings import RedisSettings, Secret, TlsSettings
 from toril.scaling.policy import Unknown
 from toril.specs import jobqueue as specs
-from toril_operator import endpoints, labels
+from toril_operator import labels
 from toril_operator.conditions import Condition, Reason, Status, Type
 from toril_operator.jobqueue.plan import Observed
-from toril_operator.parsed_specs import ParsedSpecs
-from toril_operator.poller import Pollers, Target
-from toril_operator.registry import Key, Kind, Registry, age_of
+from toril_operator.object_cache import Key, Kind, ObjectCache, age_of
+from toril_operator.polling import endpoints
+from toril_operator.polling.pollers import Pollers
+from toril_operator.polling.targets import Target
+from toril_operator.spec_cache import SpecCache
 from toril_operator.status_writer import StatusWriter
 
 Json = Mapping[str, Any]
@@ -46,18 +48,18 @@ class Observer:
     def __init__(
         self,
         client: kube.KubeClient,
-        registry: Registry,
+        cache: ObjectCache,
         pollers: Pollers,
         status_writer: StatusWriter,
         concern: Callable[[Key], None],
     ) -> None:
         """Args: concern: called with JobQueues that must be looked at because of another one."""
         self._client = client
-        self._registry = registry
+        self._cache = cache
         self._pollers = pollers
         self._status_writer = status_writer
         self._concern = concern
-        self._parsed = ParsedSpecs(specs.parse_job_queue)
+        self._parsed = SpecCache(specs.parse_job_queue)
         self._access: dict[Key, _Access] = {}
         self._identities: dict[Key, Identity] = {}
         self._pods: dict[Key, tuple[int, list[Json]]] = {}
@@ -128,7 +130,7 @@ class Observer:
 
     async def _with_deployment(self, observed: Observed, spec: specs.JobQueueSpec) -> Observed:
         key = Key(observed.key.namespace, labels.part_name(spec.name))
-        found: Json | None = self._registry.get(Kind.DEPLOYMENT, key)
+        found: Json | None = self._cache.get(Kind.DEPLOYMENT, key)
         is_wanted = spec.worker.mode is specs.WorkerMode.MANAGED and observed.duplicate_of is None
         if found is None and is_wanted:
             # Only ours are watched: somebody else's may be there.
@@ -236,7 +238,7 @@ class Observer:
         identity = self._identities[key]
         claims = [(age_of(manifest), key)]
         for other, claimed in self._identities.items():
-            rival = self._registry.get(Kind.JOB_QUEUE, other)
+            rival = self._cache.get(Kind.JOB_QUEUE, other)
             if other != key and claimed == identity and rival is not None:
                 claims.append((age_of(rival), other))
         oldest = min(claims)[1]

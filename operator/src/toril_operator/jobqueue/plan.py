@@ -13,7 +13,7 @@ from toril.scaling.decide import Decision, History, decide
 from toril.scaling.fleet import FleetState
 from toril.scaling.policy import Unknown
 from toril.specs.jobqueue import API_VERSION, KIND, JobQueueSpec, WorkerMode
-from toril_operator import conditions, labels, registry
+from toril_operator import conditions, labels, object_cache
 from toril_operator.conditions import Condition, Reason, Type
 from toril_operator.jobqueue import desired
 
@@ -24,7 +24,7 @@ Json = Mapping[str, Any]
 class Observed:
     """One JobQueue as it is now."""
 
-    key: registry.Key
+    key: object_cache.Key
     uid: str
     generation: int
     is_terminating: bool
@@ -139,7 +139,7 @@ def find_obstacle(observed: Observed) -> Condition | None:
 
 def is_ours(observed: Observed) -> bool:
     """Whether the Deployment belongs to exactly this JobQueue."""
-    return observed.deployment is not None and registry.owner_of(observed.deployment).get("uid") == observed.uid
+    return observed.deployment is not None and object_cache.owner_of(observed.deployment).get("uid") == observed.uid
 
 
 def is_scaler_owner(deployment: Json) -> bool:
@@ -243,7 +243,7 @@ def was_suspended_by_spec(observed: Observed) -> bool:
 def _name_conflict(observed: Observed) -> Condition:
     assert observed.deployment is not None
     name = observed.deployment["metadata"]["name"]
-    owner = registry.owner_of(observed.deployment)
+    owner = object_cache.owner_of(observed.deployment)
     if owner.get("kind") == KIND and owner.get("name") == observed.key.name:
         message = f"Deployment {name} is that of an earlier JobQueue of this name and is being removed"
     else:

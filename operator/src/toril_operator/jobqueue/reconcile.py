@@ -18,7 +18,7 @@ from toril_operator.jobqueue.apply import Applier
 from toril_operator.jobqueue.observe import PODS_MS, SECRETS_RETRY_MS, Observer
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults
 from toril_operator.metrics import Metrics, View
-from toril_operator.registry import Key, Kind, Registry
+from toril_operator.object_cache import Key, Kind, ObjectCache
 from toril_operator.status_writer import StatusWriter
 from toril_operator.work_queue import WorkQueue
 
@@ -34,7 +34,7 @@ class Reconciler:
     def __init__(
         self,
         *,
-        registry: Registry,
+        cache: ObjectCache,
         queue: WorkQueue[Key],
         observer: Observer,
         applier: Applier,
@@ -43,7 +43,7 @@ class Reconciler:
         metrics: Metrics,
         defaults: WorkerDefaults,
     ) -> None:
-        self._registry = registry
+        self._cache = cache
         self._queue = queue
         self._observer = observer
         self._applier = applier
@@ -57,7 +57,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> bool:
         """One turn; answers whether the API server took all of it. Raises KubeError: something could not be asked for
         or written."""
-        manifest = self._registry.get(Kind.JOB_QUEUE, key)
+        manifest = self._cache.get(Kind.JOB_QUEUE, key)
         if manifest is None:
             self._forget(key)
             return True

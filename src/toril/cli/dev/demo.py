@@ -17,10 +17,10 @@ from toril.cli.dev.schedules import ScheduleRun
 from toril.cli.dev.session import QueueRun, Session
 from toril.cli.dev.table import Progress
 from toril.engine import events
-from toril.engine.connection import BlockingConnection
-from toril.engine.inspector import Inspector
+from toril.engine.getters import Inspector
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
+from toril.engine.redis.connection import BlockingConnection
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.specs.jobqueue import JobQueueSpec

@@ -12,7 +12,7 @@ from pathlib import Path
 from toril.cli.dev import demo, environment
 from toril.cli.dev.manifests import Manifests
 from toril.cli.dev.tasks import Task
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.settings import RedisSettings
 from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec
 

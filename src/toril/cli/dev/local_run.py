@@ -19,8 +19,8 @@ from toril.cli.dev.server import LocalServer, find_server
 from toril.cli.dev.session import Session
 from toril.cli.dev.table import Display
 from toril.cli.output import ExitCode
-from toril.engine.connection import AsyncConnection
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.connection import AsyncConnection
+from toril.engine.redis.settings import RedisSettings
 from toril.errors import RedisReason
 from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec, WorkerMode

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toril import clock, errors
-from toril.engine.connection import AsyncConnection
 from toril.engine.keys import QueueKeys
-from toril.engine.maintenance import advance_schedules
+from toril.engine.maintenance import advance_schedulers
 from toril.engine.producer import Producer
+from toril.engine.redis.connection import AsyncConnection
 from toril.engine.schedulers import JobSchedulers
 from toril.engine.scripts import Layout
 from toril.specs import cron_job_schedule as specs
@@ -60,7 +60,7 @@ class Schedules:
             due.at_ms = now_ms + LOOK_MS
             layout: Layout = due.queue.paused_layout.value
             with contextlib.suppress(errors.RedisError):
-                done = await advance_schedules.run_once(
+                done = await advance_schedulers.run_once(
                     self._connection, _keys(due.queue), also_waiting=True, layout=layout
                 )
                 if done.next_slot_ms is not None:

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 from toril import clock, errors
 from toril.cli.dev import child
-from toril.engine.connection import AsyncConnection
-from toril.engine.settings import RedisSettings
+from toril.engine.redis.connection import AsyncConnection
+from toril.engine.redis.settings import RedisSettings
 
 START_SECONDS = 10.0
 _PORT_TRIES = 5

@@ -11,10 +11,10 @@ from toril import clock, errors
 from toril.cli.dev.fleet import ProcessFleet
 from toril.cli.dev.schedules import Schedules
 from toril.cli.dev.table import Display, Progress, QueueRow
-from toril.engine import inspector
-from toril.engine.connection import AsyncConnection
+from toril.engine import getters
 from toril.engine.keys import QueueKeys
 from toril.engine.producer import Producer
+from toril.engine.redis.connection import AsyncConnection
 from toril.jobs.signals import QueueSignals
 from toril.scaling import decide as scaler
 from toril.scaling.policy import Unknown
@@ -148,7 +148,7 @@ class Session:
     async def _look(self) -> None:
         """One look at Redis for all queues. What cannot be read is unknown, and never zero."""
         try:
-            found = await inspector.read_signals(self.connection, [run.keys for run in self.runs], with_locks=True)
+            found = await getters.read_signals(self.connection, [run.keys for run in self.runs], with_locks=True)
         except errors.RedisError as problem:
             for run in self.runs:
                 run.signal = Unknown(str(problem))

@@ -4,21 +4,27 @@ Name, keys and arguments of a function equal the header of `lua/<name>.lua`; a t
 milliseconds and lengths milliseconds. A module a subject; everything is used as `scripts.<name>`.
 """
 
-from toril.engine.scripts.adding import add_flow, add_jobs
-from toril.engine.scripts.changing import (
+from toril.engine.scripts.administration import (
     add_log,
     change_delay,
     change_priority,
     leave_parent,
+    obliterate,
+    pause,
     promote_job,
     remove_children,
     remove_job,
+    requeue_jobs,
+    resume,
     retry_job,
+    set_limits,
+    sweep_jobs,
     update_data,
     update_progress,
 )
-from toril.engine.scripts.reading import count_priorities, read_children, read_job, read_jobs, read_signals
-from toril.engine.scripts.scheduling import (
+from toril.engine.scripts.getters import count_priorities, read_children, read_job, read_jobs, read_signals
+from toril.engine.scripts.producer import add_flow, add_jobs
+from toril.engine.scripts.schedulers import (
     CHANGED,
     MADE,
     THERE_ALREADY,
@@ -31,8 +37,7 @@ from toril.engine.scripts.scheduling import (
     upsert_scheduler,
 )
 from toril.engine.scripts.shared import Layout
-from toril.engine.scripts.steering import obliterate, pause, requeue_jobs, resume, set_limits, sweep_jobs
-from toril.engine.scripts.working import (
+from toril.engine.scripts.worker import (
     Finish,
     FinishReply,
     Limiter,

@@ -1,0 +1,284 @@
+"""One connection to Redis on asyncio: write commands, hand out replies in order. Nothing is ever sent twice.
+
+Made of hiredis and an asyncio transport, without the layers of a pool client: a call costs its bytes and one future.
+Many callers share a connection; their commands are pipelined as they come. What is deliberately missing is any retry:
+a command whose reply was lost may have run, and only the caller knows whether it may run again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import socket
+from collections.abc import Sequence
+from typing import Any, Protocol, cast
+
+import hiredis
+
+from toril import errors
+from toril.engine.redis import replies
+from toril.engine.redis.settings import RedisSettings
+from toril.errors import RedisReason
+
+NOTHING = object()
+MAX_REPLY_BYTES = 256 * 1024 * 1024
+"""A reply beyond this is an error: large enough for every reply of ours, small enough to survive a hostile server."""
+
+
+def pack(parts: Sequence[str | bytes | int | float]) -> bytes:
+    """The bytes of one command."""
+    try:
+        packed: bytes = hiredis.pack_command(tuple(parts))  # type: ignore[arg-type]  # its stub means any length
+    except UnicodeEncodeError:
+        return pack([_encode_odd(part) if isinstance(part, str) else part for part in parts])
+    return packed
+
+
+def _encode_odd(text: str) -> bytes:
+    try:
+        # The id of a foreign job that is no UTF-8; see `jobs.job.text_of_id`.
+        return text.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        # Half a character out of another library's JSON; the mark that JavaScript would write.
+        return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace").encode()
+
+
+LOOKS = 8
+"""How often the watchdog looks in the time that a reply may take; a late one is noticed an eighth later at most. A loop
+that was held up for long has looked once meanwhile, and reads first what has arrived."""
+
+MAX_LINE_BYTES = 64 * 1024
+"""A status, number or error is never longer, nor is the announcement of a text or array."""
+
+
+class AnnouncedElements:
+    """Counts the elements that a stream's arrays announce, ahead of the parser, which makes room for all of them at
+    once: a dozen bytes would cost gigabytes, and seconds of the loop's time."""
+
+    def __init__(self, limit: int) -> None:
+        self.count = 0
+        """Since this was last set to 0, which the reader does when a reply is whole."""
+        self._limit = limit
+        self._rest = b""
+        self._skip = 0
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next bytes. Raises ValueError when more is announced than may be, or nothing that can be read."""
+        data, at = self._rest + data, self._skip
+        while (end := data.find(b"\r\n", at)) >= 0 and at < len(data):
+            kind, line = data[at : at + 1], data[at + 1 : end]
+            at = end + 2
+            if kind in b"*%~>|":
+                self.count += max(0, int(line))
+                if self.count > self._limit:
+                    raise ValueError(f"more than {self._limit} elements were announced")
+            elif kind in b"$=!":
+                size = int(line)
+                at += size + 2 if size >= 0 else 0
+        self._skip, self._rest = max(0, at - len(data)), data[at:]
+        if len(self._rest) > MAX_LINE_BYTES:
+            raise ValueError(f"a line longer than {MAX_LINE_BYTES} bytes")
+
+
+class Answer(Protocol):
+    """Takes the answer to a command: a future, or what is told at once, without the loop's coming round in between."""
+
+    def done(self) -> bool:
+        """Whether nobody waits for it any more."""
+        ...
+
+    def set_result(self, reply: Any, /) -> None: ...
+    def set_exception(self, problem: Exception, /) -> None:
+        """`ServerReply`: the server refused; else `UnknownOutcomeError`."""
+
+
+class WireProtocol(asyncio.Protocol):
+    """The reply side of a connection: bytes in, answers given in order."""
+
+    def __init__(self, endpoint: str, max_reply_bytes: int = MAX_REPLY_BYTES) -> None:
+        self.endpoint = endpoint
+        self.closed: BaseException | None = None
+        self.pending: collections.deque[Answer] = collections.deque()
+        self._timeout_seconds = 0.0
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._watched: Answer | None = None
+        self._arrived = self._unsent = self._looks = 0
+        self._max_reply_bytes = max_reply_bytes
+        self._bytes_since_reply = 0
+        # Who sets a limit of their own distrusts the server. An element takes more than a byte.
+        self._announced = AnnouncedElements(max_reply_bytes) if max_reply_bytes < MAX_REPLY_BYTES else None
+        self._reader = hiredis.Reader(protocolError=ValueError, replyError=replies.ServerReply, notEnoughData=NOTHING)
+        self.transport: asyncio.Transport | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not every loop's transports are subclasses of asyncio's; uvloop's are not.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._bytes_since_reply += len(data)
+        try:
+            if self._announced is not None:
+                self._announced.feed(data)
+            self._reader.feed(data)
+            while (reply := self._reader.gets()) is not NOTHING:
+                self._bytes_since_reply = 0
+                if self._announced is not None:
+                    self._announced.count = 0
+                if not self.pending:
+                    raise ValueError("a reply that nobody asked for")
+                answer = self.pending.popleft()
+                if answer.done():
+                    continue
+                if isinstance(reply, replies.ServerReply):
+                    answer.set_exception(reply)
+                else:
+                    answer.set_result(reply)
+            if self._bytes_since_reply > self._max_reply_bytes:
+                raise ValueError(f"a reply larger than {self._max_reply_bytes} bytes")
+        except Exception as error:
+            # Whatever the bytes did to the parser, this connection is over.
+            self._fail(errors.RedisUnavailableError(
+                RedisReason.PROTOCOL_ERROR, f"Redis {self.endpoint}: {replies.printable(error)}"
+            ))  # fmt: skip
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        why = replies.printable(exc) if exc else "the server closed the connection"
+        self._fail(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, f"Redis {self.endpoint}: {why}"))
+
+    def send(self, packed: bytes) -> asyncio.Future[Any]:
+        """Write one packed command; the future gets its reply."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self.send_for(future, packed)
+        return future
+
+    def send_for(self, answer: Answer, packed: bytes) -> None:
+        """Write one packed command, whose reply goes to `answer`."""
+        if self.closed is not None:
+            raise self.closed
+        assert self.transport is not None
+        self.pending.append(answer)
+        self.transport.write(packed)
+
+    def watch(self, timeout_seconds: float) -> None:
+        """Give the connection up when a reply takes longer than this, counted from when the last bytes came or went: a
+        large one, or a large command, may take its time. One timer watches all: a call costs none."""
+        self._timeout_seconds = timeout_seconds
+        self._watchdog = self._loop.call_later(timeout_seconds / LOOKS, self._look_for_late_reply)
+
+    def _look_for_late_reply(self) -> None:
+        oldest = self.pending[0] if self.pending else None
+        # A server that is distrusted gets no time for trickling.
+        arrived = self._bytes_since_reply if self._announced is None else 0
+        unsent = self.transport.get_write_buffer_size() if self.transport is not None else 0
+        if oldest is None or oldest is not self._watched or arrived != self._arrived or unsent < self._unsent:
+            self._watched, self._looks = oldest, 0
+        else:
+            self._looks += 1
+        self._arrived, self._unsent = arrived, unsent
+        if self._looks < LOOKS:
+            self._watchdog = self._loop.call_later(self._timeout_seconds / LOOKS, self._look_for_late_reply)
+            return
+        message = f"Redis {self.endpoint}: no answer in {self._timeout_seconds:g} s"
+        self._fail(errors.RedisUnavailableError(RedisReason.TIMEOUT, message))
+
+    def abort(self, error: errors.RedisUnavailableError) -> None:
+        """Give the connection up; everything pending fails with `error`."""
+        self._fail(error)
+
+    def _fail(self, error: errors.RedisUnavailableError) -> None:
+        if self.closed is None:
+            self.closed = error
+        if self.transport is not None:
+            self.transport.abort()
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        waiting, self.pending = self.pending, collections.deque()
+        for answer in waiting:
+            if not answer.done():
+                # Sent, and no reply came: it may have run.
+                answer.set_exception(errors.UnknownOutcomeError(error.reason, str(error)))
+                if isinstance(answer, asyncio.Future):
+                    answer.exception()
+
+
+async def open_connection(
+    settings: RedisSettings, *, client_name: str | None, timeout_seconds: float, max_reply_bytes: int = MAX_REPLY_BYTES
+) -> WireProtocol:
+    """Connect, log in, choose the database, set the name.
+
+    Raises:
+        RedisUnavailableError: not reached or not let in; the reason tells which.
+    """
+    protocol: WireProtocol | None = None
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            protocol = await _dial(settings, max_reply_bytes)
+            greeting: list[tuple[str | int, ...]] = []
+            if settings.password is not None:
+                secret = settings.password.reveal()
+                greeting.append(("AUTH", settings.username, secret) if settings.username else ("AUTH", secret))
+            if settings.db:
+                greeting.append(("SELECT", settings.db))
+            if client_name:
+                greeting.append(("CLIENT", "SETNAME", client_name))
+            greeting.append(("PING",))
+            sent = [protocol.send(pack(command)) for command in greeting]
+            for answer in sent:
+                # What follows a refusal is not waited for; that it is refused too is no news.
+                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+            for answer in sent:
+                await answer
+    except replies.ServerReply as reply:
+        assert protocol is not None
+        error = replies.from_server(reply, settings.endpoint)
+        unavailable = errors.RedisUnavailableError(error.reason, str(error))
+        protocol.abort(unavailable)
+        raise unavailable from None
+    except errors.RedisError as error:
+        raise errors.RedisUnavailableError(error.reason, str(error)) from None
+    except (OSError, TimeoutError) as error:
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        raise replies.from_connecting(error, settings.endpoint) from None
+    except asyncio.CancelledError:
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        raise
+    return protocol
+
+
+async def _dial(settings: RedisSettings, max_reply_bytes: int) -> WireProtocol:
+    loop = asyncio.get_running_loop()
+
+    def make() -> WireProtocol:
+        return WireProtocol(settings.endpoint, max_reply_bytes)
+
+    if settings.unix_socket:
+        _, protocol = await loop.create_unix_connection(make, settings.unix_socket)
+        return protocol
+    context = settings.tls.context() if settings.tls else None
+    server_name = (settings.tls.server_name or settings.host) if settings.tls else None
+    failure: OSError | None = None
+    for address in settings.addresses or (settings.host,):
+        try:
+            _, protocol = await loop.create_connection(
+                make, address, settings.port, ssl=context, server_hostname=server_name
+            )
+        except OSError as error:
+            failure = error
+        else:
+            _keep_alive(protocol)
+            return protocol
+    assert failure is not None
+    raise failure
+
+
+def _keep_alive(protocol: WireProtocol) -> None:
+    """Let the kernel notice a peer that vanished without a word: reads may last for ever on a blocking connection."""
+    assert protocol.transport is not None
+    sock = protocol.transport.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

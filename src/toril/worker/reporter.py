@@ -1,0 +1,141 @@
+"""Tells what happens to jobs and to Redis: counts everything, logs failures always and successes in samples."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from toril import clock, errors
+from toril.worker.executor import Run
+from toril.worker.hooks import Hooks
+from toril.worker.metrics import Metrics, outcome_of
+
+LINES_PER_SECOND = 10
+"""Finished jobs logged in a second; how many more there were stands in the next line."""
+REPEAT_MS = 30_000
+"""A failure of Redis that lasts is told again after this time."""
+
+logger = logging.getLogger("toril.worker")
+
+
+class Reporter:
+    """One worker's account of itself."""
+
+    def __init__(self, metrics: Metrics, endpoint: str, hooks: Hooks) -> None:
+        """Args: endpoint: of Redis, for people; without credentials."""
+        self._metrics = metrics
+        self._hooks = hooks
+        self._endpoint = endpoint
+        self._second = 0
+        self._lines = 0
+        self._suppressed = 0
+        self._failing_since_ms = 0
+        self._told = ""
+        self._told_ms = 0
+        self.has_reached_redis = False
+
+    def finished(self, runs: Sequence[Run]) -> None:
+        """These ends are recorded."""
+        self._metrics.finished(runs)
+        logs_successes = logger.isEnabledFor(logging.INFO)
+        second = clock.monotonic_ms() // 1000
+        if second != self._second:
+            self._second, self._lines = second, 0
+        for run in runs:
+            kind = run.outcome.kind
+            if kind in ("failed", "retry"):
+                self._log_failure(run)
+            elif kind == "completed" and logs_successes:
+                if self._lines < LINES_PER_SECOND:
+                    self._log_success(run)
+                else:
+                    self._suppressed += 1
+
+    def _log_success(self, run: Run) -> None:
+        self._lines += 1
+        fields = {**_fields(run), "outcome": "completed"}
+        if self._suppressed:
+            fields["suppressed"] = self._suppressed
+            self._suppressed = 0
+        logger.info("job finished", extra={"fields": fields})
+
+    def _log_failure(self, run: Run) -> None:
+        finish = run.outcome
+        fields = {**_fields(run), "error": finish.value}
+        if run.error is not None:
+            fields["error_type"] = type(run.error).__name__
+        if finish.kind == "retry":
+            fields |= {"outcome": "retry", "retry_in_ms": finish.delay_ms}
+            logger.warning("attempt failed", extra={"fields": fields})
+        else:
+            self._hooks.failed_for_good(run)
+            fields["outcome"] = outcome_of(run)
+            logger.warning("job failed", extra={"fields": fields})
+
+    def lost(self, run: Run, why: str) -> None:
+        """This run's result is not recorded."""
+        self._metrics.note_stalled("lock_lost")
+        logger.warning("job lost: %s", why, extra={"fields": _fields(run)})
+
+    def given_back(self, runs: Sequence[Run]) -> None:
+        """The drain was over before these jobs."""
+        self._metrics.note_interrupted("drain_timeout", len(runs))
+        for run in runs:
+            logger.warning("job given back: not done when the worker had to stop", extra={"fields": _fields(run)})
+
+    def recovered(self, job_ids: Sequence[str]) -> None:
+        """Jobs of vanished workers are waiting again."""
+        self._metrics.note_stalled("pod_lost", len(job_ids))
+        for job_id in job_ids:
+            logger.warning("job recovered: its worker is gone", extra={"fields": {"job_id": job_id}})
+
+    def limits_are_nonsense(self, fields: Sequence[str]) -> None:
+        """These fields of the queue's `meta` are set, but no limit can be read from them; empty = all can again."""
+        if fields:
+            words = "limits of the queue are no numbers above 0: %s in `meta`; set or remove them"
+            logger.warning(words, ", ".join(fields))
+        else:
+            logger.info("the limits of the queue can be read again")
+
+    def redis_failed(self, problem: errors.RedisError) -> None:
+        now_ms = clock.monotonic_ms()
+        is_new = not self._failing_since_ms and str(problem) != self._told
+        self._failing_since_ms = self._failing_since_ms or now_ms
+        if not is_new and self._told and now_ms - self._told_ms < REPEAT_MS:
+            return
+        self._told, self._told_ms = str(problem), now_ms
+        fields = {"error_type": problem.reason.value, "endpoint": self._endpoint}
+        logger.warning("Redis fails: %s", problem, extra={"fields": fields})
+
+    def redis_works(self) -> None:
+        if self._failing_since_ms and self.has_reached_redis and self._told_ms >= self._failing_since_ms:
+            seconds = (clock.monotonic_ms() - self._failing_since_ms) / 1000
+            logger.info("Redis works again after %.1f s", seconds)
+        elif not self.has_reached_redis:
+            logger.info("connected to Redis %s", self._endpoint)
+        self.has_reached_redis = True
+        self._failing_since_ms = 0
+
+    def loop_was_blocked(self, seconds: float) -> None:
+        logger.warning(
+            "the event loop stood still for %.1f s, and locks were not renewed: let blocking work run in a plain "
+            "`def`, which gets a thread, not in an `async def` or with `inline=True`",
+            seconds,
+        )
+
+    def close(self) -> None:
+        """Tell what is left to tell."""
+        if self._suppressed:
+            logger.info("%d more jobs finished", self._suppressed, extra={"fields": {"suppressed": self._suppressed}})
+            self._suppressed = 0
+
+
+def _fields(run: Run) -> dict[str, Any]:
+    job = run.record
+    return {
+        "job_id": job.id,
+        "job_name": job.name,
+        "attempt": job.attempts_made + 1,
+        "duration_ms": round(run.seconds * 1000, 1),
+    }

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from toril_operator.object_cache import Key, Kind, ObjectCache, Seen
+
+EMAIL, IMAGE = Key("team", "email"), Key("team", "image")
+
+
+def manifest(key: Key, *, uid: str = "u1", version: int = 1, owner: str | None = None) -> dict[str, Any]:
+    metadata: dict[str, Any] = {
+        "namespace": key.namespace, "name": key.name, "uid": uid, "resourceVersion": str(version),
+    }  # fmt: skip
+    if owner:
+        reference = {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "name": owner, "controller": True}
+        metadata["ownerReferences"] = [reference]
+    return {"metadata": metadata}
+
+
+def note(
+    cache: ObjectCache, key: Key, kind: Kind = Kind.JOB_QUEUE, *, is_deleted: bool = False, **more: Any
+) -> set[Key]:
+    return cache.note(Seen(kind, key, manifest(key, **more), is_deleted))
+
+
+def test_news_are_taken_in_and_older_news_dropped() -> None:
+    cache = ObjectCache()
+    assert note(cache, EMAIL, version=9) == {EMAIL}
+    assert note(cache, EMAIL, version=10) == {EMAIL}
+    assert note(cache, EMAIL, version=9) == set()
+    assert cache.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, version=10)
+
+
+def test_a_new_object_of_the_same_name_counts_whatever_its_version() -> None:
+    cache = ObjectCache()
+    note(cache, EMAIL, version=10)
+    assert note(cache, EMAIL, uid="u2", version=2) == {EMAIL}
+    # The end of the first one comes late.
+    note(cache, EMAIL, version=11, is_deleted=True)
+    assert cache.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, uid="u2", version=2)
+
+
+def test_a_deployment_concerns_its_job_queue() -> None:
+    cache = ObjectCache()
+    assert note(cache, Key("team", "jq-email"), Kind.DEPLOYMENT, owner="email") == {EMAIL}
+    assert note(cache, Key("team", "theirs"), Kind.DEPLOYMENT) == set()
+
+
+@pytest.mark.requirement("T55")
+def test_a_full_list_tells_what_came_changed_and_went_unseen() -> None:
+    cache = ObjectCache()
+    came, changed, same, went = (Key("team", name) for name in ("came", "changed", "same", "went"))
+    for key in (changed, same, went):
+        note(cache, key, version=1)
+    before = cache.versions(Kind.JOB_QUEUE)
+    listed = [manifest(came, version=5), manifest(changed, version=6), manifest(same, version=1)]
+    assert cache.replace(Kind.JOB_QUEUE, listed, known_before=before) == {came, changed, went}
+    assert sorted(cache.keys(Kind.JOB_QUEUE)) == [came, changed, same]
+    assert cache.get(Kind.JOB_QUEUE, changed) == manifest(changed, version=6)
+
+
+@pytest.mark.requirement("T55")
+def test_an_object_made_anew_unseen_is_another() -> None:
+    cache = ObjectCache()
+    note(cache, EMAIL, uid="u1", version=9)
+    before = cache.versions(Kind.JOB_QUEUE)
+    assert cache.replace(Kind.JOB_QUEUE, [manifest(EMAIL, uid="u2", version=12)], known_before=before) == {EMAIL}
+    assert cache.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, uid="u2", version=12)
+
+
+def test_a_full_list_ends_what_it_does_not_have() -> None:
+    cache = ObjectCache()
+    note(cache, EMAIL)
+    note(cache, IMAGE)
+    before = cache.versions(Kind.JOB_QUEUE)
+    listed = [manifest(EMAIL, version=5)]
+    assert cache.replace(Kind.JOB_QUEUE, listed, known_before=before) == {EMAIL, IMAGE}
+    assert cache.keys(Kind.JOB_QUEUE) == [EMAIL]
+
+
+def test_what_came_while_the_list_was_read_stays() -> None:
+    cache = ObjectCache()
+    before = cache.versions(Kind.JOB_QUEUE)
+    note(cache, IMAGE, version=7)
+    cache.replace(Kind.JOB_QUEUE, [], known_before=before)
+    assert cache.keys(Kind.JOB_QUEUE) == [IMAGE]
+
+
+def test_an_old_list_does_not_bring_an_old_object_back() -> None:
+    cache = ObjectCache()
+    note(cache, EMAIL, version=7)
+    assert cache.replace(Kind.JOB_QUEUE, [manifest(EMAIL, version=3)], known_before={}) == set()
+    assert cache.get(Kind.JOB_QUEUE, EMAIL) == manifest(EMAIL, version=7)
+
+
+@pytest.mark.requirement("T55", "T63")
+def test_a_deployment_that_a_list_ends_concerns_its_job_queue() -> None:
+    cache = ObjectCache()
+    key = Key("team", "jq-email")
+    note(cache, key, Kind.DEPLOYMENT, owner="email")
+    before = cache.versions(Kind.DEPLOYMENT)
+    assert cache.replace(Kind.DEPLOYMENT, [], known_before=before) == {EMAIL}
+
+
+def schedule(name: str, queue: str, scheduler_id: str | None = None, version: int = 1) -> Seen:
+    key = Key("team", name)
+    found = manifest(key, uid=f"uid-{name}", version=version)
+    found["spec"] = {"queueRef": {"name": queue}, **({"schedulerId": scheduler_id} if scheduler_id else {})}
+    return Seen(Kind.CRON_JOB_SCHEDULE, key, found)
+
+
+def test_the_schedules_of_a_queue() -> None:
+    cache = ObjectCache()
+    one, two, other = schedule("one", "email"), schedule("two", "email"), schedule("other", "image")
+    for seen in (one, two, other, schedule("one", "email", version=2)):
+        assert cache.note(seen) == {seen.key}
+    assert cache.schedules_of(EMAIL) == {one.key, two.key}
+    cache.note(Seen(Kind.CRON_JOB_SCHEDULE, one.key, one.manifest, is_deleted=True))
+    assert cache.schedules_of(EMAIL) == {two.key}
+    cache.replace(Kind.CRON_JOB_SCHEDULE, [], known_before=cache.versions(Kind.CRON_JOB_SCHEDULE))
+    assert cache.schedules_of(EMAIL) == cache.schedules_of(IMAGE) == set()
+
+
+def test_a_schedule_concerns_those_with_the_same_scheduler() -> None:
+    cache = ObjectCache()
+    cache.note(schedule("one", "email", "shared"))
+    cache.note(schedule("other", "email"))
+    assert cache.note(schedule("two", "email", "shared")) == {Key("team", "one"), Key("team", "two")}
+    assert cache.note(schedule("three", "email", "team.other")) == {Key("team", "other"), Key("team", "three")}
