@@ -14,6 +14,7 @@ from toril.engine.redis.connection import Call
 from toril.engine.scripts import Finish, TakenJob, Taker
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.queue_defaults import QueueDefaults
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, NextJob
 
@@ -55,6 +56,7 @@ EXAMPLES: dict[str, Call[Any]] = {
     "promote_due": scripts.promote_due(KEYS),
     "remove_scheduler": scripts.remove_scheduler(KEYS, "s"),
     "update_data": scripts.update_data(KEYS, "1", "1"),
+    "write_defaults": scripts.write_defaults(KEYS, "cluster", "uid", 1, QueueDefaults()),
 }
 
 

@@ -28,8 +28,9 @@ class QueueKeys:
     """The keys of one queue, as text. `base` ends with a colon: `bull:email:`."""
 
     __slots__ = (
-        "active", "base", "completed", "delayed", "events", "failed", "id", "limiter", "marker", "meta", "paused", "pc",
-        "prefix", "prioritized", "queue", "repeat", "stalled", "stalled_check", "wait", "waiting_children",
+        "active", "base", "completed", "defaults", "delayed", "events", "failed", "id", "limiter", "marker", "meta",
+        "paused", "pc", "prefix", "prioritized", "queue", "repeat", "stalled", "stalled_check", "wait",
+        "waiting_children",
     )  # fmt: skip
 
     def __init__(self, queue: str, prefix: object = "bull") -> None:
@@ -41,6 +42,7 @@ class QueueKeys:
         self.base = base = f"{prefix}:{queue}:"
         self.active = base + "active"
         self.completed = base + "completed"
+        self.defaults = base + "toril:defaults"
         self.delayed = base + "delayed"
         self.events = base + "events"
         self.failed = base + "failed"

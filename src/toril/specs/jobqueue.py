@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from toril import errors
-from toril.jobs.options import JobOptions
+from toril.jobs.queue_defaults import QueueDefaults
 from toril.scaling.policy import ScalingMode, ScalingPolicy
 from toril.specs.fields import Fields
 
@@ -20,6 +20,8 @@ API_VERSION = "toril.dev/v1alpha1"
 KIND = "JobQueue"
 MAX_NAME = 52
 """Longest `metadata.name`, characters."""
+MAX_SIZE_LIMIT = 256 * 1024 * 1024
+"""Largest `sizeLimit`, bytes: our clients add no larger data anyway."""
 
 
 class WorkerMode(StrEnum):
@@ -115,9 +117,16 @@ class JobQueueSpec:
     polling_interval_ms: int
     default_job_options: Mapping[str, Any]
     """In BullMQ's words and units, checked."""
+    size_limit_bytes: int | None
+    """Largest data of a job, bytes of JSON; None = no limit."""
     is_suspended: bool
     paused_layout: PausedLayout
     deletion_policy: DeletionPolicy
+
+    @property
+    def queue_defaults(self) -> QueueDefaults:
+        """What clients that add to the queue are to know."""
+        return QueueDefaults.create(self.default_job_options, size_limit_bytes=self.size_limit_bytes)
 
 
 def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
@@ -145,6 +154,7 @@ def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
         scaling=_scaling(scaling, worker.concurrency, spec.whole("replicas", 0, 0, 1000), is_suspended),
         polling_interval_ms=1000 * scaling.whole("pollingIntervalSeconds", 5, 1, 3600),
         default_job_options=_job_options(spec),
+        size_limit_bytes=spec.whole("sizeLimit", 0, 1, MAX_SIZE_LIMIT) if spec.has("sizeLimit") else None,
         is_suspended=is_suspended,
         paused_layout=spec.choice("pausedLayout", PausedLayout.V6),
         deletion_policy=spec.choice("deletionPolicy", DeletionPolicy.RETAIN),
@@ -250,10 +260,10 @@ def _scaling(scaling: Fields, concurrency: int, replicas: int, is_suspended: boo
 
 
 def _job_options(spec: Fields) -> Mapping[str, Any]:
-    """Checked as a job's own options are, so that no worker meets one it cannot use."""
+    """Checked as a job's own options are, so that no client meets one that it cannot use."""
     options = spec.mapping("defaultJobOptions")
     try:
-        JobOptions.from_bullmq(options, spec.at("defaultJobOptions"))
+        QueueDefaults.create(options, path=spec.at("defaultJobOptions"))
     except errors.InvalidOptionError as problem:
         raise errors.InvalidSpecError(problem.field, problem.problem) from None
     return options

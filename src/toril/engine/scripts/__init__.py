@@ -24,6 +24,7 @@ from toril.engine.scripts.administration import (
 )
 from toril.engine.scripts.getters import count_priorities, read_children, read_job, read_jobs, read_signals
 from toril.engine.scripts.producer import add_flow, add_jobs
+from toril.engine.scripts.queue_defaults import write_defaults
 from toril.engine.scripts.schedulers import (
     CHANGED,
     MADE,
@@ -97,4 +98,5 @@ __all__ = [
     "update_data",
     "update_progress",
     "upsert_scheduler",
+    "write_defaults",
 ]
