@@ -79,6 +79,11 @@ class JobHandle(Generic[R]):
         found = await self.queue.inspector().job(self.id)
         return _there(found, self.id, self.queue.name)
 
+    async def state_and_job(self) -> tuple[JobState, JobRecord]:
+        """Where the job is, and everything stored about it, as of one moment. Raises JobNotFoundError."""
+        state, found = await self.queue.inspector().state_and_job(self.id)
+        return state, _there(found, self.id, self.queue.name)
+
     # ---- changing it
 
     async def promote(self) -> None:
@@ -227,8 +232,13 @@ class SyncJobHandle(Generic[R]):
 
     def job(self) -> JobRecord:
         """Everything stored about the job now. Raises JobNotFoundError when it is gone."""
-        _, job = self._handle.queue.sync.state_and_job(self._handle.id)
-        return _there(job, self._handle.id, self._handle.queue.name)
+        _, job = self.state_and_job()
+        return job
+
+    def state_and_job(self) -> tuple[JobState, JobRecord]:
+        """As `JobHandle.state_and_job`."""
+        state, job = self._handle.queue.sync.state_and_job(self._handle.id)
+        return state, _there(job, self._handle.id, self._handle.queue.name)
 
     def children(self) -> Children:
         """As `JobHandle.children`."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from toril import errors
 from toril.engine.keys import QueueKeys
+from toril.engine.redis import key_types
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.redis.settings import RedisSettings
 from toril.jobs import codec
@@ -112,6 +113,8 @@ class QueueEvents:
         while not self._pending and not self._is_closed:
             try:
                 found = await self._blocking.read_stream({self._keys.events: self.last_id}, block_ms=10_000, count=1000)
+            except errors.WrongKeyTypeError as problem:
+                raise await key_types.name_wrong_key(self._connection, self._keys, problem) from None
             except errors.RedisError as problem:
                 if not problem.temporary:
                     raise

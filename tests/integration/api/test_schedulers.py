@@ -22,7 +22,7 @@ async def queue(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
         yield opened
 
 
-@pytest.mark.requirement("B-19", "C-25", "I-13")
+@pytest.mark.requirement("B-19", "C-25")
 async def test_a_worker_keeps_an_interval_going(queue: Queue) -> None:
     seen: list[tuple[str, int]] = []
 

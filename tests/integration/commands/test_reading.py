@@ -86,7 +86,6 @@ async def test_a_broken_queue_spoils_only_its_own_answer(queue: EngineQueue) -> 
         await type(queue.inspector)(queue.connection, QueueKeys("broken")).signals()
 
 
-@pytest.mark.requirement("C-27")
 async def test_many_queues_take_several_calls(queue: EngineQueue) -> None:
     await queue.add()
     queues = [QueueKeys(f"other-{number}") for number in range(250)] + [queue.keys]
@@ -94,7 +93,7 @@ async def test_many_queues_take_several_calls(queue: EngineQueue) -> None:
     assert [entry.work for entry in found if not isinstance(entry, errors.RedisError)] == [0] * 250 + [1]
 
 
-@pytest.mark.requirement("Z-46", "C-32", "I-10")
+@pytest.mark.requirement("C-32", "I-10")
 async def test_progress_data_and_logs(queue: EngineQueue) -> None:
     await queue.add(data=1)
     await queue.active.progress("1", '{"step":2}')
@@ -114,7 +113,7 @@ async def test_a_job_that_is_gone_cannot_be_told_about(queue: EngineQueue) -> No
     assert queue.raw.keys(queue.keys.base + "9*") == []
 
 
-@pytest.mark.requirement("Z-25", "C-28", "X-25")
+@pytest.mark.requirement("Z-25", "X-25")
 async def test_events_are_read_as_they_come_and_can_be_resumed(queue: EngineQueue) -> None:
     await queue.add("save")
     seen: list[QueueEvent] = []

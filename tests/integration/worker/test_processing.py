@@ -421,7 +421,6 @@ async def test_the_queues_own_concurrency_is_kept(tasks: Queue, worker: StartWor
     assert slots.most == 2
 
 
-@pytest.mark.requirement("Z-36")
 async def test_retention_of_the_job_and_of_the_worker(tasks: Queue, worker: StartWorker, stored: EngineQueue) -> None:
     from toril.jobs.retention import KeepPolicy
 
