@@ -11,9 +11,10 @@ import pytest
 from toril.engine import lua_loader, scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call
-from toril.engine.scripts import Finish, TakenJob, Taker
+from toril.engine.scripts import Taker
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.queue_defaults import QueueDefaults
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, NextJob

@@ -24,9 +24,10 @@ from toril.engine import scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.settings import RedisSettings
 from toril.engine.redis.sync_connection import SyncConnection
-from toril.engine.scripts import Finish, TakenJob, Taker
+from toril.engine.scripts import Taker
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
 from toril.jobs.signals import QueueSignals
 

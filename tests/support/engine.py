@@ -14,10 +14,11 @@ from toril.engine.producer import Producer
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.redis.settings import RedisSettings
 from toril.engine.schedulers import JobSchedulers
-from toril.engine.scripts import Layout, TakenJob
+from toril.engine.scripts import Layout
 from toril.engine.worker import ActiveJobs, Finish, Taker
 from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.outcome import TakenJob
 
 
 class EngineQueue:

@@ -9,8 +9,9 @@ from toril.engine import administration, operations, scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.redis import key_types
 from toril.engine.redis.connection import AsyncConnection, Call
-from toril.engine.scripts import Finish, FinishReply, Limiter, Taken, TakenJob, Taker
+from toril.engine.scripts import FinishReply, Limiter, Taken, Taker
 from toril.jobs.children import Children
+from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.parents import ParentLink
 
 __all__ = ["ActiveJobs", "Finish", "FinishReply", "Limiter", "Taken", "TakenJob", "Taker"]

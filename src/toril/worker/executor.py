@@ -8,16 +8,17 @@ import contextvars
 import random
 import sys
 import time
-import types
-from collections.abc import Callable, Coroutine, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
 from toril import errors
-from toril.engine.worker import Finish, TakenJob
 from toril.job_context import JobChannel, JobRun, current_run
+from toril.jobs.outcome import TakenJob
 from toril.worker import outcomes
-from toril.worker.outcomes import RuleBook, Rules
+from toril.worker.attempt import Run
+from toril.worker.coroutines import TASK_NAME, Rest, Turn, drive, first_step
+from toril.worker.outcomes import RuleBook
 from toril.worker.prefetch import Prefetch
 from toril.worker.processors import How, Processor, Processors
 from toril.worker.threads import Threads
@@ -27,55 +28,6 @@ AHEAD_SECONDS = 0.05
 
 TURN_SECONDS = 0.005
 """Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
-
-TASK_NAME = "toril job"
-"""Of the tasks that jobs run in, unless a job gives its own another."""
-
-MAX_BATCH_CHARACTERS = 8_000_000
-"""Return values and stack traces sent by one call; one alone may be larger."""
-
-
-class Run(JobRun):
-    """One attempt at one job, from its being taken to its end being recorded."""
-
-    record: TakenJob
-    # What most runs never set stands here once, not in each.
-    task: asyncio.Task[Any] | None = None
-    """What a cancellation is sent to; None while the job does not wait for anything."""
-    started = 0.0
-    seconds = 0.0
-    """How long the function ran."""
-    finish: Finish | None = None
-    """How it ended, once it has."""
-    error: BaseException | None = None
-    is_retaken = False
-    """Whether the lock had run out before the finish and was taken back."""
-
-    def __init__(self, job: TakenJob, channel: JobChannel, loop: asyncio.AbstractEventLoop, rules: Rules) -> None:
-        super().__init__(job, channel, loop)
-        self.rules = rules
-
-    @property
-    def may_be_back(self) -> bool:
-        """Whether the job was given back as never started, by a call that was not answered."""
-        return self.finish is not None and self.finish.is_repeated and not self.finish.has_started
-
-    @property
-    def outcome(self) -> Finish:
-        assert self.finish is not None, "the job has not ended"
-        return self.finish
-
-
-def first_batch(ended: list[Run], size: int) -> tuple[list[Run], list[Run]]:
-    """What the next call may record of these runs, `size` at most, and the rest."""
-    characters = 0
-    for index, run in enumerate(ended[:size]):
-        finish = run.outcome
-        characters += len(finish.value) + len(finish.stacktrace)
-        if index and characters > MAX_BATCH_CHARACTERS:
-            size = index
-            break
-    return ended[:size], ended[size:]
 
 
 class Executor:
@@ -120,7 +72,7 @@ class Executor:
         self._ahead_rule = Prefetch(concurrency if max_started_attempts is None else 0)
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
-        self._turns: set[_Turn] = set()
+        self._turns: set[Turn] = set()
         self._jobs_wait = False
         self._is_telling = False
         self._threads: Threads[Run] = Threads(self._loop, concurrency, self._ended_in_thread)
@@ -204,11 +156,11 @@ class Executor:
             self._spawn()
 
     def _spawn(self) -> None:
-        turn = _Turn()
+        turn = Turn()
         turn.task = self._loop.create_task(self._run_ready(turn), name=TASK_NAME)
         self._turns.add(turn)
 
-    async def _run_ready(self, turn: _Turn) -> None:
+    async def _run_ready(self, turn: Turn) -> None:
         """Run jobs one after the other. While one waits it has this task for itself, and the rest gets another.
 
         A job that never waits costs no task of its own, and one that does is driven by one task from its first step
@@ -230,7 +182,7 @@ class Executor:
         finally:
             self._turns.discard(turn)
 
-    def _run_until_one_waits(self, turn: _Turn) -> tuple[Run, _Rest] | None:
+    def _run_until_one_waits(self, turn: Turn) -> tuple[Run, Rest] | None:
         tells_later, self._is_telling = self._is_telling, True
         deadline = time.monotonic() + TURN_SECONDS
         waiting = None
@@ -252,16 +204,16 @@ class Executor:
             self._tell()
         return waiting
 
-    def _begin(self, run: Run) -> _Rest | None:
+    def _begin(self, run: Run) -> Rest | None:
         """Start a job. Returns what is left of it when it waits for something."""
         run.started = time.monotonic()
         context = self._context.copy()
         try:
             processor = self._admit(run.record)
             if processor.how is How.ASYNC:
-                coroutine, waits_for, value = context.run(_first_step, processor, run)
+                coroutine, waits_for, value = context.run(first_step, processor, run)
                 if coroutine is not None:
-                    return _Rest(coroutine, context, waits_for)
+                    return Rest(coroutine, context, waits_for)
             elif processor.how is How.THREAD:
                 self._threads.submit(run, lambda: context.run(_call_unless_cancelled, processor, run))
                 return None
@@ -274,12 +226,12 @@ class Executor:
             self._completed(run, value)
         return None
 
-    async def _follow(self, run: Run, rest: _Rest) -> None:
+    async def _follow(self, run: Run, rest: Rest) -> None:
         """See a job that waits through to its end, in this task; the others of the line go on without it."""
         if self._ready:
             self._spawn()
         try:
-            value = await _drive(rest)
+            value = await drive(rest)
         except BaseException as problem:
             if rest.is_dropped:
                 raise
@@ -348,66 +300,6 @@ class Executor:
         self.on_ended()
 
 
-class _Turn:
-    """One task of the executor's. Kept until its end, since a loop only knows its tasks weakly."""
-
-    __slots__ = ("references", "task")
-    task: asyncio.Task[None]
-    """Unset until `create_task` has returned."""
-    references: int
-    """To the task, as counted when it began."""
-
-    @property
-    def is_marked(self) -> bool:
-        """Whether a job has cancelled the task, named it, kept it (for a timer, say), or has something called at its
-        end: the next job is not to be hit by that, nor to hold it up.
-
-        Before Python 3.13 a cancellation that is taken back at once is delivered all the same. Tasks that are not
-        asyncio's own may lack what asyncio tells by private names: they may be marked, and count as such.
-        """
-        return (
-            self.task.cancelling() > 0
-            or sys.getrefcount(self.task) > self.references
-            or bool(getattr(self.task, "_callbacks", True))
-            or getattr(self.task, "_must_cancel", True)
-            or self.task.get_name() != TASK_NAME
-        )
-
-
-class _Rest:
-    """A coroutine that waits for something, and the context that its steps belong to."""
-
-    __slots__ = ("context", "coroutine", "is_dropped", "waits_for")
-
-    def __init__(self, coroutine: Coroutine[Any, Any, Any], context: contextvars.Context, waits_for: Any) -> None:
-        self.coroutine = coroutine
-        self.context = context
-        self.waits_for = waits_for
-        self.is_dropped = False
-        """Whether the task was thrown away, with its loop: there is nothing left to run the coroutine."""
-
-
-@types.coroutine
-def _drive(rest: _Rest) -> Generator[Any, Any, Any]:
-    """Await the rest of a coroutine, each step inside its context."""
-    run, waits_for = rest.context.run, rest.waits_for
-    send, throw = rest.coroutine.send, rest.coroutine.throw
-    try:
-        while True:
-            try:
-                sent = yield waits_for
-            except GeneratorExit:
-                rest.is_dropped = True
-                run(rest.coroutine.close)
-                raise
-            except BaseException as thrown:
-                waits_for = run(throw, thrown)
-            else:
-                waits_for = run(send, sent)
-    except StopIteration as stop:
-        return stop.value
-
-
 def _call(processor: Processor, run: JobRun) -> Any:
     current_run.set(run)
     return processor.call(run)
@@ -418,23 +310,6 @@ def _call_unless_cancelled(processor: Processor, run: JobRun) -> Any:
     return None if run.is_cancelled else _call(processor, run)
 
 
-def _first_step(processor: Processor, run: JobRun) -> tuple[Coroutine[Any, Any, Any] | None, Any, Any]:
-    """Call an `async def` and go to its first wait. Returns it and what it waits for; third what it returned, if it did
-    not wait."""
-    current_run.set(run)
-    coroutine = processor.call(run)
-    if not isinstance(coroutine, types.CoroutineType):
-        coroutine = _as_coroutine(coroutine)
-    try:
-        return coroutine, coroutine.send(None), None
-    except StopIteration as stop:
-        return None, None, stop.value
-
-
-async def _as_coroutine(awaitable: Any) -> Any:
-    return await awaitable
-
-
 def _user_trace(trace: TracebackType | None) -> TracebackType | None:
     """The part of a traceback that begins with the user's function."""
     while trace is not None and trace.tb_frame.f_globals.get("__name__", "") in _OWN_MODULES:
@@ -442,4 +317,11 @@ def _user_trace(trace: TracebackType | None) -> TracebackType | None:
     return trace
 
 
-_OWN_MODULES = {__name__, "toril.worker.processors", "toril.worker.threads", "asyncio.futures"}
+_OWN_MODULES = {
+    __name__,
+    "toril.worker.coroutines",
+    "toril.worker.processors",
+    "toril.worker.threads",
+    "asyncio.futures",
+}
+"""Their frames are left out of the stack traces that are stored."""

@@ -15,9 +15,11 @@ from typing import Any
 
 from toril import errors
 from toril.engine.redis.connection import BlockingConnection, Call
-from toril.engine.worker import ActiveJobs, Finish, FinishReply, Taken, TakenJob, count_of_such
+from toril.engine.worker import ActiveJobs, FinishReply, Taken, count_of_such
+from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
-from toril.worker.executor import Executor, Run, first_batch
+from toril.worker.attempt import Run, first_batch
+from toril.worker.executor import Executor
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.in_flight_call import InFlightCall
 from toril.worker.reporter import Reporter

@@ -7,9 +7,10 @@ import time
 from collections.abc import Sequence
 
 from toril import errors
-from toril.engine.worker import ActiveJobs, Finish, TakenJob
+from toril.engine.worker import ActiveJobs
+from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import outcomes
-from toril.worker.executor import Run
+from toril.worker.attempt import Run
 
 PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
 BY_CHILDREN = (PENDING_CHILDREN, FAILED_CHILDREN)

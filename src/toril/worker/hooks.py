@@ -11,7 +11,7 @@ from typing import Any
 from toril import errors
 from toril.job_context import Job
 from toril.worker import processors
-from toril.worker.executor import Run
+from toril.worker.attempt import Run
 from toril.worker.processors import How
 
 WAIT_SECONDS = 10.0

@@ -9,7 +9,7 @@ from typing import Any
 
 from toril.engine.redis.connection import Call
 from toril.engine.worker import FinishReply
-from toril.worker.executor import Run
+from toril.worker.attempt import Run
 
 
 @dataclass(slots=True, eq=False)

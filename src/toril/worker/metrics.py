@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toril import __version__
-from toril.worker.executor import Run
+from toril.worker.attempt import Run
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric

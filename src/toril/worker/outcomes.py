@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from toril import errors
-from toril.engine.worker import Finish, TakenJob
 from toril.enqueue_options import milliseconds
 from toril.jobs import backoff, codec, retention
 from toril.jobs.backoff import Backoff
+from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
 from toril.task import BackoffStrategy
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril import clock, errors
-from toril.worker.executor import Run
+from toril.worker.attempt import Run
 from toril.worker.hooks import Hooks
 from toril.worker.metrics import Metrics, outcome_of
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 
 from toril import errors
 from toril.engine.schedulers import Advanced, JobSchedulers
-from toril.engine.worker import ActiveJobs, TakenJob
+from toril.engine.worker import ActiveJobs
+from toril.jobs.outcome import TakenJob
 
 logger = logging.getLogger("toril.worker")
 

@@ -15,7 +15,7 @@ from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, Queue
 from toril.engine.maintenance import recover_stalled
-from toril.engine.scripts import Finish
+from toril.jobs.outcome import Finish
 
 NEVER_MS = 3_600_000
 LOCK_MS = 60_000

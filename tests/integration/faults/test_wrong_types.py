@@ -19,9 +19,9 @@ from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue, errors
 from toril.engine import administration, operations, scripts
 from toril.engine.maintenance import recover_stalled
-from toril.engine.scripts import Finish, TakenJob
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.retention import KeepPolicy
 
 NAMES = (

@@ -13,8 +13,8 @@ from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Job, JobFailedError, Queue
 from toril.engine.maintenance import recover_stalled
-from toril.engine.scripts import Finish
 from toril.jobs.job import JobState
+from toril.jobs.outcome import Finish
 
 pytestmark = pytest.mark.requirement("T83")
 

@@ -18,7 +18,7 @@ from toril.errors import RedisReason
 from toril.job_context import current_run
 from toril.telemetry.logs import TextFormatter
 from toril.worker import health, logs, metrics
-from toril.worker.executor import Run
+from toril.worker.attempt import Run
 from toril.worker.heartbeat import STALE_MS, Heartbeat
 from toril.worker.hooks import Hooks
 from toril.worker.metrics import MAX_JOB_NAMES, Metrics

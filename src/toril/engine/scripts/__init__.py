@@ -39,11 +39,9 @@ from toril.engine.scripts.schedulers import (
 )
 from toril.engine.scripts.shared import Layout
 from toril.engine.scripts.worker import (
-    Finish,
     FinishReply,
     Limiter,
     Taken,
-    TakenJob,
     Taker,
     adopt_jobs,
     extend_locks,
@@ -56,13 +54,11 @@ __all__ = [
     "CHANGED",
     "MADE",
     "THERE_ALREADY",
-    "Finish",
     "FinishReply",
     "Layout",
     "Limiter",
     "SchedulersRead",
     "Taken",
-    "TakenJob",
     "Taker",
     "Upsert",
     "add_flow",

@@ -7,37 +7,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, groupby
-from typing import Any, Literal
+from typing import Any
 
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
 from toril.engine.scripts.shared import Layout, texts
-from toril.jobs.job import JobRecord, attempts_made_in, attempts_started_in, fields_of, text_of_id
-from toril.jobs.retention import KEEP_ALL, KeepPolicy
+from toril.jobs.job import fields_of, text_of_id
+from toril.jobs.outcome import Finish, TakenJob
+from toril.jobs.retention import KeepPolicy
 
 NEW_JOB_FIELDS = 7
 """A job that is new and tied to nothing comes as its values alone, and its id."""
-
-
-class TakenJob(JobRecord):
-    """A job that we hold: its record at the start of this attempt, and the token of its lock."""
-
-    # What is asked for more than once a job is read once: values in place of the record's properties.
-    __slots__ = ("attempts_made", "attempts_started", "new_fields", "token")
-    attempts_made: int
-    attempts_started: int
-
-    def __init__(self, job_id: str, fields: dict[bytes, bytes], token: str, *, is_new: bool = False) -> None:
-        """Args: fields: the job's hash as it is now; is_new: it was never started before, and is tied to nothing."""
-        super().__init__(job_id, fields)
-        self.token = token
-        self.new_fields = len(fields) if is_new else 0
-        self.attempts_made = attempts_made_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.attempts_started = attempts_started_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
-
-    @property
-    def data_bytes(self) -> int:
-        return len(self._fields.get(b"data", b""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,83 +61,24 @@ class Taken:
     """Whether a rate limit counts the jobs taken, reached or not."""
 
 
-Kind = Literal["completed", "failed", "retry", "requeue", "limit", "delay", "waiting-children"]
+def group_of(finish: Finish) -> tuple[Part, ...]:
+    """What many ends have in common: a group of the script `finish_and_take`, its parts in the order of the header."""
+    job, kind = finish.job, finish.kind
+    is_plain = kind == "completed" and not finish.is_repeated
+    details = _keep_json(finish.keep) if is_plain else _details_json(finish)
+    shared = "null" if kind == "completed" and finish.value == "null" else ""
+    return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields, shared)
 
 
-@dataclass(slots=True)
-class Finish:
-    """How one active job ends. Sending it twice is safe."""
-
-    job: TakenJob
-    kind: Kind
-    value: str = ""
-    """JSON return value of `completed`; plain reason of `failed` and `retry`."""
-    stacktrace: str = "[]"
-    """JSON array of texts, oldest first."""
-    delay_ms: int = 0
-    keep: KeepPolicy = KEEP_ALL
-    attempts: int = 0
-    """Attempts the job may have; decides whether `retries-exhausted` is told."""
-    has_started: bool = True
-    """Of a job that goes back to the front: if not, then its having been taken does not count as a start either."""
-    is_repeated: bool = False
-    """Whether it was sent before and not answered: it may have been carried out, and others may have the job by now."""
-
-    @classmethod
-    def completed(cls, job: TakenJob, return_value_json: str, keep: KeepPolicy = KEEP_ALL) -> Finish:
-        return cls(job, "completed", return_value_json, keep=keep)
-
-    @classmethod
-    def failed(
-        cls, job: TakenJob, reason: str, stacktrace_json: str, keep: KeepPolicy = KEEP_ALL, *, attempts: int = 0
-    ) -> Finish:
-        return cls(job, "failed", reason, stacktrace_json, keep=keep, attempts=attempts)
-
-    @classmethod
-    def retry(cls, job: TakenJob, reason: str, stacktrace_json: str, delay_ms: int) -> Finish:
-        """The attempt failed and another follows after `delay_ms`; 0 = as soon as it is its turn."""
-        return cls(job, "retry", reason, stacktrace_json, delay_ms)
-
-    @classmethod
-    def requeue(cls, job: TakenJob, *, has_started: bool = True) -> Finish:
-        """Back to the front of the line; the attempt does not count."""
-        return cls(job, "requeue", has_started=has_started)
-
-    @classmethod
-    def limit(cls, job: TakenJob, duration_ms: int) -> Finish:
-        """The same, and nothing is taken for `duration_ms`; 0 = for as long as somebody has said before."""
-        return cls(job, "limit", delay_ms=duration_ms)
-
-    @classmethod
-    def delay(cls, job: TakenJob, delay_ms: int) -> Finish:
-        """To be run anew after `delay_ms`; the attempt does not count."""
-        return cls(job, "delay", delay_ms=delay_ms)
-
-    @classmethod
-    def wait_for_children(cls, job: TakenJob) -> Finish:
-        """To be run anew when its children have ended, at once if they have; the attempt does not count.
-
-        Refused with -9 when one has failed that fails its parent.
-        """
-        return cls(job, "waiting-children")
-
-    def group(self) -> tuple[Part, ...]:
-        """What many ends have in common: token, attempts, kind, details, fields of a new job, the value `null`."""
-        job, kind = self.job, self.kind
-        is_plain = kind == "completed" and not self.is_repeated
-        details = _keep_json(self.keep) if is_plain else self._details_json()
-        shared = "null" if kind == "completed" and self.value == "null" else ""
-        return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields, shared)
-
-    def _details_json(self) -> str:
-        details: dict[str, str | int] = {
-            "stacktrace": self.stacktrace, "delay_ms": self.delay_ms, "attempts": self.attempts
-        }  # fmt: skip
-        if not self.has_started:
-            details["is_unstarted"] = True
-        if self.is_repeated:
-            details["stalled_before"] = self.job.stalled_count
-        return json.dumps({**details, **_keep_details(self.keep)}, ensure_ascii=False, separators=(",", ":"))
+def _details_json(finish: Finish) -> str:
+    details: dict[str, str | int] = {
+        "stacktrace": finish.stacktrace, "delay_ms": finish.delay_ms, "attempts": finish.attempts
+    }  # fmt: skip
+    if not finish.has_started:
+        details["is_unstarted"] = True
+    if finish.is_repeated:
+        details["stalled_before"] = finish.job.stalled_count
+    return json.dumps({**details, **_keep_details(finish.keep)}, ensure_ascii=False, separators=(",", ":"))
 
 
 def _keep_details(keep: KeepPolicy) -> dict[str, int]:
@@ -193,7 +114,7 @@ def finish_and_take(
     """End jobs and take up to `count` new ones (0 = none) in one call."""
     groups: dict[tuple[Part, ...], int] = {}
     ends: list[Part] = []
-    for group, run in groupby(finishes, Finish.group):
+    for group, run in groupby(finishes, group_of):
         same = list(run)
         ends += (groups.setdefault(group, len(groups) + 1), len(same))
         if group[-1]:
