@@ -55,6 +55,8 @@ class Executor:
         """Called with what must not happen: a run is lost in here."""
         self.takes_ahead = True
         """Whether there is `room` for jobs that have no slot yet."""
+        self.is_abandoning = False
+        """Whether `abandon` is under way: the runs that it will return are held nowhere else."""
         self.has_leftovers = False
         """Whether runs were abandoned; their functions, and what they started, may go on for ever."""
         self._processors = processors
@@ -122,9 +124,13 @@ class Executor:
             self.running.discard(run)
         self._ready.clear()
         self.cancel(runs)
-        tasks = {run.task for run in self.running if run.task is not None}
-        if tasks:
-            await asyncio.wait(tasks, timeout=wait_seconds)
+        self.is_abandoning = True
+        try:
+            tasks = {run.task for run in self.running if run.task is not None}
+            if tasks:
+                await asyncio.wait(tasks, timeout=wait_seconds)
+        finally:
+            self.is_abandoning = False
         self.running.clear()
         return runs
 

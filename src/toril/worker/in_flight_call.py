@@ -14,7 +14,8 @@ from toril.worker.attempt import Run
 
 @dataclass(slots=True, eq=False)
 class InFlightCall:
-    """A call under way. Its answer is told as it comes (`wire.Answer`), its failure when the loop comes round."""
+    """A call under way, as a `protocol.Answer`. The connection calls `land` once: with the reply as it comes, or with
+    the failure when the loop comes round."""
 
     batch: list[Run]
     """What it ends."""

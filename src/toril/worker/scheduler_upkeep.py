@@ -22,6 +22,11 @@ class SchedulerUpkeep:
         self._pending: dict[str, str] = {}
         self._told: set[str] = set()
 
+    @property
+    def has_pending(self) -> bool:
+        """Whether there is anything to carry on."""
+        return bool(self._pending)
+
     def note(self, jobs: Iterable[TakenJob]) -> bool:
         """Remember taken jobs that schedulers made; answers whether there is anything to carry on."""
         for job in jobs:

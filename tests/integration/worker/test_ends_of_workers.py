@@ -67,7 +67,7 @@ async def test_a_worker_that_ends_before_its_jobs_stops_them_and_begins_no_more(
 
     await wait_until_async(runs, "the jobs to run")
     if how == "it breaks":
-        worker._fetcher._break(RuntimeError("as planned"))
+        worker._fetcher._pipeline.break_off(RuntimeError("as planned"))
         with pytest.raises(RuntimeError, match="as planned"):
             await running
     else:

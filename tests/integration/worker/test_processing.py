@@ -442,8 +442,8 @@ async def test_of_large_jobs_fewer_are_taken_at_a_time(tasks: Queue, worker: Sta
         return len(text)
 
     async with worker(tasks, concurrency=200) as running:
-        assert running._fetcher._take_at_most == 100
+        assert running._fetcher._pipeline._take_at_most == 100
         assert await (await measure.enqueue("x" * 4_000_000)).result(30) == 4_000_000
-        assert running._fetcher._take_at_most == 4
+        assert running._fetcher._pipeline._take_at_most == 4
         assert await (await measure.enqueue("x")).result(30) == 1
-        assert running._fetcher._take_at_most == 100
+        assert running._fetcher._pipeline._take_at_most == 100
