@@ -55,9 +55,9 @@ class Reader:
     def run(self, script: str) -> str:
         """Run lines in a shell of the reader's and return what they print on stdout."""
         script = URL.sub(self.redis_url(), script)
-        environment = {**self.environment, "REDIS_URL": self.redis_url()}
+        environment = {**self.environment, "REDIS_URL": self.redis_url(), "npm_config_prefer_offline": "true"}
         done = subprocess.run(
-            ["bash", "-euc", script], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=110
+            ["bash", "-euc", script], cwd=self.folder, env=environment, capture_output=True, text=True, timeout=200
         )
         assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}\n{self.log}"
         return done.stdout
@@ -84,7 +84,6 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
     }
     for name, block in files.items():
         (folder / name).write_text(block.text)
-    (folder / "node_modules").symlink_to(ROOT / "tests" / "peers" / "node_modules")
     started = Reader(folder)
     yield started
     started.stop()
@@ -98,7 +97,9 @@ def test_a_job_added_on_the_command_line_prints_its_result(reader: Reader) -> No
 @pytest.mark.skipif(bool(NO_NODE), reason=NO_NODE or "")
 @pytest.mark.requirement("Z-21", "T108")
 def test_a_job_added_by_bullmq_gives_its_result_to_bullmq(reader: Reader) -> None:
-    assert reader.run("node add.mjs") == "sent to grace@example.org\n"
+    """The packages are those that the README has one install, and none that lie about here."""
+    lines = reader.run(block_with("sh", "node add.mjs").text).splitlines()
+    assert lines[-1] == "sent to grace@example.org"
 
 
 @pytest.mark.requirement("Z-21")
