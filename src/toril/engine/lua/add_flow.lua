@@ -72,6 +72,7 @@ for _, queue in ipairs(queues_in_order) do
   redis.call('XLEN', queue.events)
 end
 
+refuse_when_full(queues_in_order[1].marker)
 local reply, touched = {0}, {}
 for _, queue in ipairs(queues_in_order) do
   read_settings(queue, layout)

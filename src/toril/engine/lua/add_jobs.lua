@@ -40,9 +40,10 @@ local DIGITS = {'1', '2', '3', '4', '5', '6', '7', '8', '9', [0] = '0'}
 
 local function add_plain(max_events)
   local wait, marker, events = base .. 'wait', base .. 'marker', base .. 'events'
+  -- Redis refuses this when it is full, and else nothing changes: see `refuse_when_full`.
+  call('ZADD', marker, 'XX', '0', '')
   -- Keys of another type must fail here, before anything is written.
   call('LLEN', wait)
-  call('ZCARD', marker)
   call('XTRIM', events, 'MAXLEN', '~', max_events)
   local number, ids, at = call('INCRBY', base .. 'id', args[3]) - count, {}, first_run
   -- To write a number out costs as much as a small command: of ten that follow each other only the first is.

@@ -4,7 +4,7 @@
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] new length of the locks (ms)
 -- ARGV[3...] for each job: id, token, attempts started (as of our taking it)
 -- Returns: the ids that are no longer ours.
--- Cost: O(jobs); O(length of active) for a lock that ran out. PEXPIRE works also when Redis is out of memory.
+-- Cost: O(jobs); O(length of active) for a lock that ran out.
 local active_key, stalled_key = KEYS[1], KEYS[2]
 local base, lock_ms = ARGV[1], ARGV[2]
 local lost, kept = {}, {}
@@ -18,6 +18,8 @@ for at = 2, #ARGV - 3, 3 do
     kept[#kept + 1] = job_id
   elseif not holder and redis.pcall('HGET', base .. job_id, 'ats') == ats
       and redis.call('LPOS', active_key, job_id) then
+    -- Before SET: Redis refuses that as the first write when it is full.
+    redis.call('SREM', stalled_key, job_id)
     redis.call('SET', lock_key, token, 'PX', lock_ms)
     kept[#kept + 1] = job_id
   else

@@ -18,6 +18,9 @@
 local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local base, layout = ARGV[1], ARGV[2]
+-- As the first write: SET would be refused when Redis is full. A key of another type fails here, before a job is taken out
+-- of `active`.
+trim_events(events_key, meta_key)
 if not redis.call('SET', check_key, text_of(server_now_ms()), 'NX', 'PX', ARGV[4]) then
   return {}
 end
@@ -25,9 +28,7 @@ local meta = redis.call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLen
 local is_paused = meta[1] and true or false
 local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 local max_events = ensure_max_events(meta_key, meta[3])
--- A key of another type must fail here, before a job is taken out of `active`.
 redis.call('LLEN', target_key)
-redis.call('XLEN', events_key)
 local recovered = {}
 for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
   local job_key = base .. job_id

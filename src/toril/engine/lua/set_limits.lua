@@ -8,6 +8,8 @@
 -- Cost: O(1).
 -- include: queue
 local queue = queue_of(ARGV[1])
+-- As the first write: HSET would be refused when Redis is full.
+trim_events(queue.events, queue.meta)
 for at = 3, #ARGV, 2 do
   if ARGV[at + 1] == '' then
     redis.call('HDEL', queue.meta, ARGV[at])

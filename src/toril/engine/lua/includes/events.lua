@@ -7,7 +7,7 @@ local function max_events_of(stored)
 end
 
 -- Cut the stream to its cap. As a script's first write: a key of another type fails here, before anything is changed,
--- and Redis lets a script that has written go on when it is out of memory.
+-- and the script goes on when Redis is full, see memory.lua.
 local function trim_events(events_key, meta_key)
   local max_events = max_events_of(redis.call('HGET', meta_key, 'opts.maxLenEvents'))
   redis.call('XTRIM', events_key, 'MAXLEN', '~', max_events)

@@ -1,6 +1,7 @@
 -- include: placing
 -- include: waking
 -- include: limiting
+-- include: memory
 -- The keys of a queue, and the settings that decide where a runnable job goes.
 
 -- The part of a key's name that follows the base, by our word for the key.
@@ -36,9 +37,9 @@ local function read_settings(queue, layout)
   queue.max, queue.duration = limit_of(meta[4]), limit_of(meta[5])
   queue.target = waiting_list(queue.wait, queue.paused, queue.meta, layout, queue.is_paused)
   if queue.is_adding then
+    refuse_when_full(queue.marker)
     -- A key of another type must fail here, before anything is written.
     redis.call('LLEN', queue.target)
-    redis.call('ZCARD', queue.marker)
     if queue.is_adding ~= 'plain' then
       redis.call('ZCARD', queue.delayed)
       redis.call('ZCARD', queue.prioritized)
@@ -48,6 +49,9 @@ local function read_settings(queue, layout)
       redis.call('STRLEN', queue.id)
     end
     redis.call('XTRIM', queue.events, 'MAXLEN', '~', max_events_of(meta[3]))
+  elseif not meta[3] then
+    -- Before `ensure_max_events` writes to `meta`, which would be refused as the first write when Redis is full.
+    redis.call('XTRIM', queue.events, 'MAXLEN', '~', DEFAULT_MAX_EVENTS)
   end
   queue.max_events = ensure_max_events(queue.meta, meta[3])
 end

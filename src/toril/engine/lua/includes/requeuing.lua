@@ -1,13 +1,14 @@
 -- include: queue
 -- Jobs that were somewhere else and wait again.
 
--- A key of another type must fail here, before a job is taken out of its place. After `read_settings`.
+-- A key of another type must fail here, before a job is taken out of its place. After `read_settings`. With XTRIM as its
+-- first write the script goes on when Redis is full, see memory.lua.
 local function check_places(queue)
   redis.call('LLEN', queue.target)
   redis.call('ZCARD', queue.prioritized)
   redis.call('STRLEN', queue.pc)
   redis.call('ZCARD', queue.marker)
-  redis.call('XLEN', queue.events)
+  redis.call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
 end
 
 -- Put a job where it runs from: `push` is the side of the list, for a job without priority.
