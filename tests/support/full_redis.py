@@ -1,4 +1,4 @@
-"""Every script of ours, in a state where it has something to do, for a Redis at `maxmemory`; and BullMQ's call in that state.
+"""Every script of ours for a Redis at `maxmemory`: a state where it has something to do, and BullMQ's call then.
 
 `CASES` is what the tests run and what the table in docs/at-least-once.md is made of.
 """
@@ -11,12 +11,11 @@ from typing import Any
 
 from support.engine import EngineQueue
 from toril.engine import flows, scripts
-from toril.engine.worker import Finish
-from toril.engine.connection import Call
 from toril.engine.flows import Node
-from toril.engine.scripts import TakenJob
+from toril.engine.redis.connection import Call
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.parents import ParentLink
 from toril.jobs.retention import KeepPolicy
 from toril.jobs.schedule import Schedule
@@ -44,16 +43,17 @@ class Case:
     passes: bool = True
     """Whether it is carried out when Redis is full; else it is refused and nothing is written."""
     theirs: tuple[Any, ...] = ()
-    """BullMQ's call: `queue`, `worker`, `flows` or a job's id; the method; its arguments. Empty = it has no such call."""
+    """BullMQ's call: `queue`, `worker`, `flows` or a job's id; the method; its arguments. Empty = there is none."""
     they_pass: bool = True
     """Whether BullMQ's call is carried out when Redis is full."""
     is_read: bool = False
     """Whether nothing is written by it at all."""
 
 
-def jobs(*options: dict[str, Any], then: str = "", bare: bool = False) -> Prepare:
-    """A queue with jobs of these options, and what happened `then`: for each letter one is taken and c completed, f failed,
-    t left running, l left running with a lock of an hour, s without a lock; p pauses the queue, P as BullMQ 5 does."""
+def jobs(*options: dict[str, Any], then: str = "") -> Prepare:
+    """A queue with jobs of these options, and what happened `then`: for each letter one is taken and c completed,
+    f failed, t left running, l left running with a lock of an hour, s without a lock; p pauses the queue, P as BullMQ 5
+    does."""
 
     async def prepare(queue: EngineQueue) -> Jobs:
         held: Jobs = []
@@ -127,9 +127,7 @@ def job(**options: Any) -> NewJob:
 
 
 def adding(*options: dict[str, Any]) -> Ask:
-    return lambda queue, held: scripts.add_jobs(
-        queue.keys, [job(**given) for given in options], now_ms=LONG_AGO_MS
-    )
+    return lambda queue, held: scripts.add_jobs(queue.keys, [job(**given) for given in options], now_ms=LONG_AGO_MS)
 
 
 def adding_child(queue: EngineQueue, held: Jobs) -> Call[Any]:
@@ -191,6 +189,10 @@ async def stalled(queue: EngineQueue) -> Jobs:
 
 def taking(queue: EngineQueue, held: Jobs) -> Call[Any]:
     return scripts.take_jobs(queue.keys, queue.active.taker, 1, "next:1")
+
+
+def keeping(count: int) -> Callable[[TakenJob], Finish]:
+    return lambda held: Finish.completed(held, "1", KeepPolicy(count=count))
 
 
 ONE: dict[str, Any] = {}
@@ -264,9 +266,7 @@ CASES = [
            "own", "moveToCompleted", "done", TOKEN, False),
     passes("finish_and_take", _FINISHED, jobs(ONE, ONE, ONE, then="tt"), finishing(completed, failed, take=2)),
     passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(failed), "own", "failJob"),
-    *(passes("finish_and_take", _FINISHED, jobs(ONE, ONE, then="ct"),
-             finishing(lambda held, count=count: Finish.completed(held, "1", KeepPolicy(count=count))))
-      for count in (0, 1)),
+    *(passes("finish_and_take", _FINISHED, jobs(ONE, ONE, then="ct"), finishing(keeping(count))) for count in (0, 1)),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3}, DUE, then="t"),
            finishing(lambda held: Finish.retry(held, "no", "[]", 0)), "own", "failJob"),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3, "backoff": 60_000}, then="t"),

@@ -79,16 +79,12 @@ class ActiveJobs:
             known += [job.id for job in part]
         return found
 
-    async def wake(self, score: float) -> None:
-        """Put a token into the marker: pass a wake-up on that came to the wrong worker.
+    async def wake(self) -> None:
+        """Pass a wake-up on that came to the wrong worker: the marker gets what the queue's jobs call for now.
 
-        Args:
-            score: as it was found: 0 = look now, else when to look, Unix milliseconds.
-
-        Redis: ZADD on `marker`.
+        Redis: `promote_due`, which is carried out also when Redis is full; ZADD would be refused.
         """
-        member = "1" if score > 0 else "0"
-        await self.connection.command("ZADD", self.keys.marker, "LT", repr(score) if score > 0 else 0, member)
+        await self.connection.run(scripts.promote_due(self.keys, layout=self.taker.layout))
 
     async def wrong_key(self) -> errors.WrongKeyTypeError | None:
         """What is wrong with the queue's own keys; None when each has the type that BullMQ gives it."""

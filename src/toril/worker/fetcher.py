@@ -140,7 +140,7 @@ class Fetcher:
         if self.is_draining:
             await self._wakeups.stop()
         await self._wakeups.use_spare()
-        if self._upkeep.has_pending:
+        if self._upkeep.is_due:
             await self._recovery.carry_schedulers_on()
         if not self._active.connection.is_connected:
             # Recovery connects.

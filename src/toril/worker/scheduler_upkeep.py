@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
-from toril import errors
+from toril import clock, errors
 from toril.engine.schedulers import Advanced, JobSchedulers
 from toril.engine.worker import ActiveJobs
 from toril.jobs.outcome import TakenJob
 
 logger = logging.getLogger("toril.worker")
+
+PAUSE_MS = 5000
+"""Between tries while Redis is full: the worker's loop comes by for each job."""
 
 
 class SchedulerUpkeep:
@@ -21,11 +25,13 @@ class SchedulerUpkeep:
         self._schedulers = JobSchedulers(active.connection, active.keys, layout=active.taker.layout)
         self._pending: dict[str, str] = {}
         self._told: set[str] = set()
+        self._next_try_ms = 0
+        """Not 0 = Redis was full at the last try."""
 
     @property
-    def has_pending(self) -> bool:
-        """Whether there is anything to carry on."""
-        return bool(self._pending)
+    def is_due(self) -> bool:
+        """Whether there is anything to carry on now."""
+        return bool(self._pending) and clock.monotonic_ms() >= self._next_try_ms
 
     def note(self, jobs: Iterable[TakenJob]) -> bool:
         """Remember taken jobs that schedulers made; answers whether there is anything to carry on."""
@@ -33,31 +39,43 @@ class SchedulerUpkeep:
             scheduler_id = job.scheduler_id
             if scheduler_id:
                 self._pending[scheduler_id] = job.id
-        return bool(self._pending)
+        return self.is_due
 
     async def run_once(self) -> None:
-        """Carry on what is noted. Raises what tells that Redis is away: then it stays noted."""
+        """Carry on what is noted. It stays noted when Redis is full, and when Redis is away, which is raised."""
         if not self._pending:
             return
         taken = dict(self._pending)
-        try:
-            self._tell(await self._schedulers.advance(taken))
-        except (errors.RedisUnavailableError, errors.UnknownOutcomeError):
-            raise
-        except errors.RedisError as problem:
-            logger.warning("job schedulers: %s", problem)
+        if not await self._try(self._schedulers.advance(taken)):
+            return
         for scheduler_id, job_id in taken.items():
             if self._pending.get(scheduler_id) == job_id:
                 del self._pending[scheduler_id]
 
     async def repair(self) -> None:
         """Carry on schedulers whose job was taken, or removed, by somebody who did not. Raises as `run_once`."""
+        await self._try(self._schedulers.advance_due())
+
+    async def _try(self, turn: Coroutine[Any, Any, Advanced]) -> bool:
+        """Make one turn. Returns whether it is over, made or never to be made. Raises what tells that Redis is away.
+
+        A full Redis makes no next job. The slot stays due, so that the series goes on when Redis has memory again.
+        """
         try:
-            self._tell(await self._schedulers.advance_due())
-        except (errors.RedisUnavailableError, errors.UnknownOutcomeError):
-            raise
+            self._tell(await turn)
+        except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
+            if problem.reason is not errors.RedisReason.OUT_OF_MEMORY:
+                raise
+            if not self._next_try_ms:
+                logger.warning("job schedulers make no jobs until Redis has memory again: %s", problem)
+            self._next_try_ms = clock.monotonic_ms() + PAUSE_MS
+            return False
         except errors.RedisError as problem:
             logger.warning("job schedulers: %s", problem)
+        if self._next_try_ms:
+            self._next_try_ms = 0
+            logger.info("job schedulers make jobs again")
+        return True
 
     def _tell(self, turn: Advanced) -> None:
         for scheduler_id, problem in turn.problems.items():

@@ -75,7 +75,7 @@ class Wakeups:
         pipeline = self._pipeline
         if self._course.state.is_draining or not pipeline.free:
             try:
-                await self._active.wake(score)
+                await self._active.wake()
             except errors.RedisError as problem:
                 self._on_failure(problem)
         elif score <= self._clock.now_ms() or pipeline.in_flight:

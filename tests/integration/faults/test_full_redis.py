@@ -66,7 +66,7 @@ async def test_a_script_is_carried_out_wholly_or_refused_wholly(
         held = await prepared(queue, case, has_cap)
         # A server that does not know the script either.
         queue.raw.script_flush()
-        before = dump(queue)
+        untouched = dump(queue)
         with server.full():
             if case.passes:
                 await queue.connection.run(case.ask(queue, held))
@@ -74,7 +74,7 @@ async def test_a_script_is_carried_out_wholly_or_refused_wholly(
                 with pytest.raises(errors.RedisUnavailableError) as refusal:
                     await queue.connection.run(case.ask(queue, held))
                 assert refusal.value.reason is RedisReason.OUT_OF_MEMORY
-                assert dump(queue) == before
+                assert dump(queue) == untouched
         if not case.passes:
             await queue.connection.run(case.ask(queue, held))
         assert stored(queue) == wanted

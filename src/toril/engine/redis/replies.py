@@ -73,6 +73,12 @@ def from_server(reply: BaseException, endpoint: str) -> errors.RedisError:
                 f"such as {{bull}} for all keys to be in one slot. It refused: {printable(text)}"
             )
             return errors.RedisUnavailableError(RedisReason.IS_CLUSTER, message)
+        case RedisReason.OUT_OF_MEMORY:
+            message = (
+                f"Redis {endpoint} is full: `maxmemory` is reached, and this call wrote nothing. Give Redis memory, or "
+                f"keep fewer finished jobs (`removeOnComplete`, `removeOnFail`). It refused: {printable(text)}"
+            )
+            return errors.RedisUnavailableError(RedisReason.OUT_OF_MEMORY, message)
         case reason:
             return errors.RedisUnavailableError(reason, f"Redis {endpoint} refused: {printable(text)}")
 
