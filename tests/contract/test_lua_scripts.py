@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Call[Any]] = {
     "add_flow": scripts.add_flow([(KEYS, NewJob.create("n", {}, JobOptions()))], now_ms=1),
     "take_jobs": scripts.take_jobs(KEYS, Taker(), 1, "t:1"),
     "finish_and_take": scripts.finish_and_take(KEYS, Taker(), [Finish.completed(JOB, "1")], 1, "t:2"),
+    "flag_workers": scripts.flag_workers(KEYS, ["w"], 1),
     "extend_locks": scripts.extend_locks(KEYS, [JOB], 1),
     "adopt_jobs": scripts.adopt_jobs(KEYS, "t:", ["1"]),
     "recover_stalled": scripts.recover_stalled(KEYS, max_stalled_count=1, interval_ms=1),
@@ -77,7 +78,7 @@ def test_every_script_has_its_function_and_its_example() -> None:
 
 @pytest.mark.parametrize("name", lua_loader.names())
 def test_keys_are_those_of_the_header_in_order(name: str) -> None:
-    listed = re.findall(r"KEYS\[\d+\] ([a-z-]+)|KEYS, ten for each", header(name))
+    listed = re.findall(r"KEYS\[\d+\] ([a-z:-]+)|KEYS, ten for each", header(name))
     call = EXAMPLES[name]
     if name == "read_signals":
         assert len(call.keys) == 10

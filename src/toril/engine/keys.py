@@ -28,8 +28,8 @@ class QueueKeys:
     """The keys of one queue, as text. `base` ends with a colon: `bull:email:`."""
 
     __slots__ = (
-        "active", "base", "completed", "defaults", "delayed", "events", "failed", "id", "limiter", "marker", "meta",
-        "paused", "pc", "prefix", "prioritized", "queue", "repeat", "stalled", "stalled_check", "wait",
+        "active", "base", "completed", "defaults", "delayed", "draining", "events", "failed", "id", "limiter", "marker",
+        "meta", "paused", "pc", "prefix", "prioritized", "queue", "repeat", "stalled", "stalled_check", "wait",
         "waiting_children",
     )  # fmt: skip
 
@@ -44,6 +44,7 @@ class QueueKeys:
         self.completed = base + "completed"
         self.defaults = base + "toril:defaults"
         self.delayed = base + "delayed"
+        self.draining = base + "toril:draining"
         self.events = base + "events"
         self.failed = base + "failed"
         self.id = base + "id"

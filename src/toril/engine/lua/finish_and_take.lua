@@ -20,9 +20,11 @@
 -- include: starting
 -- include: ending
 -- include: time
+-- include: flags
 local args = ARGV
 local base, take_count, GROUP_FIELDS = args[1], tonumber(args[3]), 7
 local first_run = 11 + args[10] * GROUP_FIELDS
+local takes_nothing = take_count > 0 and is_flagged(base, args[6])
 
 -- The plain case, which is most of what a busy worker does: jobs that completed, are kept, and are tied to nothing; others
 -- that wait; and a queue without limits. It is written out here and does exactly what the general case below would do,
@@ -31,7 +33,7 @@ local first_run = 11 + args[10] * GROUP_FIELDS
 
 -- The queue, when it is a plain one at this moment.
 local function plain_queue()
-  if take_count == 0 or args[7] ~= '' or args[9] ~= '0' then
+  if take_count == 0 or takes_nothing or args[7] ~= '' or args[9] ~= '0' then
     return nil
   end
   for at = 11, first_run - 1, GROUP_FIELDS do
@@ -201,7 +203,7 @@ local function general_case()
   elseif take_count > 0 then
     taken, is_blocked = take(queue, {
       token = args[4], lock_ms = args[5], worker_name = args[6],
-      limit_max = tonumber(args[7]), limit_duration = tonumber(args[8]),
+      limit_max = tonumber(args[7]), limit_duration = tonumber(args[8]), is_flagged = takes_nothing,
     }, take_count, now_ms)
   end
   if queue.concurrency and not queue.is_paused and #finishes > 0 and #taken == 3 then

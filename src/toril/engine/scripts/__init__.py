@@ -46,6 +46,7 @@ from toril.engine.scripts.worker import (
     adopt_jobs,
     extend_locks,
     finish_and_take,
+    flag_workers,
     recover_stalled,
     take_jobs,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "count_priorities",
     "extend_locks",
     "finish_and_take",
+    "flag_workers",
     "leave_parent",
     "obliterate",
     "pause",

@@ -18,6 +18,8 @@ from toril.jobs.retention import KeepPolicy
 
 NEW_JOB_FIELDS = 7
 """A job that is new and tied to nothing comes as its values alone, and its id."""
+FLAGGED = -2
+"""In place of a rate limit: the worker is to take nothing, since it is to be removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Taken:
     """When the first delayed job is due, Unix milliseconds; 0 = not known."""
     is_counted: bool = False
     """Whether a rate limit counts the jobs taken, reached or not."""
+    is_draining: bool = False
+    """Whether the worker is flagged, so that it takes nothing: see `engine.draining`."""
 
 
 def group_of(finish: Finish) -> tuple[Part, ...]:
@@ -157,6 +161,11 @@ def recover_stalled(
     return Call("recover_stalled", names, [keys.base, layout, max_stalled_count, interval_ms], texts)
 
 
+def flag_workers(keys: QueueKeys, names: Sequence[str], lifetime_ms: int) -> Call[int]:
+    """Flag workers that are to take nothing more; answers how many were not flagged before."""
+    return Call("flag_workers", [keys.draining], [lifetime_ms, *names], int)
+
+
 def _taken(reply: Any, token: str, worker_name: str) -> Taken:
     """Read what `take_jobs` returns; the fields that taking wrote are put in here."""
     written = {b"processedOn": reply[2]}
@@ -175,4 +184,5 @@ def _taken(reply: Any, token: str, worker_name: str) -> Taken:
             job_id, started, flat = job
             fields = {**fields_of(flat), b"ats": started, **written}
         jobs.append(TakenJob(text_of_id(job_id), fields, token, is_new=is_new))
-    return Taken(jobs, max(reply[0], 0), reply[1], reply[0] != 0)
+    limit = reply[0]
+    return Taken(jobs, max(limit, 0), reply[1], is_counted=limit not in (0, FLAGGED), is_draining=limit == FLAGGED)

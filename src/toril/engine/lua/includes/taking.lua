@@ -5,7 +5,7 @@
 -- include: time
 -- include: pausing
 -- Moving jobs to `active`. `queue` is as `queue_of` and `read_settings` make it; a taker is
---   {token, lock_ms, worker_name, limit_max, limit_duration}
+--   {token, lock_ms, worker_name, limit_max, limit_duration, is_flagged}
 
 -- Pop up to `count` ids in the order in which they run and push them to `active`.
 local function move_to_active(queue, count)
@@ -36,6 +36,15 @@ local function move_to_active(queue, count)
   return ids
 end
 
+-- What a flagged worker takes: nothing. It may have used up a wake-up, which goes back when another worker can take.
+local function pass_on(queue, max, now)
+  local can_take = not queue.is_paused and not queue.is_maxed and (not max or allowed_by_limit(queue, max, 1) > 0)
+  if can_take and (call('LLEN', queue.wait) > 0 or call('ZCARD', queue.prioritized) > 0) then
+    wake_now(queue.marker)
+  end
+  return {-2, 0, now}
+end
+
 -- Take up to `count` jobs. Promotes due ones first, also when nothing may be taken.
 -- Returns what `take_jobs` returns, and whether the queue is blocked (paused, maxed or rate limited), which says nothing
 -- about its being empty.
@@ -58,6 +67,9 @@ local function take(queue, taker, count, now_ms)
   end
   -- BullMQ's rule: the queue's own maximum wins, but the worker's duration does.
   local max = queue.max or taker.limit_max
+  if taker.is_flagged then
+    return pass_on(queue, max, now), queue.is_paused or queue.is_maxed
+  end
   local reply, taken, used = {max and -1 or 0, 0, now}, 0, 0
   if max then
     local wait_ms
