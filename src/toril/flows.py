@@ -12,6 +12,7 @@ from toril.task import Draft
 if TYPE_CHECKING:
     from toril.engine.flows import Node
     from toril.engine.operations import Steps
+    from toril.queue import Queue
 
 R = TypeVar("R")
 
@@ -59,9 +60,15 @@ class Flow(Generic[R]):
         return SyncFlow(self)
 
     def to_node(self) -> Node:
+        """The tree for the engine, each job with its own queue's defaults.
+
+        Raises:
+            InvalidPayloadError: data is larger than those allow.
+        """
         from toril.engine.flows import Node
 
-        return Node(self.parent.queue.keys, self.parent.job, [child.to_node() for child in self.children])
+        job = self.parent.queue.known_defaults.current.apply(self.parent.job)
+        return Node(self.parent.queue.keys, job, [child.to_node() for child in self.children])
 
     def __repr__(self) -> str:
         return f"<Flow {self.parent.job.name} of queue {self.parent.queue.name}, {len(self.children)} children>"
@@ -97,11 +104,17 @@ def _adding(flows: Sequence[Flow[Any]]) -> Steps[list[str]]:
     from toril.engine import flows as engine_flows
 
     queue = flows[0].parent.queue
+    queues: dict[Queue, None] = {}
     rest = list(flows)
     while rest:
         each = rest.pop()
-        if each.parent.queue.settings != queue.settings:
-            name = each.parent.queue.name
-            raise errors.InvalidOptionError("children", f"queue {name!r} is on another Redis than the rest of the flow")
+        queues[each.parent.queue] = None
         rest += cast("list[Flow[Any]]", list(each.children))
-    return engine_flows.add([each.to_node() for each in flows], layout=queue.paused_layout)
+    for other in queues:
+        if other.settings != queue.settings:
+            raise errors.InvalidOptionError(
+                "children", f"queue {other.name!r} is on another Redis than the rest of the flow"
+            )
+    for each_queue in queues:
+        yield from each_queue.known_defaults.refresh()
+    return (yield from engine_flows.add([each.to_node() for each in flows], layout=queue.paused_layout))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import threading
 import weakref
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overloa
 from toril import clock, enqueue_options, errors
 from toril.engine import operations
 from toril.engine.keys import QueueKeys
+from toril.engine.queue_defaults import KnownDefaults
 from toril.enqueue_options import EnqueueOptions, TaskOptions
 from toril.handle import JobHandle, ResultWaiter
 from toril.job_context import Job
@@ -71,7 +71,8 @@ class Queue(QueueControl, LimitMethods):
                 its siblings, `REDIS_URL`).
             paused_layout: `5` where BullMQ 5 and 6 both pause the queue; None = from the environment, when first needed
                 (`TORIL_PAUSED_LAYOUT`), else `6`.
-            defaults: options of every job added through this object, unless its task or call says otherwise.
+            defaults: options of every job added through this object, unless its task or call says otherwise. They go
+                before those of the queue's manifest, which are read from Redis.
 
         Raises:
             InvalidOptionError: a name or option that BullMQ could not use.
@@ -83,11 +84,8 @@ class Queue(QueueControl, LimitMethods):
         if paused_layout not in (None, "5", "6"):
             raise errors.InvalidOptionError("paused_layout", "must be 5 or 6, as text")
         self._paused_layout: Layout | None = paused_layout
-        self.default_job_options: Mapping[str, Any] = {
-            **_environment_defaults(name),
-            **enqueue_options.to_bullmq(defaults, clock.now_ms()),
-        }
-        """What every job of this queue starts from, in BullMQ's words and units."""
+        self.default_job_options: Mapping[str, Any] = enqueue_options.to_bullmq(defaults, clock.now_ms())
+        """What every job added through this object starts from, in BullMQ's words and units."""
         self._default_options = JobOptions.from_bullmq(self.default_job_options)
         self.tasks: dict[str, BaseTask[Any, Any]] = {}
         """By job name."""
@@ -97,6 +95,8 @@ class Queue(QueueControl, LimitMethods):
         """Decides about jobs whose backoff type is none of BullMQ's own."""
         self.exhausted_hooks: list[Callable[[Job, BaseException], Any]] = []
         """Run when a job has failed for good."""
+        self.known_defaults = KnownDefaults(self.keys)
+        """What the queue's manifest says about its jobs, as far as it is known here."""
         self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = weakref.WeakKeyDictionary()
         self.schedulers = Schedulers(self)
         """Jobs on a calendar, or at an interval."""
@@ -299,7 +299,7 @@ class Queue(QueueControl, LimitMethods):
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
-            client = self._clients[loop] = _Client(self.settings, self.keys, self.paused_layout)
+            client = self._clients[loop] = _Client(self)
         return client
 
     async def close(self) -> None:
@@ -378,7 +378,10 @@ class SyncQueue(SyncQueueControl):
                 from toril.engine.redis.sync_connection import SyncConnection
 
                 self._producer = SyncProducer(
-                    SyncConnection(self._queue.settings), self._queue.keys, layout=self._queue.paused_layout
+                    SyncConnection(self._queue.settings),
+                    self._queue.keys,
+                    layout=self._queue.paused_layout,
+                    defaults=self._queue.known_defaults,
                 )
             return self._producer
 
@@ -386,14 +389,15 @@ class SyncQueue(SyncQueueControl):
 class _Client:
     """What one event loop uses of a queue."""
 
-    def __init__(self, settings: RedisSettings, keys: QueueKeys, layout: Layout) -> None:
+    def __init__(self, queue: Queue) -> None:
         from toril.engine.getters import Inspector
         from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
         from toril.engine.redis.connection import AsyncConnection
 
+        settings, keys, layout = queue.settings, queue.keys, queue.paused_layout
         self.connection: AsyncConnection = AsyncConnection(settings)
-        self.producer: Producer = Producer(self.connection, keys, layout=layout)
+        self.producer: Producer = Producer(self.connection, keys, layout=layout, defaults=queue.known_defaults)
         self.inspector: Inspector = Inspector(self.connection, keys)
         self.limits: LimitedQueue = LimitedQueue(self.connection, keys, layout=layout)
         self.waiter = ResultWaiter(settings, self.connection, keys)
@@ -413,14 +417,3 @@ class _Client:
             await opened.close()
         await self.waiter.close()
         await self.connection.close()
-
-
-def _environment_defaults(name: str) -> dict[str, Any]:
-    """The JobQueue's `defaultJobOptions`, where the environment of its workers holds them."""
-    if os.environ.get("TORIL_QUEUE") != name:
-        return {}
-    try:
-        options = json.loads(os.environ.get("TORIL_DEFAULT_JOB_OPTIONS") or "{}")
-    except ValueError:
-        raise errors.SettingsError("TORIL_DEFAULT_JOB_OPTIONS is not JSON") from None
-    return options if isinstance(options, dict) else {}

@@ -179,6 +179,7 @@ def _upsert(
     schedule = _schedule({key: value for key, value in options.items() if key in _OWN_OPTIONS})
     of_jobs = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
     template = _template(queue, name, data, draft, of_jobs)
+    template = (yield from queue.known_defaults.refresh()).apply_to_template(template)
     try:
         made = yield from schedulers.upsert(queue.keys, scheduler_id, schedule, template, layout=queue.paused_layout)
     except errors.InvalidOptionError as problem:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from toril import errors
 from toril.engine.redis.connection import AsyncConnection, Call, Part
 
 if TYPE_CHECKING:
@@ -16,24 +17,35 @@ Steps = Generator[Call[Any] | tuple[Part, ...], Any, R]
 
 
 async def walk(connection: AsyncConnection, steps: Steps[R]) -> R:
-    """Send the steps in turn. Raises as `AsyncConnection.run` does; the steps before have then been carried out."""
-    reply: Any = None
+    """Send the steps in turn. Raises as `AsyncConnection.run` does; the steps before have then been carried out.
+
+    The steps may catch the RedisError of one of them, and go on.
+    """
+    reply, problem = None, None
     while True:
         try:
-            step = steps.send(reply)
+            step = steps.send(reply) if problem is None else steps.throw(problem)
         except StopIteration as end:
             result: R = end.value
             return result
-        reply = await (connection.run(step) if isinstance(step, Call) else connection.command(*step))
+        reply, problem = None, None
+        try:
+            reply = await (connection.run(step) if isinstance(step, Call) else connection.command(*step))
+        except errors.RedisError as failure:
+            problem = failure
 
 
 def walk_sync(connection: SyncConnection, steps: Steps[R]) -> R:
     """As `walk`, without an event loop."""
-    reply: Any = None
+    reply, problem = None, None
     while True:
         try:
-            step = steps.send(reply)
+            step = steps.send(reply) if problem is None else steps.throw(problem)
         except StopIteration as end:
             result: R = end.value
             return result
-        reply = connection.run(step) if isinstance(step, Call) else connection.command(*step)
+        reply, problem = None, None
+        try:
+            reply = connection.run(step) if isinstance(step, Call) else connection.command(*step)
+        except errors.RedisError as failure:
+            problem = failure

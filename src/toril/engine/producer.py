@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Any
 
 from toril import clock, errors
-from toril.engine import scripts
+from toril.engine import operations, scripts
 from toril.engine.keys import QueueKeys
+from toril.engine.queue_defaults import KnownDefaults
 from toril.engine.redis import key_types
 from toril.engine.redis.connection import AsyncConnection, Call
 from toril.engine.redis.sync_connection import SyncConnection
@@ -33,10 +34,20 @@ _Started = tuple[Call[list[str]], Sequence[NewJob], asyncio.Future[Any] | errors
 class Producer:
     """Adds to one queue over one connection."""
 
-    def __init__(self, connection: AsyncConnection, keys: QueueKeys, *, layout: scripts.Layout = "6") -> None:
+    def __init__(
+        self,
+        connection: AsyncConnection,
+        keys: QueueKeys,
+        *,
+        layout: scripts.Layout = "6",
+        defaults: KnownDefaults | None = None,
+    ) -> None:
+        """Args: defaults: of the queue, for all jobs; None = the jobs have them already."""
         self.connection = connection
         self.keys = keys
         self.layout: scripts.Layout = layout
+        self._defaults = defaults
+        self._refreshing = asyncio.Lock()
 
     async def add(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add jobs and return their ids, in order. An id that is there already is returned and nothing is changed.
@@ -44,10 +55,15 @@ class Producer:
         Jobs that all have an id and no parent are added again when the connection fails; the id keeps them single.
 
         Raises:
+            InvalidPayloadError: data is larger than the queue's defaults allow; of a list, none was added.
             RedisUnavailableError: none of the jobs that lack an id was added, but those of calls before.
             UnknownOutcomeError: jobs without an id, or with a parent, may have been added.
             WrongKeyTypeError: a key of the queue is not BullMQ's; says which. Nothing was written.
         """
+        if self._defaults is not None:
+            if not self._defaults.is_fresh:
+                await self._refresh(self._defaults, jobs)
+            jobs = self._defaults.current.apply_to_all(jobs)
         ids: list[str] = []
         started: collections.deque[_Started] = collections.deque()
         try:
@@ -73,6 +89,20 @@ class Producer:
     async def resume(self) -> bool:
         """Resume the queue; return whether it was paused."""
         return await self.connection.run(scripts.resume(self.keys))
+
+    async def _refresh(self, defaults: KnownDefaults, jobs: Iterable[NewJob]) -> None:
+        """Read the defaults, once for all who wait for them; anew where the jobs would be added anew."""
+        pauses = repeat_pauses(jobs) if isinstance(jobs, Sequence) else ()
+        async with self._refreshing:
+            for pause in pauses:
+                try:
+                    await operations.walk(self.connection, defaults.refresh())
+                    return
+                except errors.RedisUnavailableError as problem:
+                    if not is_cut(problem):
+                        raise
+                await asyncio.sleep(pause)
+            await operations.walk(self.connection, defaults.refresh())
 
     async def _start(self, call: Call[list[str]]) -> asyncio.Future[Any] | errors.RedisError:
         try:
@@ -103,13 +133,26 @@ class Producer:
 class SyncProducer:
     """Adds to one queue over one synchronous connection."""
 
-    def __init__(self, connection: SyncConnection, keys: QueueKeys, *, layout: scripts.Layout = "6") -> None:
+    def __init__(
+        self,
+        connection: SyncConnection,
+        keys: QueueKeys,
+        *,
+        layout: scripts.Layout = "6",
+        defaults: KnownDefaults | None = None,
+    ) -> None:
+        """As `Producer`."""
         self.connection = connection
         self.keys = keys
         self.layout: scripts.Layout = layout
+        self._defaults = defaults
 
     def add(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add jobs and return their ids. As `Producer.add`."""
+        if self._defaults is not None:
+            if not self._defaults.is_fresh:
+                self._refresh(self._defaults, jobs)
+            jobs = self._defaults.current.apply_to_all(jobs)
         ids: list[str] = []
         for part in parts_of(jobs):
             try:
@@ -117,6 +160,18 @@ class SyncProducer:
             except errors.WrongKeyTypeError as problem:
                 raise key_types.name_wrong_key_sync(self.connection, self.keys, problem) from None
         return ids
+
+    def _refresh(self, defaults: KnownDefaults, jobs: Iterable[NewJob]) -> None:
+        """As `Producer` does; threads that come at the same time may each read."""
+        for pause in repeat_pauses(jobs) if isinstance(jobs, Sequence) else ():
+            try:
+                operations.walk_sync(self.connection, defaults.refresh())
+                return
+            except errors.RedisUnavailableError as problem:
+                if not is_cut(problem):
+                    raise
+            time.sleep(pause)
+        operations.walk_sync(self.connection, defaults.refresh())
 
     def _add_part(self, jobs: Sequence[NewJob]) -> list[str]:
         call = scripts.add_jobs(self.keys, jobs, now_ms=clock.now_ms(), layout=self.layout)

@@ -7,21 +7,30 @@ has no such key.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 
-from toril import errors
+from toril import clock, errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.operations import Steps
 from toril.engine.scripts import queue_defaults as codes
+from toril.errors import RedisReason
 from toril.jobs.queue_defaults import QueueDefaults
 
 SCAN_PAGE = 1000
 """Keys that Redis looks at in one step of a sweep."""
+MAX_AGE_MS = 30_000
+"""A client reads the defaults anew before it adds when its copy is older."""
 LAST_PART = "toril:defaults"
 """What the key of a queue's defaults ends with, after the queue's own base."""
+
+_REFUSALS = (RedisReason.AUTH_FAILED, RedisReason.WRONG_TYPE, RedisReason.PROTOCOL_ERROR)
+"""Reasons of a server that answers and refuses this key."""
+
+logger = logging.getLogger("toril.queue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ _WRITTEN = {1: Written.CHANGED, 0: Written.UNCHANGED, codes.ANOTHERS: Written.AN
 def write(keys: QueueKeys, owner: Owner, generation: int, defaults: QueueDefaults) -> Steps[Written]:
     """Let these be the queue's defaults. Empty ones remove the key. To repeat it is safe.
 
-    Clients follow within `queue_defaults.MAX_AGE_MS`.
+    Clients follow within `MAX_AGE_MS`.
     """
     code: int = yield scripts.write_defaults(keys, owner.scope, owner.uid, generation, defaults)
     return _WRITTEN[code]
@@ -62,6 +71,60 @@ def delete(keys: QueueKeys, owner: Owner) -> Steps[Written]:
     """Remove the queue's defaults, unless they are another owner's. To repeat it is safe."""
     code: int = yield scripts.write_defaults(keys, owner.scope, owner.uid, None, QueueDefaults())
     return _WRITTEN[code]
+
+
+class KnownDefaults:
+    """What one `Queue` object knows of its queue's defaults; its event loops and threads share it."""
+
+    def __init__(self, keys: QueueKeys, *, max_age_ms: int = MAX_AGE_MS) -> None:
+        self.keys = keys
+        self._max_age_ms = max_age_ms
+        self.current = QueueDefaults()
+        """None of them, until they have been read."""
+        self._texts: list[str] = []
+        self._asked_ms: int | None = None
+        self._has_failed = False
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether `current` is young enough to be used as it is."""
+        return self._asked_ms is not None and clock.monotonic_ms() - self._asked_ms < self._max_age_ms
+
+    def refresh(self) -> Steps[QueueDefaults]:
+        """Return the defaults; read them when they are not fresh. What cannot be read leaves the latest known ones.
+
+        Raises:
+            RedisUnavailableError: Redis cannot be reached, and nothing is known yet.
+
+        Redis: HMGET on `toril:defaults`.
+        """
+        if self.is_fresh:
+            return self.current
+        asked_ms = clock.monotonic_ms()
+        try:
+            stored = yield ("HMGET", self.keys.defaults, "options", "sizeLimit", "priorities")
+            texts = [(text or b"").decode() for text in stored]
+            if texts != self._texts:
+                self.current = QueueDefaults.from_texts(*texts)
+                self._texts = texts
+            self._has_failed = False
+        except errors.RedisError as problem:
+            if problem.reason not in _REFUSALS:
+                if self._asked_ms is not None:
+                    return self.current
+                raise errors.RedisUnavailableError(problem.reason, str(problem)) from None
+            self._note(problem)
+        except (errors.InvalidOptionError, UnicodeDecodeError) as problem:
+            self._note(problem)
+        self._asked_ms = asked_ms
+        return self.current
+
+    def _note(self, problem: Exception) -> None:
+        """Log the first of several failures."""
+        if not self._has_failed:
+            words = "those known before are used" if self._texts else "none are used"
+            logger.warning("the defaults of queue %s cannot be read, %s: %s", self.keys.queue, words, problem)
+        self._has_failed = True
 
 
 def sweep(scope: str, is_living: Callable[[str], bool]) -> Steps[list[str]]:

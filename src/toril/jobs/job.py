@@ -51,9 +51,8 @@ class NewJob:
         """
         check_name(name)
         data_json = codec.encode(data)
-        limit = options.size_limit_bytes
-        if limit is not None and (size := len(data_json.encode())) > limit:
-            raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
+        if options.size_limit_bytes is not None:
+            check_size(data_json, options.size_limit_bytes)
         return cls(str(name), data_json, options, links_to_json(options))
 
     def under(self, parent: ParentLink) -> NewJob:
@@ -64,6 +63,12 @@ class NewJob:
     @property
     def opts_json(self) -> str:
         return self.options.wire_json
+
+
+def check_size(data_json: str, limit: int) -> None:
+    """Refuse data that is larger than `limit`, bytes of JSON in UTF-8. Raises InvalidPayloadError with both numbers."""
+    if len(data_json) * 4 > limit and (size := len(data_json.encode())) > limit:
+        raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
 
 
 def check_name(name: object) -> None:

@@ -67,6 +67,10 @@ class JobOptions:
     deduplication: Mapping[str, Any] | None = None
     """BullMQ's option of that name, checked."""
     parent: ParentLink | None = None
+    has_attempts: bool = False
+    """Whether `attempts` was given; `wire` always has it."""
+    _merged: tuple[JobOptions, JobOptions] | None = field(default=None, init=False, compare=False, repr=False)
+    """The latest defaults that `over` was asked for, and its answer."""
 
     @functools.cached_property
     def wire_json(self) -> str:
@@ -91,6 +95,7 @@ class JobOptions:
         wire: dict[str, Any] = {}
         for name, value in given.items():
             wire[SHORT_CODES.get(name, name)] = _checked(name, value, f"{path}.{name}")
+        has_attempts = "attempts" in wire
         wire.setdefault("attempts", 0)
         delay = wire.get("delay", 0)
         chosen = [name for name, code in FAILURE_POLICIES.items() if wire.get(code)]
@@ -108,6 +113,33 @@ class JobOptions:
             size_limit_bytes=wire.get("sizeLimit"),
             deduplication=wire.get("de"),
             parent=ParentLink.parse(wire["parent"], f"{path}.parent") if "parent" in wire else None,
+            has_attempts=has_attempts,
+        )
+
+    def over(self, defaults: JobOptions) -> JobOptions:
+        """These options, and where they say nothing, those of `defaults`. The same two make the same object.
+
+        Args:
+            defaults: without what belongs to one job; see `QueueDefaults.create`.
+        """
+        if self._merged is None or self._merged[0] is not defaults:
+            object.__setattr__(self, "_merged", (defaults, self._over(defaults)))
+        assert self._merged is not None
+        return self._merged[1]
+
+    def _over(self, defaults: JobOptions) -> JobOptions:
+        own = {name: value for name, value in self.wire.items() if name != "attempts" or self.has_attempts}
+        wire = merge_wire(own, defaults.wire)
+        if wire == self.wire:
+            return self
+        return dataclasses.replace(
+            self,
+            wire=wire,
+            delay_ms=wire.get("delay", 0),
+            priority=wire.get("priority", 0),
+            lifo=wire.get("lifo", False),
+            size_limit_bytes=wire.get("sizeLimit"),
+            has_attempts=self.has_attempts or defaults.has_attempts,
         )
 
     def under(self, parent: ParentLink) -> JobOptions:
@@ -119,6 +151,18 @@ class JobOptions:
     def with_id(self, job_id: str) -> JobOptions:
         """The same options for a job with this id, which was made for it and is not one of its options."""
         return dataclasses.replace(self, job_id=job_id)
+
+
+def merge_wire(own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options over stored defaults. What goes together is taken from one of the two."""
+    base = dict(defaults)
+    if "backoff" in own:
+        # The longest pause belongs to the backoff that it was written for.
+        base.pop("torilMaxDelay", None)
+    if not own.keys().isdisjoint(FAILURE_POLICIES.values()):
+        for code in FAILURE_POLICIES.values():
+            base.pop(code, None)
+    return {**base, **own}
 
 
 def _checked(name: str, value: Any, path: str) -> Any:

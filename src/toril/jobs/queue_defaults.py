@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from toril import errors
+from toril.jobs.job import NewJob, check_size
 from toril.jobs.options import LONG_NAMES, JobOptions
+from toril.jobs.scheduler import JobTemplate
 
 _OF_ONE_JOB = ("jobId", "timestamp", "parent", "deduplication", "debounce", "telemetry", "tm", "omc")
 """Options that belong to one job and can be no default."""
@@ -57,10 +60,48 @@ class QueueDefaults:
         limit = "" if self.size_limit_bytes is None else str(self.size_limit_bytes)
         return _text(options), limit, _text(self.priorities)
 
-    @property
+    @functools.cached_property
     def is_empty(self) -> bool:
         """Whether they change no job."""
         return self.to_texts() == ("", "", "")
+
+    def apply(self, job: NewJob) -> NewJob:
+        """The job with these defaults. Raises InvalidPayloadError: its data is larger than they allow."""
+        options = job.options.over(self.options)
+        if self.size_limit_bytes is not None:
+            check_size(job.data_json, self.size_limit_bytes)
+        if options is job.options:
+            return job
+        if options.size_limit_bytes is not None:
+            check_size(job.data_json, options.size_limit_bytes)
+        return NewJob(job.name, job.data_json, options, job.links_json)
+
+    def apply_to_all(self, jobs: Iterable[NewJob]) -> Iterable[NewJob]:
+        """The jobs with these defaults: of a list all are checked now, of others each as it comes.
+
+        Raises InvalidPayloadError: data of a job is larger than they allow; says which job of several.
+        """
+        if self.is_empty:
+            return jobs
+        if not isinstance(jobs, Sequence):
+            return map(self.apply, jobs)
+        ready: list[NewJob] = []
+        for index, job in enumerate(jobs):
+            try:
+                ready.append(self.apply(job))
+            except errors.InvalidPayloadError as problem:
+                if len(jobs) == 1:
+                    raise
+                raise errors.InvalidPayloadError(f"[{index}].{problem.field}", problem.problem) from None
+        return ready
+
+    def apply_to_template(self, template: JobTemplate) -> JobTemplate:
+        """A scheduler's template with these defaults, but for their delay. Raises as `apply`."""
+        changed = template.over(self.options)
+        for limit in (self.size_limit_bytes, (changed.opts or {}).get("sizeLimit")):
+            if limit is not None:
+                check_size(template.data_json, limit)
+        return changed
 
 
 def _text(value: Mapping[str, Any]) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from toril import errors
 from toril.jobs import codec
-from toril.jobs.options import LONG_NAMES, MAX_PRIORITY, JobOptions
+from toril.jobs.job import check_size
+from toril.jobs.options import LONG_NAMES, MAX_PRIORITY, JobOptions, merge_wire
 from toril.jobs.schedule import Schedule
 
 MAX_ID_LENGTH = 256
@@ -66,10 +67,17 @@ class JobTemplate:
         if not wire["attempts"]:
             # BullMQ writes no default into a template.
             del wire["attempts"]
-        limit = options.size_limit_bytes
-        if limit is not None and (size := len(data_json.encode())) > limit:
-            raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
+        if options.size_limit_bytes is not None:
+            check_size(data_json, options.size_limit_bytes)
         return cls(name, data_json, wire, options.priority, options.lifo)
+
+    def over(self, defaults: JobOptions) -> JobTemplate:
+        """The same with a queue's defaults, as far as they are for jobs of schedulers."""
+        usable = {name: value for name, value in defaults.wire.items() if name not in _NOT_IN_TEMPLATES}
+        if not usable["attempts"]:
+            del usable["attempts"]
+        wire = merge_wire(self.opts or {}, usable)
+        return replace(self, opts=wire, priority=wire.get("priority", 0), lifo=wire.get("lifo", False))
 
 
 @dataclass(frozen=True, slots=True)

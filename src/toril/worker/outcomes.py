@@ -55,10 +55,19 @@ class RuleBook:
         keep_failed: KeepPolicy | None = None,
         strategy: BackoffStrategy | None = None,
     ) -> None:
-        self._keep_completed = keep_completed
-        self._keep_failed = keep_failed
+        """Args: keep_completed, keep_failed: the worker's own; None = it has none."""
+        self._own_keeps = (keep_completed, keep_failed)
+        self._keep_completed, self._keep_failed = self._own_keeps
         self._strategy = strategy
         self._known: dict[bytes, Rules] = {}
+
+    def use_defaults(self, options: Mapping[str, Any]) -> None:
+        """Let the queue's default options say what is kept, where neither job nor worker does."""
+        of_queue = (KeepPolicy.parse(options.get(name), name) for name in ("removeOnComplete", "removeOnFail"))
+        keeps = tuple(own or default for own, default in zip(self._own_keeps, of_queue, strict=True))
+        if keeps != (self._keep_completed, self._keep_failed):
+            self._keep_completed, self._keep_failed = keeps
+            self._known.clear()
 
     def of(self, job: TakenJob) -> Rules:
         """The rules of one job. Options that make no sense count as not given: the job is not to suffer for them."""

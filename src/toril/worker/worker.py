@@ -13,6 +13,7 @@ from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.worker import ActiveJobs, Taker
 from toril.worker import health
+from toril.worker.defaults_reader import DefaultsReader
 from toril.worker.executor import Executor
 from toril.worker.fetcher import Fetcher
 from toril.worker.heartbeat import Heartbeat
@@ -62,9 +63,11 @@ class Worker:
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
         self._hooks = Hooks(processors.on_exhausted)
         self._reporter = Reporter(self._metrics, settings.redis.endpoint, self._hooks)
+        rules = RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy)
+        self._defaults_reader = DefaultsReader(self._active, rules)
         self._executor = Executor(
             processors,
-            RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy),
+            rules,
             self._active,
             concurrency=settings.concurrency,
             max_started_attempts=settings.max_started_attempts,
@@ -110,6 +113,8 @@ class Worker:
         if self.settings.http_port:
             await self._probe.start(self.settings.http_port)
         helpers = [
+            # The first, so that the defaults are read before the first job is taken.
+            asyncio.create_task(self._defaults_reader.read_loop(), name="toril defaults"),
             asyncio.create_task(self._lock_keeper.renew_loop(), name="toril locks"),
             asyncio.create_task(self._recoverer.recover_loop(), name="toril recovery"),
         ]
