@@ -19,7 +19,11 @@ SAME_MS = 60_000
 """Shortest time between two events of one object with the same reason."""
 MAX_WAITING = 100
 """More than that at once are dropped: an event is no record."""
-MAX_NOTE = 1000
+MAX_NOTE_BYTES = 1024
+"""The API server counts bytes, not characters."""
+MAX_NAME = 253
+"""Of an event's own name; the name of its object may have as many characters."""
+MAX_INSTANCE_BYTES = 128
 CONTROLLER = "toril.dev/operator"
 
 logger = logging.getLogger(__name__)
@@ -74,14 +78,14 @@ class EventRecorder:
         return {
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"namespace": key.namespace, "name": f"{key.name}.{uuid.uuid4().hex[:16]}"},
+            "metadata": {"namespace": key.namespace, "name": event_name(key.name, uuid.uuid4().hex[:16])},
             "eventTime": now.isoformat(timespec="microseconds").replace("+00:00", "Z"),
             "reportingController": CONTROLLER,
-            "reportingInstance": self._instance[:128],
+            "reportingInstance": shorten(self._instance, MAX_INSTANCE_BYTES),
             "action": str(reason),
             "reason": str(reason),
             "type": reason.type,
-            "note": note[:MAX_NOTE],
+            "note": shorten(note, MAX_NOTE_BYTES),
             "regarding": {
                 "apiVersion": API_VERSION,
                 "kind": str(kind),
@@ -90,3 +94,18 @@ class EventRecorder:
                 "uid": uid,
             },
         }
+
+
+def event_name(object_name: str, suffix: str) -> str:
+    """`<object>.<suffix>`, with the object's name cut where both would be too long for a name."""
+    # A cut may not end in `.` or `-`: each part of a name ends in a letter or a digit.
+    return f"{object_name[: MAX_NAME - 1 - len(suffix)].rstrip('.-')}.{suffix}"
+
+
+def shorten(text: str, most_bytes: int) -> str:
+    """The text in at most so many bytes of UTF-8, cut between characters; a cut text ends in `…`."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= most_bytes:
+        return encoded.decode()
+    end = "…"
+    return encoded[: most_bytes - len(end.encode())].decode(errors="ignore") + end
