@@ -245,11 +245,12 @@ class KubeError(TorilError):
 
 
 class KubeUnavailableError(KubeError):
-    """No answer, or one that says "later" (429, 5xx), until the call's deadline. The same call may be made again."""
+    """No answer, or one that says "later" (429, 5xx), until the call's deadline; or a page of a list that has expired
+    (410). The same call, or list, may be made again."""
 
 
 class KubeNotFoundError(KubeError):
-    """There is no such object, namespace or resource type (404), or a page of a list has expired (410)."""
+    """There is no such object, namespace or resource type (404)."""
 
 
 class KubeConflictError(KubeError):

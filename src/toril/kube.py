@@ -1,4 +1,4 @@
-"""The only user of the Kubernetes client: configuration, credentials and transport, with plain dicts.
+"""Calls to Kubernetes through its client's transport, with plain dicts; `kube_access` says how the server is reached.
 
 The client's typed models drop fields that they do not know, so objects go in and out here as the JSON they are.
 Every call has a deadline; what may be repeated (no answer, 429, 5xx) is repeated within it. Nothing is cached.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import os
 import random
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from kubernetes.aio import config as kubernetes_config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from toril import errors
+from toril import clock, errors, kube_access, proxies
 
 Json = dict[str, Any]
 
@@ -35,7 +34,6 @@ RENEWAL_SECONDS = 2 * ATTEMPT_SECONDS
 PAGE_SIZE = 500
 MAX_MESSAGE = 400
 """Characters of the server's words that go into an error."""
-_BEARER = "BearerToken"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,79 +60,54 @@ PODS = Resource("v1", "pods")
 SECRETS = Resource("v1", "secrets")
 EVENTS = Resource("events.k8s.io/v1", "events")
 
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Where the server is and how to get in, for a library with a connection of its own (kopf)."""
-
-    server: str
-    ca_file: str | None
-    certificate_file: str | None
-    key_file: str | None
-    scheme: str | None
-    token: str | None
-    is_verified: bool
-
-    def __repr__(self) -> str:
-        return f"Credentials({self.server!r})"
-
-
-async def load_configuration(kubeconfig: str | None) -> Configuration:
-    """Read the file; without one the pod's own ServiceAccount, else what `KUBECONFIG` or `~/.kube/config` says.
-
-    Raises:
-        SettingsError: none of them can be used.
-    """
-    configuration = Configuration()
-    try:
-        if kubeconfig is None and os.environ.get("KUBERNETES_SERVICE_HOST"):
-            kubernetes_config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-        else:
-            await kubernetes_config.load_kube_config(  # type: ignore[no-untyped-call]
-                config_file=kubeconfig, client_configuration=configuration, persist_config=False
-            )
-    except (kubernetes_config.ConfigException, OSError) as problem:
-        raise errors.SettingsError(f"cannot read how to reach Kubernetes: {problem}") from None
-    configuration.retries = None
-    # Python 3.13 asks more of certificates than Go, and so than the certificates of many clusters give.
-    configuration.disable_strict_ssl_verification = True
-    return configuration
-
-
-async def read_credentials(kubeconfig: str | None) -> Credentials:
-    """Read anew what `load_configuration` reads, with the same errors."""
-    configuration = await load_configuration(kubeconfig)
-    header = await configuration.get_api_key_with_prefix(_BEARER)
-    scheme, _, token = (header or "").strip().partition(" ")
-    return Credentials(
-        server=configuration.host,
-        ca_file=configuration.ssl_ca_cert,
-        certificate_file=configuration.cert_file,
-        key_file=configuration.key_file,
-        scheme=scheme or None,
-        token=token.strip() or None,
-        is_verified=configuration.verify_ssl,
-    )
+Credentials = kube_access.Credentials
+read_credentials = kube_access.read_credentials
 
 
 class KubeClient:
     """Calls to one API server. Made on the event loop that uses it; `close` when done."""
 
-    def __init__(self, configuration: Configuration, kubeconfig: str | None = None) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        kubeconfig: str | None = None,
+        *,
+        proxy: proxies.Proxy | None = None,
+        expires_at_ms: int | None = None,
+    ) -> None:
+        """Args:
+        kubeconfig: read anew when the credentials are refused or have ended.
+        proxy: the configuration's, for messages.
+        expires_at_ms: when the credentials end, Unix milliseconds; None = nobody said.
+        """
         self._kubeconfig = kubeconfig
         self._api = _api_client(configuration)
+        self._proxy = proxy
+        self._expires_at_ms = expires_at_ms
         self._retired: list[ApiClient] = []
         """Those with older credentials; calls may still be under way on them."""
+        self._renewal: asyncio.Task[None] | None = None
+        """The latest reading of credentials."""
         self._renewed_at = 0.0
 
     @classmethod
     async def connect(cls, kubeconfig: str | None = None) -> KubeClient:
-        """Read the configuration; no call is made yet. Raises as `load_configuration` does."""
-        return cls(await load_configuration(kubeconfig), kubeconfig)
+        """Read the configuration; no call is made yet. Raises as `kube_access.load` does."""
+        access = await kube_access.load(kubeconfig)
+        return cls(access.configuration, kubeconfig, proxy=access.proxy, expires_at_ms=access.expires_at_ms)
 
     async def close(self) -> None:
+        if self._renewal is not None:
+            self._renewal.cancel()
+            await asyncio.gather(self._renewal, return_exceptions=True)
         for client in (self._api, *self._retired):
             await client.close()  # type: ignore[no-untyped-call]
+
+    @property
+    def place(self) -> str:
+        """Where calls go, for people: the server, and the proxy on the way."""
+        server = str(self._api.configuration.host)
+        return server if self._proxy is None else f"{server} through proxy {self._proxy}"
 
     async def get(self, resource: Resource, namespace: str, name: str) -> Json:
         """One object. Raises KubeNotFoundError when it is not there."""
@@ -159,7 +132,7 @@ class KubeClient:
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 status, _, _ = await self._send("GET", "/livez", (), {}, None)
-        except (OSError, TimeoutError, aiohttp.ClientError):
+        except (OSError, TimeoutError, aiohttp.ClientError, errors.SettingsError):
             return False
         return status == 200
 
@@ -169,7 +142,7 @@ class KubeClient:
         """Yield all objects, page by page.
 
         Raises:
-            KubeNotFoundError: also when the list took so long that its next page has expired.
+            KubeUnavailableError: also when the list took so long that its next page has expired. Begin anew.
         """
         query: dict[str, str] = {"limit": str(PAGE_SIZE)}
         if label_selector:
@@ -272,7 +245,7 @@ class KubeClient:
         content_type: str = "application/json",
     ) -> Json:
         """One call with its repetitions. Raises one of the KubeErrors."""
-        what = f"{method} {path}"
+        what = f"{method} {path}" if self._proxy is None else f"{method} {path} through proxy {self._proxy}"
         headers = {"Accept": "application/json", "Content-Type": content_type}
         attempt, failure, has_renewed = 0, "no answer", False
         try:
@@ -280,20 +253,23 @@ class KubeClient:
                 while True:
                     pause = PAUSES_SECONDS[min(attempt, len(PAUSES_SECONDS) - 1)]
                     try:
+                        if self._has_expired():
+                            await self._renew()
                         async with asyncio.timeout(ATTEMPT_SECONDS):
                             status, raw, retry_after = await self._send(method, path, query or {}, headers, body)
+                        if status == 401 and not has_renewed:
+                            await self._renew()
+                            has_renewed, pause = True, 0.0
+                        elif status < 300:
+                            return cast("Json", json.loads(raw)) if raw else {}
+                        elif _is_final(status, raw):
+                            raise _error(what, status, raw)
+                    except errors.SettingsError as problem:
+                        failure = str(problem)
                     except (OSError, TimeoutError, aiohttp.ClientError) as problem:
                         failure = f"no answer ({type(problem).__name__})"
                     else:
-                        if status < 300:
-                            return cast("Json", json.loads(raw)) if raw else {}
-                        if status == 401 and not has_renewed:
-                            has_renewed, pause = True, 0.0
-                            await self._renew()
-                        elif _is_final(status, raw):
-                            raise _error(what, status, raw)
-                        else:
-                            pause = max(pause, retry_after)
+                        pause = max(pause, retry_after)
                         failure = f"HTTP {status}: {_message(raw)}"
                     attempt += 1
                     await asyncio.sleep(pause * random.uniform(1.0, 1.2))
@@ -303,12 +279,19 @@ class KubeClient:
     async def _send(
         self, method: str, path: str, query: Any, headers: Mapping[str, str], body: Any
     ) -> tuple[int, bytes, float]:
-        """One request: status, body, and the seconds to wait that the server names (0 = none)."""
+        """One request: status, body, and the seconds to wait that the server names (0 = none).
+
+        Raises:
+            SettingsError: the token's file cannot be read any more.
+        """
         api = self._api
-        arguments = await api.param_serialize(
-            method, path, query_params=list(dict(query).items()), header_params=dict(headers), body=body,
-            auth_settings=[_BEARER],
-        )  # fmt: skip
+        try:
+            arguments = await api.param_serialize(
+                method, path, query_params=list(dict(query).items()), header_params=dict(headers), body=body,
+                auth_settings=[kube_access.BEARER],
+            )  # fmt: skip
+        except kubernetes_config.ConfigException as problem:
+            raise errors.SettingsError(f"cannot read how to reach Kubernetes: {problem}") from None
         response = await api.call_api(*arguments, _request_timeout=aiohttp.ClientTimeout(total=ATTEMPT_SECONDS))
         raw = await response.read()  # type: ignore[no-untyped-call]
         try:
@@ -317,21 +300,39 @@ class KubeClient:
             retry_after = 0.0
         return response.status, raw, retry_after
 
+    def _has_expired(self) -> bool:
+        return self._expires_at_ms is not None and clock.now_ms() >= self._expires_at_ms
+
     async def _renew(self) -> None:
-        """Read the credentials anew: a token may have been replaced. Once for all calls that were refused together."""
+        """Read the credentials anew: a token may have been replaced. Once for all calls that were refused together.
+
+        Raises:
+            SettingsError: they cannot be read.
+        """
         now = asyncio.get_running_loop().time()
-        if now - self._renewed_at < RENEWAL_SECONDS:
-            return
-        self._renewed_at = now
-        fresh = _api_client(await load_configuration(self._kubeconfig))
+        if self._renewal is None or (self._renewal.done() and now - self._renewed_at >= RENEWAL_SECONDS):
+            self._renewed_at = now
+            self._renewal = asyncio.create_task(self._read_anew(), name="credentials")
+            # All who wait for it may have run out of time.
+            self._renewal.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+        # A plugin may take longer than one call: the next call waits on for the same one.
+        await asyncio.shield(self._renewal)
+
+    async def _read_anew(self) -> None:
+        access = await kube_access.load(self._kubeconfig)
+        fresh = _api_client(access.configuration)
         ended, self._retired = self._retired, [self._api]
-        self._api = fresh
+        self._api, self._proxy, self._expires_at_ms = fresh, access.proxy, access.expires_at_ms
         for client in ended:
             await client.close()  # type: ignore[no-untyped-call]
 
 
 def _api_client(configuration: Configuration) -> ApiClient:
-    client = ApiClient(configuration)
+    """Raises SettingsError: a certificate cannot be used."""
+    try:
+        client = ApiClient(configuration)
+    except OSError as problem:
+        raise errors.SettingsError(f"cannot use the certificates for Kubernetes: {problem}") from None
     client.user_agent = "toril"
     return client
 
@@ -357,8 +358,11 @@ def _error(what: str, status: int, raw: bytes) -> errors.KubeError:
     match status:
         case 401 | 403:
             kind = errors.KubeForbiddenError
-        case 404 | 410:
+        case 404:
             kind = errors.KubeNotFoundError
+        case 410:
+            # Of a list only: what it read so far is older than what the server still knows.
+            kind = errors.KubeUnavailableError
         case 409:
             kind = errors.KubeConflictError
         case _:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
+import json
 import signal
+import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,6 +18,7 @@ from support.job_queues import JobQueues, add_jobs, job_queue
 from support.kube_api import KubeApi
 from support.operator_process import OperatorProcess
 from support.waiting import wait_until
+from toril import errors, kube
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/jobqueues.toril.dev"
 
@@ -29,6 +35,48 @@ def running(cluster: Cluster) -> Iterator[OperatorProcess]:
         pytest.skip("not run: this would break the cluster that TORIL_TEST_KUBECONFIG names")
     with operator_process.start(cluster, is_ready=False) as operator:
         yield operator
+
+
+async def test_a_page_that_has_expired_is_no_sign_that_the_resource_is_gone(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list meets the compaction of etcd; the same list, begun anew, is whole."""
+    if cluster.plane is None:
+        pytest.skip("not run: this would break the cluster that TORIL_TEST_KUBECONFIG names")
+    monkeypatch.setattr(kube, "PAGE_SIZE", 2)
+    roles = kube.Resource("rbac.authorization.k8s.io/v1", "clusterroles")
+    client = await kube.KubeClient.connect(str(cluster.kubeconfig))
+    try:
+        listed = client.list(roles)
+        seen = [await anext(listed)]
+        await asyncio.to_thread(forget_the_past, cluster)
+        with pytest.raises(errors.KubeUnavailableError, match="continue") as expired:
+            seen += [item async for item in listed]
+        assert expired.value.status == 410
+        monkeypatch.setattr(kube, "PAGE_SIZE", 500)
+        assert len([item async for item in client.list(roles)]) > len(seen)
+    finally:
+        await client.close()
+
+
+def forget_the_past(cluster: Cluster) -> None:
+    """Have etcd compact its history, and the API server drop what it remembers of that."""
+    assert cluster.plane is not None
+    cluster.create_namespace()
+    end = base64.b64encode(b"\0").decode()
+    found = ask_etcd(cluster, "kv/range", {"key": end, "range_end": end, "count_only": True})
+    ask_etcd(cluster, "kv/compaction", {"revision": found["header"]["revision"], "physical": True})
+    cluster.processes.kill("kube-apiserver")
+    cluster.processes.restart("kube-apiserver")
+    wait_until(lambda: cluster.plane and cluster.plane.is_answered("/readyz"), "the API server", timeout_seconds=60)
+
+
+def ask_etcd(cluster: Cluster, command: str, question: dict[str, Any]) -> dict[str, Any]:
+    assert cluster.plane is not None
+    request = urllib.request.Request(f"{cluster.plane.etcd}/v3/{command}", json.dumps(question).encode())
+    with urllib.request.urlopen(request, timeout=30) as reply:
+        answer: dict[str, Any] = json.loads(reply.read())
+    return answer
 
 
 @pytest.mark.requirement("T75")

@@ -32,6 +32,8 @@ class ControlPlane:
     certificates: Certificates
     port: int
     with_node: bool
+    etcd: str
+    """Address of etcd, `http://…`; it asks nobody who they are."""
     audit_log: Path | None
     """One JSON event a line (who, verb, object), when asked for."""
 
@@ -79,7 +81,15 @@ def start_control_plane(
     """
     etcd_port, peer_port, port, controllers_port, scheduler_port = (ports.free_port() for _ in range(5))
     audit_log = processes.folder / "audit.log" if audit else None
-    plane = ControlPlane(processes, program, _issue(processes.folder / "keys"), port, with_node, audit_log)
+    plane = ControlPlane(
+        processes,
+        program,
+        _issue(processes.folder / "keys"),
+        port,
+        with_node,
+        f"http://127.0.0.1:{etcd_port}",
+        audit_log,
+    )
     _start_etcd(plane, etcd_port, peer_port)
     _start_api_server(plane, etcd_port)
     processes.wait_for(

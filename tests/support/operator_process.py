@@ -14,7 +14,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,17 @@ WORKER_IMAGE = "registry.invalid/toril/worker:test"
 class OperatorProcess:
     """One running `python -m toril_operator`; `kill` and `start` play a crash."""
 
-    def __init__(self, cluster: Cluster, *flags: str, kubeconfig: Path | None = None, is_ready: bool = True) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *flags: str,
+        kubeconfig: Path | None = None,
+        is_ready: bool = True,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._cluster = cluster
         self._flags = flags
+        self._environment = environment
         self._kubeconfig = kubeconfig or cluster.kubeconfig
         self._folder = run_folder("toril-operator-")
         self.port = ports.free_port()
@@ -47,7 +55,9 @@ class OperatorProcess:
             "--kubeconfig", str(self._kubeconfig), "--log-level", "debug", *self._flags,
         ]  # fmt: skip
         with self.log_file.open("ab") as log:
-            self.process = self._cluster.popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = self._cluster.popen(
+                argv, env=self._environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         codes = (200,) if is_ready else (200, 503)
         wait_until(
             lambda: self._readiness() in codes, f"the operator to be ready ({self.log_file})", timeout_seconds=90
@@ -111,6 +121,7 @@ def start(
     namespaces: Sequence[str] = (),
     kubeconfig: Path | None = None,
     is_ready: bool = True,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[OperatorProcess]:
     """An operator for the block; ended with SIGTERM, which must work, and without a fault of its own in the log."""
     operator = OperatorProcess(
@@ -120,6 +131,7 @@ def start(
         *flags,
         kubeconfig=kubeconfig,
         is_ready=is_ready,
+        environment=environment,
     )
     try:
         yield operator

@@ -63,6 +63,7 @@ class Manager:
         self._relist = asyncio.Event()
         self._listed = asyncio.Event()
         self._has_types = False
+        self._list_problem = ""
         self._listed_ms = clock.monotonic_ms()
         self._beat_ms = clock.monotonic_ms()
         self._cache = ObjectCache()
@@ -96,6 +97,7 @@ class Manager:
         return self._exit_code
 
     async def _serve(self, client: kube.KubeClient) -> None:
+        logger.info("Kubernetes at %s", client.place)
         leadership = Leadership()
         status_writers = {
             kind: StatusWriter(
@@ -184,6 +186,7 @@ class Manager:
                 await self._list(client)
             except errors.KubeError as problem:
                 logger.warning("objects could not be listed: %s", problem)
+                self._list_problem = str(problem)
                 self._has_types = self._has_types and not isinstance(problem, errors.KubeNotFoundError)
                 pause = RELIST_RETRY_SECONDS
                 if clock.monotonic_ms() - self._listed_ms > BLIND_MS and await client.is_alive():
@@ -273,7 +276,8 @@ class Manager:
         if not self._has_types:
             return 503, probe_server.PLAIN, "the resources of toril.dev are not there yet\n"
         if not self._listed.is_set():
-            return 503, probe_server.PLAIN, "the objects have not been listed yet\n"
+            reason = f": {self._list_problem}" if self._list_problem else ""
+            return 503, probe_server.PLAIN, f"the objects have not been listed yet{reason}\n"
         return 200, probe_server.PLAIN, "ok\n"
 
     def _render(self) -> probe_server.Response:

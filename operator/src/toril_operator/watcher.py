@@ -158,8 +158,19 @@ class Watcher:
             private_key_path=found.key_file,
             scheme=found.scheme,
             token=found.token,
-            expiration=datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=LOGIN_MINUTES),
+            # As the other half goes, `toril.kube`: kopf knows no networks and no ports in NO_PROXY.
+            proxy_url=found.proxy_url,
+            trust_env=False,
+            expiration=self._expiration(found.expires_at_ms),
         )
+
+    @staticmethod
+    def _expiration(expires_at_ms: int | None) -> datetime.datetime:
+        """When kopf is to log in anew: before the credentials end, and now and then anyway."""
+        latest = datetime.datetime.now(datetime.UTC) + datetime.timedelta(minutes=LOGIN_MINUTES)
+        if expires_at_ms is None:
+            return latest
+        return min(latest, datetime.datetime.fromtimestamp(expires_at_ms / 1000, datetime.UTC))
 
     def _publish(self, seen: Seen) -> None:
         self._call(self._on_change, seen)
