@@ -13,6 +13,7 @@ import jsonschema
 import yaml
 
 from toril import errors
+from toril.cli import kubernetes_rules
 
 GROUP = "toril.dev"
 PLURALS = {"JobQueue": "jobqueues", "CronJobSchedule": "cronjobschedules"}
@@ -49,13 +50,13 @@ def _without_nulls(value: Any) -> Any:
 
 
 @functools.cache
-def _validator(plural: str, version: str) -> jsonschema.Draft202012Validator:
+def _validator(plural: str, version: str) -> Any:
     definition = yaml.safe_load(crd_text(plural))
     versions = {entry["name"]: entry for entry in definition["spec"]["versions"]}
     if version not in versions:
         raise errors.InvalidSpecError("apiVersion", f"must be {GROUP}/{' or '.join(sorted(versions))}")
     schema = versions[version]["schema"]["openAPIV3Schema"]
-    return jsonschema.Draft202012Validator(_strict(schema, is_root=True))
+    return kubernetes_rules.Validator(_strict(schema, is_root=True))
 
 
 def _strict(schema: Any, *, is_root: bool = False) -> Any:
@@ -68,7 +69,7 @@ def _strict(schema: Any, *, is_root: bool = False) -> Any:
             strict[key] = {name: _strict(part) for name, part in value.items()}
         elif key in ("items", "additionalProperties"):
             strict[key] = _strict(value)
-        elif key != "default" and not key.startswith("x-kubernetes-"):
+        elif key in kubernetes_rules.RULES or (key != "default" and not key.startswith("x-")):
             strict[key] = value
     if schema.get("x-kubernetes-int-or-string"):
         strict["type"] = ["integer", "string"]
@@ -76,8 +77,12 @@ def _strict(schema: Any, *, is_root: bool = False) -> Any:
     if "properties" in schema and not is_open:
         strict["additionalProperties"] = False
         if is_root:
-            standard = {"apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"}}
-            strict["properties"] = {**standard, **strict["properties"], "status": True}
+            standard = {
+                "apiVersion": {"type": "string"},
+                "kind": {"type": "string"},
+                "metadata": kubernetes_rules.METADATA,
+            }
+            strict["properties"] = {**strict["properties"], **standard, "status": True}
     return strict
 
 
@@ -94,6 +99,8 @@ def _explained(problem: jsonschema.ValidationError) -> Iterator[errors.InvalidSp
         for name in wanted:
             if name not in problem.instance:
                 yield errors.InvalidSpecError(_joined(where, name), "is required")
+    elif str(problem.validator) in kubernetes_rules.RULES:
+        yield errors.InvalidSpecError(where, problem.message)
     else:
         text = _TEXTS.get(str(problem.validator), "is not valid by the rule {rule}")
         listed = ", ".join(map(str, wanted)) if isinstance(wanted, list) else wanted

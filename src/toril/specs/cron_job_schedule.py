@@ -216,7 +216,7 @@ def _time(spec: Fields, name: str) -> int | None:
     if text is None:
         return None
     try:
-        when = datetime.datetime.fromisoformat(text)
+        when = datetime.datetime.fromisoformat(text.upper())
     except ValueError:
         when = None
     if when is None or when.tzinfo is None:

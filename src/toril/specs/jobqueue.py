@@ -236,6 +236,8 @@ def _env(worker: Fields) -> Sequence[Mapping[str, Any]]:
         entry = Fields.of(variable, f"{worker.at('env')}[{index}]")
         if entry.text("name").startswith("TORIL_"):
             raise entry.refuse("name", "names that begin with TORIL_ are the operator's")
+        if variable.get("value") is not None and variable.get("valueFrom") is not None:
+            raise entry.refuse("value", "either value or valueFrom")
     return variables
 
 

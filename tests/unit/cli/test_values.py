@@ -15,6 +15,7 @@ from toril.cli.dev.session import client_names
 from toril.cli.dev.tasks import Task
 from toril.cli.job import DurationMs, JsonData
 from toril.cli.output import ExitCode
+from toril.specs.jobqueue import parse_job_queue
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "zettanote"
 
@@ -101,3 +102,35 @@ def test_a_workers_environment() -> None:
 def test_names_of_connections() -> None:
     reply = b"id=3 addr=1:2 name=bull:cA==:w:p-1 lib-name=x db=0\nid=4 addr=1:3 name= lib-name=y db=0\n"
     assert client_names(reply) == {"bull:cA==:w:p-1", ""}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("postgres://$(USER_NAME)@db/$(TORIL_QUEUE)", "postgres://app@db/mail"),
+        ("$$(USER_NAME)", "$(USER_NAME)"),
+        ("$$$(USER_NAME)", "$app"),
+        ("$(LATER) $(USER_NAME", "$(LATER) $(USER_NAME"),
+        ("$USER_NAME costs 5$", "$USER_NAME costs 5$"),
+        ("$()", "$()"),
+        ("$(EMPTY)", ""),
+    ],
+)
+def test_variables_in_a_variable(text: str, expected: str) -> None:
+    assert environment.expand(text, {"USER_NAME": "app", "TORIL_QUEUE": "mail", "EMPTY": ""}) == expected
+
+
+def test_a_manifests_variables_see_those_before_them_and_the_operators() -> None:
+    env = [
+        {"name": "SECRET", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
+        {"name": "LINE", "value": "$(TORIL_QUEUE) $(LATER) $(SECRET)"},
+        {"name": "LATER", "value": "$(LINE)!"},
+    ]
+    worker = {"env": env, "processor": {"python": {"module": "jobs"}}}
+    spec = parse_job_queue(
+        {"apiVersion": "toril.dev/v1alpha1", "kind": "JobQueue", "metadata": {"name": "q"},
+         "spec": {"redis": {"host": "r"}, "worker": worker}}
+    )  # fmt: skip
+    found = environment.build_environment(spec, "redis://here:1/0", [EXAMPLE], {})
+    assert (found["LINE"], found["LATER"]) == ("q $(LATER) $(SECRET)", "q $(LATER) $(SECRET)!")
+    assert "SECRET" not in found

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from toril.specs import worker_environment
 from toril.specs.jobqueue import JobQueueSpec
+
+_REFERENCE = re.compile(r"\$(?:\$|\(([^)]*)\))")
 
 
 def build_environment(
@@ -20,11 +23,12 @@ def build_environment(
         environ: this process's; its `TORIL_…` variables are left out, they were meant for others.
     """
     inherited = {name: value for name, value in environ.items() if not name.startswith("TORIL_")}
+    given = worker_environment.build_worker_environment(spec)
     search = [*map(str, folders), str(Path.cwd()), *filter(None, [environ.get("PYTHONPATH")])]
     return {
         **inherited,
-        **{variable["name"]: str(variable.get("value") or "") for variable in spec.worker.env if _is_plain(variable)},
-        **worker_environment.build_worker_environment(spec),
+        **_expanded(spec.worker.env, given),
+        **given,
         "TORIL_REDIS_URL": redis_url,
         # Probes and metrics are for clusters; here many workers share one machine's ports.
         "TORIL_HTTP_PORT": "0",
@@ -32,6 +36,21 @@ def build_environment(
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(search)),
         "PYTHONUNBUFFERED": "1",
     }
+
+
+def _expanded(variables: Sequence[Mapping[str, object]], given: Mapping[str, str]) -> dict[str, str]:
+    """The manifest's own variables, each with those before it and the operator's put in, as a kubelet does."""
+    known, own = dict(given), {}
+    for variable in variables:
+        if _is_plain(variable):
+            name = str(variable["name"])
+            known[name] = own[name] = expand(str(variable.get("value") or ""), known)
+    return own
+
+
+def expand(text: str, known: Mapping[str, str]) -> str:
+    """`$(NAME)` becomes the variable's value, and stays where there is none; `$$` becomes `$`."""
+    return _REFERENCE.sub(lambda found: "$" if found[1] is None else known.get(found[1], found[0]), text)
 
 
 def ignored_fields(spec: JobQueueSpec) -> Iterator[str]:

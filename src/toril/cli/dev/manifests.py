@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from toril import errors
 from toril.cli import schemas
+from toril.cli.dev import yaml_documents
 from toril.specs import cron_job_schedule, jobqueue
 from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec
@@ -56,24 +55,6 @@ class Manifests:
     schedules: tuple[LoadedSchedule, ...]
     ignored: tuple[str, ...]
     """Objects of other kinds, `Deployment/redis`: local mode has nothing to do with them."""
-
-
-class _Loader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: dates stay text, and a key given twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if (key := str(key_node.value)) in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def load(paths: Sequence[Path]) -> Manifests:
@@ -122,7 +103,7 @@ def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
 def _documents(file: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
     """The objects in a file, those inside a `List` too. What comes before a mistake is still read."""
     try:
-        for document in yaml.load_all(file.read_text(), _Loader):
+        for document in yaml_documents.read(file.read_text()):
             if document is None:
                 continue
             if not isinstance(document, Mapping):
@@ -131,11 +112,9 @@ def _documents(file: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
                 yield from (item for item in document["items"] if isinstance(item, Mapping))
             else:
                 yield document
-    except yaml.MarkedYAMLError as problem:
-        mark = problem.problem_mark
-        where = f":{mark.line + 1}:{mark.column + 1}" if mark else ""
-        problems.append(f"{file}{where}: not YAML: {problem.problem}")
-    except (UnicodeDecodeError, yaml.YAMLError):
+    except yaml_documents.DocumentError as problem:
+        problems.append(f"{file}{problem.position}: {problem}")
+    except UnicodeDecodeError:
         problems.append(f"{file}: not YAML text")
     except OSError as problem:
         problems.append(f"{file}: cannot be read: {problem.strerror}")
