@@ -17,6 +17,7 @@ from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.parents import ParentLink
+from toril.jobs.queue_defaults import QueueDefaults
 from toril.jobs.retention import KeepPolicy
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, NextJob
@@ -191,6 +192,16 @@ def taking(queue: EngineQueue, held: Jobs) -> Call[Any]:
     return scripts.take_jobs(queue.keys, queue.active.taker, 1, "next:1")
 
 
+def writing_defaults(generation: int | None) -> Ask:
+    given = QueueDefaults.create({"attempts": 3})
+    return lambda queue, held: scripts.write_defaults(queue.keys, "cluster", "uid", generation, given)
+
+
+async def with_defaults(queue: EngineQueue) -> Jobs:
+    await queue.connection.run(writing_defaults(1)(queue, []))
+    return []
+
+
 def keeping(count: int) -> Callable[[TakenJob], Finish]:
     return lambda held: Finish.completed(held, "1", KeepPolicy(count=count))
 
@@ -257,6 +268,9 @@ CASES = [
     refused("add_log", "append to a job's log", jobs(OWN, then="t"), on("add_log", "own", "row", None),
             "own", "log", "row"),
 
+    refused("write_defaults", "store a queue's defaults", jobs(ONE), writing_defaults(1)),
+
+    passes("write_defaults", "remove a queue's defaults", with_defaults, writing_defaults(None)),
     *(passes("take_jobs", "take jobs", prepare, taking, *THEIR_TAKE)
       for prepare in (jobs(ONE), jobs(URGENT), jobs(DUE), jobs({**DUE, **URGENT}), jobs(DUE, then="p"))),
     passes("finish_and_take", "take jobs", jobs(ONE), finishing(take=1), *THEIR_TAKE),

