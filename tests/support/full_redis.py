@@ -161,6 +161,14 @@ def failed(held: TakenJob) -> Finish:
     return Finish.failed(held, "no", '["trace"]')
 
 
+async def due_by_schedule(queue: EngineQueue) -> Jobs:
+    """A job of a scheduler that has just come due. BullMQ's take makes the next one too."""
+    await scheduled()(queue)
+    job_id = queue.raw.rpop(queue.keys.wait)
+    queue.raw.zadd(queue.keys.delayed, {job_id: LONG_AGO_MS * 4096})
+    return []
+
+
 async def running_parent(queue: EngineQueue) -> Jobs:
     """A running job `parent` with a child that waits."""
     await queue.add("echo", {"n": 1}, jobId="parent")
@@ -215,7 +223,7 @@ ONCE = {"deduplication": {"id": "d"}}
 LATEST = {"deduplication": {"id": "d", "keepLastIfActive": True}}
 THEIR_SCHEDULER = ("queue", "upsertJobScheduler", "s", {"every": HOUR_MS}, {"name": "echo"})
 THEIR_TAKE = ("worker", "getNextJob", "next:1", {"block": False})
-QUEUE = "bull:{queue}"
+QUEUE = "{queue}"
 """In BullMQ's arguments: the queue's own name."""
 THEIR_CHECK = ("worker", "moveStalledJobsToWait")
 
@@ -233,7 +241,7 @@ def passes(script: str, words: str, prepare: Prepare, ask: Ask, *theirs: Any, th
 
 
 def reads(script: str, ask: Ask, *theirs: Any) -> Case:
-    return Case(script, "read", jobs(OWN, then="t"), ask, theirs=theirs, is_read=True)
+    return Case(script, "read jobs, counts and schedulers", jobs(OWN, then="t"), ask, theirs=theirs, is_read=True)
 
 
 _ADDED = "add a job, alone or among many"
@@ -244,7 +252,8 @@ _BROUGHT = "what an end brings along: a parent that runs, a job that waited for 
 _POLICIES = (
     "failParentOnFailure", "continueParentOnFailure", "ignoreDependencyOnFailure", "removeDependencyOnFailure",
 )  # fmt: skip
-_THEIR_FLOW = {"name": "echo", "opts": {"jobId": "parent"}, "children": [{"name": "echo", "opts": {"jobId": "child"}}]}
+_THEIR_CHILD = {"name": "echo", "queueName": QUEUE, "opts": {"jobId": "child"}}
+_THEIR_FLOW = {"name": "echo", "queueName": QUEUE, "opts": {"jobId": "parent"}, "children": [_THEIR_CHILD]}
 
 CASES = [
     *(refused("add_jobs", _ADDED, jobs(), adding(options), *their_add(options))
@@ -256,11 +265,12 @@ CASES = [
     refused("add_jobs", _ADDED, parked, adding(LATEST), *their_add(LATEST)),
     refused("add_jobs", _ADDED, jobs(), adding(ONE, LATE, OWN), "queue", "addBulk", [{"name": "echo", "data": {}}] * 3),
     refused("add_jobs", "add a child to a running job", jobs(ONE, then="t"), adding_child,
-            *their_add({"parent": {"id": "1", "queue": QUEUE}})),
+            *their_add({"parent": {"id": "1", "queue": f"bull:{QUEUE}"}})),
     refused("add_flow", "add a flow", jobs(), adding_flow, "flows", "add", _THEIR_FLOW),
     refused("upsert_scheduler", "store a job scheduler", jobs(), upsert, *THEIR_SCHEDULER),
-    refused("upsert_scheduler", "store a job scheduler", scheduled(then="t"), upserting_again, *THEIR_SCHEDULER),
-    refused("advance_schedulers", "make the next job of a job scheduler", scheduled(then="t"), advance),
+    refused("upsert_scheduler", "store a job scheduler", scheduled(then="t"), upserting_again, *THEIR_SCHEDULER,
+            they_pass=True),
+    refused("advance_schedulers", "make the next job of a job scheduler", due_by_schedule, advance, *THEIR_TAKE),
     refused("update_data", "replace a job's data", jobs(OWN, then="t"), on("update_data", "own", "2"),
             "own", "updateData", 2),
     refused("update_progress", "store progress", jobs(OWN, then="t"), on("update_progress", "own", "2"),
@@ -271,20 +281,22 @@ CASES = [
     refused("write_defaults", "store a queue's defaults", jobs(ONE), writing_defaults(1)),
 
     passes("write_defaults", "remove a queue's defaults", with_defaults, writing_defaults(None)),
-    *(passes("take_jobs", "take jobs", prepare, taking, *THEIR_TAKE)
-      for prepare in (jobs(ONE), jobs(URGENT), jobs(DUE), jobs({**DUE, **URGENT}), jobs(DUE, then="p"))),
-    passes("finish_and_take", "take jobs", jobs(ONE), finishing(take=1), *THEIR_TAKE),
+    *(passes("take_jobs", "take jobs", prepare, taking, *THEIR_TAKE, they_pass=can)
+      for prepare, can in (
+          (jobs(ONE), False), (jobs(URGENT), False), (jobs(DUE), True), (jobs({**DUE, **URGENT}), True),
+          (jobs(DUE, then="p"), True))),
+    passes("finish_and_take", "take jobs", jobs(ONE), finishing(take=1), *THEIR_TAKE, they_pass=False),
     passes("finish_and_take", _FINISHED, jobs(OWN, ONE, then="t"), finishing(completed, take=1),
-           "own", "moveToCompleted", "done", TOKEN, True),
+           "own", "moveToCompleted", "done", TOKEN, False),
     passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(completed),
            "own", "moveToCompleted", "done", TOKEN, False),
     passes("finish_and_take", _FINISHED, jobs(ONE, ONE, ONE, then="tt"), finishing(completed, failed, take=2)),
-    passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(failed), "own", "failJob"),
+    passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(failed), "own", "failJob", TOKEN),
     *(passes("finish_and_take", _FINISHED, jobs(ONE, ONE, then="ct"), finishing(keeping(count))) for count in (0, 1)),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3}, DUE, then="t"),
-           finishing(lambda held: Finish.retry(held, "no", "[]", 0)), "own", "failJob"),
+           finishing(lambda held: Finish.retry(held, "no", "[]", 0)), "own", "failJob", TOKEN),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3, "backoff": 60_000}, then="t"),
-           finishing(lambda held: Finish.retry(held, "no", "[]", 60_000)), "own", "failJob"),
+           finishing(lambda held: Finish.retry(held, "no", "[]", 60_000)), "own", "failJob", TOKEN),
     *(passes("finish_and_take", _BACK, jobs({**OWN, **given}, then="t"), finishing(Finish.requeue),
              "own", "moveToWait", TOKEN) for given in (ONE, URGENT)),
     passes("finish_and_take", _BACK, jobs(OWN, then="t"),
@@ -295,18 +307,19 @@ CASES = [
     passes("finish_and_take", _BACK, running_parent, finishing(Finish.wait_for_children),
            "parent", "moveToWaitingChildren", TOKEN),
     passes("finish_and_take", _BROUGHT, family(then="ct"), finishing(completed),
-           "b", "moveToCompleted", "done", "test:2", False),
+           "b", "moveToCompleted", "done", "test:3", False),
     *(passes("finish_and_take", _BROUGHT, family(then="ct", policy=policy), finishing(failed),
-             "b", "failJob") for policy in _POLICIES),
+             "b", "failJob", "test:3") for policy in _POLICIES),
     passes("finish_and_take", _BROUGHT, parked, finishing(completed), "1", "moveToCompleted", "done", TOKEN, False),
-    passes("extend_locks", "renew a lock", jobs(OWN, then="l"), renewing, "own", "extendLock", TOKEN, 30_000),
+    passes("extend_locks", "renew a lock", jobs(OWN, then="l"), renewing, "own", "extendLock", TOKEN, 30_000,
+           they_pass=False),
     passes("extend_locks", "renew a lock", jobs(OWN, then="s"), renewing),
-    passes("recover_stalled", "give stalled jobs back", stalled, recovering, *THEIR_CHECK),
-    passes("promote_due", "let delayed jobs run, those that are due, one, or all", jobs(DUE, LATE), on("promote_due")),
-    *(passes("promote_job", "let delayed jobs run, those that are due, one, or all", jobs({**OWN, **LATE, **given}),
+    passes("recover_stalled", "give stalled jobs back", stalled, recovering, *THEIR_CHECK, they_pass=False),
+    passes("promote_due", "let the delayed jobs run that are due", jobs(DUE, LATE), on("promote_due")),
+    *(passes("promote_job", "let a delayed job run now", jobs({**OWN, **LATE, **given}),
              on("promote_job", "own"), "own", "promote") for given in (ONE, URGENT)),
-    passes("requeue_jobs", "let delayed jobs run, those that are due, one, or all", jobs(LATE, LATE),
-           on("requeue_jobs", "delayed", count=10), "queue", "promoteJobs"),
+    passes("requeue_jobs", "let all delayed jobs run now", jobs(LATE, LATE),
+           on("requeue_jobs", "delayed", count=10), "queue", "promoteJobs", they_pass=False),
     *(passes("retry_job", "let finished jobs run again", jobs({**OWN, **given}, then=then),
              on("retry_job", "own", state), "own", "retry", state)
       for given in (ONE, URGENT) for then, state in (("f", "failed"), ("c", "completed"))),
@@ -318,38 +331,57 @@ CASES = [
     *(passes("change_priority", "change a job's delay or priority", jobs({**OWN, **given}, then=then),
              on("change_priority", "own", 2), "own", "changePriority", {"priority": 2})
       for given, then in ((ONE, ""), (URGENT, ""), (LATE, ""), (ONE, "t"))),
-    passes("pause", "pause, resume", jobs(ONE), on("pause"), "queue", "pause"),
-    passes("pause", "pause, resume", jobs(ONE), on("pause", layout="5")),
-    passes("resume", "pause, resume", jobs(ONE, then="p"), on("resume"), "queue", "resume"),
-    passes("resume", "pause, resume", jobs(ONE, then="P"), on("resume")),
+    passes("pause", "pause a queue", jobs(ONE), on("pause"), "queue", "pause", they_pass=False),
+    passes("pause", "pause a queue", jobs(ONE), on("pause", layout="5")),
+    passes("resume", "resume a queue", jobs(ONE, then="p"), on("resume"), "queue", "resume"),
+    passes("resume", "resume a queue", jobs(ONE, then="P"), on("resume")),
     passes("set_limits", "set limits of a queue", jobs(ONE), on("set_limits", {"concurrency": 2}),
-           "queue", "setGlobalConcurrency", 2),
+           "queue", "setGlobalConcurrency", 2, they_pass=False),
     passes("set_limits", "set limits of a queue", jobs(ONE), on("set_limits", {"max": 2, "duration": 1000}),
-           "queue", "setGlobalRateLimit", 2, 1000),
-    passes("remove_job", "remove jobs, schedulers and queues", jobs(OWN),
+           "queue", "setGlobalRateLimit", 2, 1000, they_pass=False),
+    passes("remove_job", "remove jobs and job schedulers", jobs(OWN),
            on("remove_job", "own", with_children=True, count=10), "own", "remove"),
-    passes("remove_job", "remove jobs, schedulers and queues", family(),
+    passes("remove_job", "remove jobs and job schedulers", family(),
            on("remove_job", "parent", with_children=True, count=10), "parent", "remove"),
-    passes("remove_job", "remove jobs, schedulers and queues", family(),
+    passes("remove_job", "remove jobs and job schedulers", family(),
            on("remove_job", "a", with_children=True, count=1), "a", "remove"),
-    passes("remove_children", "remove jobs, schedulers and queues", family(),
+    passes("remove_children", "remove jobs and job schedulers", family(),
            on("remove_children", "parent", count=10), "parent", "removeUnprocessedChildren"),
-    passes("leave_parent", "remove jobs, schedulers and queues", family(then="c"), on("leave_parent", "b"),
+    passes("leave_parent", "remove jobs and job schedulers", family(then="c"), on("leave_parent", "b"),
            "b", "removeChildDependency"),
-    passes("sweep_jobs", "remove jobs, schedulers and queues", jobs(ONE, ONE),
+    passes("sweep_jobs", "remove jobs and job schedulers", jobs(ONE, ONE),
            on("sweep_jobs", "wait", skip=0, count=10, tell=True), "queue", "drain"),
-    passes("sweep_jobs", "remove jobs, schedulers and queues", jobs(ONE, then="c"),
+    passes("sweep_jobs", "remove jobs and job schedulers", jobs(ONE, then="c"),
            on("sweep_jobs", "completed", skip=0, count=10), "queue", "clean", 0, 0, "completed"),
-    passes("obliterate", "remove jobs, schedulers and queues", jobs(ONE, ONE),
-           on("obliterate", force=False, count=10), "queue", "obliterate"),
-    passes("remove_scheduler", "remove jobs, schedulers and queues", scheduled(), on("remove_scheduler", "s"),
+    passes("obliterate", "remove a queue with all that it holds", jobs(ONE, ONE),
+           on("obliterate", force=False, count=10), "queue", "obliterate", they_pass=False),
+    passes("remove_scheduler", "remove jobs and job schedulers", scheduled(), on("remove_scheduler", "s"),
            "queue", "removeJobScheduler", "s"),
 
     reads("adopt_jobs", on("adopt_jobs", "test:", [])),
     reads("read_signals", lambda queue, held: scripts.read_signals([queue.keys])),
-    reads("read_job", on("read_job", "own")),
-    reads("read_children", on("read_children", "own")),
-    reads("read_jobs", on("read_jobs", JobState.ACTIVE, first=0, last=-1)),
-    reads("count_priorities", on("count_priorities", [0, 1])),
-    reads("read_schedulers", on("read_schedulers", "due", 0, 10)),
+    reads("read_job", on("read_job", "own"), "own", "getState"),
+    reads("read_children", on("read_children", "own"), "own", "getDependencies"),
+    reads("read_jobs", on("read_jobs", JobState.ACTIVE, first=0, last=-1), "queue", "getActive"),
+    reads("count_priorities", on("count_priorities", [0, 1]), "queue", "getCountsPerPriority", [0, 1]),
+    reads("read_schedulers", on("read_schedulers", "due", 0, 10), "queue", "getJobSchedulers"),
 ]  # fmt: skip
+
+
+def table() -> str:
+    """The table of docs/at-least-once.md: what a full Redis refuses and carries out, of ours and of BullMQ's."""
+    by_words: dict[str, list[Case]] = {}
+    for case in CASES:
+        by_words.setdefault(case.words, []).append(case)
+    rows = [
+        f"| {words} | {_answer({case.passes for case in cases})} | "
+        f"{_answer({case.they_pass for case in cases if case.theirs})} |"
+        for words, cases in by_words.items()
+    ]
+    return "\n".join(["| at `maxmemory` | Toril | BullMQ 6 |", "|---|---|---|", *rows])
+
+
+def _answer(passes: set[bool]) -> str:
+    if len(passes) == 2:
+        return "carried out or refused, by state"
+    return {True: "carried out", False: "refused", None: "—"}[next(iter(passes), None)]

@@ -309,20 +309,6 @@ async def test_the_deduplication_id_is_freed_unless_it_has_its_time(
     assert (queue.raw.exists(queue.keys.base + "de:d") == 0) is is_free
 
 
-@pytest.mark.requirement("T37")
-async def test_jobs_can_end_when_redis_is_full(queue: EngineQueue) -> None:
-    await queue.add()
-    job = await queue.take_one()
-    limit = queue.raw.config_get("maxmemory")["maxmemory"]
-    queue.raw.config_set("maxmemory", 1)
-    try:
-        assert await queue.active.extend_locks([job]) == set()
-        assert await finish(queue, Finish.completed(job, "1")) == [0]
-    finally:
-        queue.raw.config_set("maxmemory", limit)
-    assert queue.places() == {"completed": ["1"]}
-
-
 async def test_drained_is_not_told_when_the_last_job_is_to_be_retried_later(queue: EngineQueue) -> None:
     await queue.add(attempts=2)
     await finish(queue, Finish.retry(await queue.take_one(), "boom", "[]", 5000))

@@ -50,6 +50,7 @@ def test_every_script_is_tried() -> None:
     assert {case.script for case in CASES} == set(lua_loader.names())
 
 
+@pytest.mark.requirement("T37")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.script)
 async def test_a_script_is_carried_out_wholly_or_refused_wholly(
     server: RedisServer, queue_name: str, case: Case, has_cap: bool

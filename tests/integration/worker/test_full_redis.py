@@ -65,6 +65,7 @@ def refusals(server: RedisServer) -> int:
     return int(stats["count"])
 
 
+@pytest.mark.requirement("T37")
 async def test_jobs_are_taken_retried_and_finished_when_redis_is_full(
     tasks: Queue, worker: StartWorker, stored: EngineQueue, server: RedisServer
 ) -> None:
