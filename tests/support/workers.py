@@ -143,19 +143,26 @@ def spawn(
     port = ports.free_port()
     text = module.read_text() if isinstance(module, Path) else module
     (folder / "worker_jobs.py").write_text(text)
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("TORIL_")},
-        "TORIL_REDIS_URL": redis_url,
-        "TORIL_QUEUE": queue,
-        "TORIL_PROCESSOR": json.dumps({"python": {"module": "worker_jobs"}}),
+    variables = environment(redis_url, queue, folder) | {
         "TORIL_CONCURRENCY": str(concurrency),
         "TORIL_WORKER_OPTIONS": json.dumps(options or {}),
         "TORIL_HTTP_PORT": str(port),
         "TORIL_POD_NAME": f"worker-{port}",
-        "TEST_TRACE": str(folder / "trace"),
         **(env or {}),
     }
-    return WorkerProcess([sys.executable, "-m", "toril.worker"], environment, folder, port)
+    return WorkerProcess([sys.executable, "-m", "toril.worker"], variables, folder, port)
+
+
+def environment(redis_url: str, queue: str, folder: Path) -> dict[str, str]:
+    """What a worker of the module `worker_jobs` in `folder` must be told; without probes."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TORIL_")},
+        "TORIL_REDIS_URL": redis_url,
+        "TORIL_QUEUE": queue,
+        "TORIL_PROCESSOR": json.dumps({"python": {"module": "worker_jobs"}}),
+        "TORIL_HTTP_PORT": "0",
+        "TEST_TRACE": str(folder / "trace"),
+    }
 
 
 @contextmanager

@@ -29,10 +29,12 @@ def run(module: str, queue: str | None, concurrency: int | None, prefix: str | N
     The first Ctrl-C lets the running jobs finish. Everything else comes from the TORIL_… variables that workers on
     Kubernetes have too; there is no HTTP port unless TORIL_HTTP_PORT names one.
     """
+    from toril.worker import signals
+
+    signals.leave_at_once()
     from toril.worker import process, processors
     from toril.worker.settings import WorkerSettings
 
-    process.leave_at_once_on_signals()
     environ = {"TORIL_HTTP_PORT": "0", **os.environ, "TORIL_PROCESSOR": json.dumps({"python": {"module": module}})}
     given = {"TORIL_QUEUE": queue, "TORIL_PREFIX": prefix, "TORIL_REDIS_URL": redis_url}
     environ |= {name: value for name, value in given.items() if value}

@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Generator
 from typing import Any
 
 from toril.job_context import JobRun, current_run
+from toril.worker import forks
 from toril.worker.processors import Processor
 
 TASK_NAME = "toril job"
@@ -72,6 +73,8 @@ def drive(rest: Rest) -> Generator[Any, Any, Any]:
                 waits_for = run(throw, thrown)
             else:
                 waits_for = run(send, sent)
+            if forks.is_child:
+                forks.leave(forks.CANNOT_WAIT)
     except StopIteration as stop:
         return stop.value
 

@@ -15,7 +15,7 @@ from typing import Any
 from toril import errors
 from toril.job_context import JobChannel, JobRun, current_run
 from toril.jobs.outcome import TakenJob
-from toril.worker import outcomes
+from toril.worker import forks, outcomes
 from toril.worker.attempt import Run
 from toril.worker.coroutines import TASK_NAME, Rest, Turn, drive, first_step
 from toril.worker.outcomes import RuleBook
@@ -219,6 +219,8 @@ class Executor:
             if processor.how is How.ASYNC:
                 coroutine, waits_for, value = context.run(first_step, processor, run)
                 if coroutine is not None:
+                    if forks.is_child:
+                        forks.leave(forks.CANNOT_WAIT)
                     return Rest(coroutine, context, waits_for)
             elif processor.how is How.THREAD:
                 self._threads.submit(run, lambda: context.run(_call_unless_cancelled, processor, run))
@@ -270,6 +272,8 @@ class Executor:
         return self._processors.find(job.name)
 
     def _completed(self, run: Run, value: Any) -> None:
+        if forks.is_child:
+            forks.leave()
         run.seconds = time.monotonic() - run.started
         if not run.is_cancelled:
             try:
@@ -281,6 +285,8 @@ class Executor:
         self._end(run)
 
     def _failed(self, run: Run, problem: BaseException) -> None:
+        if forks.is_child:
+            forks.leave(problem)
         run.seconds = run.seconds or time.monotonic() - run.started
         run.error = problem
         if not run.is_cancelled:

@@ -9,11 +9,10 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from types import FrameType
 from typing import Any
 
 from toril import errors
-from toril.worker import logs, processors
+from toril.worker import logs, processors, signals
 from toril.worker.settings import WorkerSettings
 from toril.worker.worker import Worker
 
@@ -27,7 +26,6 @@ logger = logging.getLogger("toril.worker")
 
 def run_from_environment(environ: Mapping[str, str]) -> int:
     """Run a worker until a signal ends it; returns the exit code. What went wrong is one line on stderr."""
-    leave_at_once_on_signals()
     try:
         return run(WorkerSettings.from_environment(environ))
     except errors.SettingsError as problem:
@@ -52,6 +50,9 @@ def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None]
     with _new_loop_runner() as runner:
         try:
             code, has_leftovers = runner.run(_serve(settings, found, on_signal))
+        except asyncio.CancelledError:
+            logger.error("the worker broke: a job has cancelled the tasks of the worker itself")
+            code, has_leftovers = BROKE, True
         except Exception:
             logger.exception("the worker broke")
             code, has_leftovers = BROKE, False
@@ -77,18 +78,16 @@ async def _serve(
 ) -> tuple[int, bool]:
     """Returns: exit code, and whether functions are left that nothing can end."""
     worker = Worker(settings, found)
-    loop = asyncio.get_running_loop()
 
     def stop(number: signal.Signals) -> None:
         on_signal(number)
         worker.stop()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop, number)
     tasks = ", ".join(found.names) or "default only"
-    logger.info("worker %s serves queue %s: %s", settings.name, settings.queue, tasks)
     try:
-        unrecorded = await worker.run()
+        with signals.delivered(asyncio.get_running_loop(), stop):
+            logger.info("worker %s serves queue %s: %s", settings.name, settings.queue, tasks)
+            unrecorded = await worker.run()
     except OSError as problem:
         logger.error("TORIL_HTTP_PORT %d cannot be used: %s; 0 = no probes", settings.http_port, problem.strerror)
         return BROKE, False
@@ -96,16 +95,6 @@ async def _serve(
         logger.error("Redis stayed away: %d jobs have ended without being recorded and will run again", unrecorded)
         return BROKE, worker.has_leftovers
     return DRAINED, worker.has_leftovers
-
-
-def leave_at_once_on_signals() -> None:
-    """Until the worker runs, there is nothing to drain: a signal ends the process, with code 0."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        os._exit(DRAINED)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, leave)
 
 
 def _new_loop_runner() -> asyncio.Runner:

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
+from toril.worker import forks
+
 T = TypeVar("T")
 
 QUICK_SECONDS = 0.001
@@ -150,6 +152,8 @@ class Threads(Generic[T]):
             except BaseException as problem:
                 # Also SystemExit: whatever a function raises ends its job and nothing else.
                 ended = (subject, None, problem)
+            if forks.is_child:
+                forks.leave(ended[2])
             self._ended.append(ended)
             del subject, call, ended
             if self._is_awaited:
