@@ -176,13 +176,18 @@ def import_module(module: str) -> None:
         sys.path.insert(0, str(Path.cwd()))
     try:
         importlib.import_module(module)
-    except ModuleNotFoundError as problem:
-        if problem.name and (module == problem.name or module.startswith(problem.name + ".")):
+    except BaseException as problem:
+        # Also SystemExit, of a script without `if __name__ == "__main__"`, and KeyboardInterrupt.
+        missing = problem.name if isinstance(problem, ModuleNotFoundError) else None
+        if missing and (module == missing or module.startswith(missing + ".")):
             raise errors.ProcessorLoadError(
-                f"there is no module {module!r} (looked for {problem.name!r} in {_search_path()})"
+                f"there is no module {module!r} (looked for {missing!r} in {_search_path()})"
             ) from None
-        raise errors.ProcessorLoadError(f"module {module!r} cannot be imported: {_where(problem)}") from problem
-    except Exception as problem:
+        if isinstance(problem, SystemExit):
+            code = "" if problem.code is None else problem.code
+            raise errors.ProcessorLoadError(
+                f"module {module!r} ends the program when it is imported: sys.exit({code}){_place(problem)}"
+            ) from None
         raise errors.ProcessorLoadError(f"module {module!r} cannot be imported: {_where(problem)}") from problem
 
 
@@ -196,9 +201,14 @@ def how_of(function: Callable[..., Any], *, is_inline: bool = False) -> How:
 
 def _where(problem: BaseException) -> str:
     """The error and the line of the user's code that raised it."""
+    words = " ".join(str(problem).splitlines())
+    return f"{type(problem).__name__}: {words}{_place(problem)}"
+
+
+def _place(problem: BaseException) -> str:
+    """The last line of the user's code that an error came through."""
     frames = [frame for frame in traceback.extract_tb(problem.__traceback__) if "importlib" not in frame.filename]
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
-    return f"{type(problem).__name__}: {problem}{place}"
+    return f" ({frames[-1].filename}, line {frames[-1].lineno})" if len(frames) > 1 else ""
 
 
 def _search_path() -> str:

@@ -398,6 +398,11 @@ def test_toril_worker_run_refuses_what_it_cannot_serve(tmp_path: Path) -> None:
     assert answer.returncode == 1
     assert answer.stderr.startswith("toril: there is no module 'three'")
     assert len(answer.stderr.splitlines()) == 1
+    (tmp_path / "four.py").write_text("import sys\nsys.exit(0)\n")
+    answer = run_cli(tmp_path, "four", "--queue", "jobs")
+    assert answer.returncode == 1
+    assert answer.stderr.startswith("toril: module 'four' ends the program when it is imported: sys.exit(0)")
+    assert len(answer.stderr.splitlines()) == 1
 
 
 def test_start_up_imports_stay_light() -> None:

@@ -135,6 +135,11 @@ def test_a_module_is_found_in_the_current_folder(folder: Path) -> None:
         ("import nowhere_to_be_found", "ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("\n1 / 0", r"ZeroDivisionError: division by zero \(.*broken.py, line 2\)"),
         ("def f(", "SyntaxError"),
+        ("\nimport sys; sys.exit(0)", r"ends the program when it is imported: sys.exit\(0\) \(.*broken.py, line 2\)"),
+        ("raise SystemExit", r"ends the program when it is imported: sys.exit\(\)"),
+        ("raise SystemExit('no configuration')", r"sys.exit\(no configuration\)"),
+        ("raise KeyboardInterrupt", r"cannot be imported: KeyboardInterrupt: "),
+        ("raise ValueError('two\\nlines')", r"cannot be imported: ValueError: two lines"),
     ],
 )
 def test_a_broken_module_is_told_with_the_place(folder: Path, text: str, words: str) -> None:
