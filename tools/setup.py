@@ -1,10 +1,10 @@
-"""Prepare this checkout: a virtual environment, the locked packages, the Node peers and a Redis server.
+"""Prepare this checkout: a virtual environment, the locked packages, the Node peers, a Redis server and tini.
 
 Standard library only, so that it runs before anything is installed. Each step is skipped when its inputs have not
 changed (`.venv/.stamps/<step>` holds their hash). What cannot be had is said in one line and does not fail the setup:
 the tests that need it are then reported as not run.
 
-Usage: python3 tools/setup.py [--only STEP ...]   (steps: python, redis, peers; node: only when named)
+Usage: python3 tools/setup.py [--only STEP ...]   (steps: python, redis, init, peers; node: only when named)
 """
 
 from __future__ import annotations
@@ -94,6 +94,16 @@ def install_redis() -> bool:
     return apt_install("redis-server", "redis-tools")
 
 
+def install_init() -> bool:
+    """tini is the first process of the worker's image."""
+    if shutil.which("tini"):
+        return True
+    if not is_root_debian():
+        say("no tini here: the tests of workers under an init are not run")
+        return False
+    return apt_install("tini")
+
+
 def apt_install(*packages: str) -> bool:
     """Install Debian packages without starting their services; say so when it does not work."""
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
@@ -140,8 +150,8 @@ def install_node() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=["python", "redis", "peers", "node"])
-    only = parser.parse_args().only or ["python", "redis", "peers"]
+    parser.add_argument("--only", nargs="+", choices=["python", "redis", "init", "peers", "node"])
+    only = parser.parse_args().only or ["python", "redis", "init", "peers"]
     if sys.version_info < (3, 11):  # noqa: UP036 - run by whatever Python the user has
         sys.exit("setup: Python 3.11 or newer is needed; run `make PYTHON=python3.12 …`")
     locks = [ROOT / "requirements" / "lock.txt", ROOT / "requirements" / "tools.txt", ROOT / "pyproject.toml"]
@@ -149,6 +159,8 @@ def main() -> None:
         step("python", locks, install_python)
     if "redis" in only:
         step("redis", [Path(__file__)], install_redis)
+    if "init" in only:
+        step("init", [Path(__file__)], install_init)
     if "peers" in only and PEERS.is_dir():
         if not (PEERS / "node_modules").is_dir():
             (STAMPS / "peers").unlink(missing_ok=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 RELEASE = "trixie"
 """Debian's release of the base images; its Python is 3.13."""
-PYTHON_PACKAGES = ("python3", "python3-pip", "ca-certificates")
+PYTHON_PACKAGES = ("python3", "python3-pip", "ca-certificates", "tini")
 REDIS_PACKAGES = ("redis-server",)
 REDIS_COMMAND = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
 ANY_USER = 65532
@@ -47,7 +47,7 @@ UNNEEDED = (
 
 
 def ensure_base_image() -> str:
-    """Tag of an image with Debian's Python, venv, pip and CA certificates: the `BASE_IMAGE` of our Dockerfiles."""
+    """Tag of an image with Debian's Python, venv, pip, CA certificates, tini: the `BASE_IMAGE` of our Dockerfiles."""
     return _ensure_debian_image("base", PYTHON_PACKAGES, [])
 
 

@@ -19,10 +19,16 @@ _EXTRA_OF_MODULE = {"click": "cli", "rich": "cli", "yaml": "cli", "jsonschema": 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run `toril ARGUMENTS…` (default: the process's own) and return the exit code."""
+    chosen = sys.argv[1:] if arguments is None else list(arguments)
+    if chosen[:2] == ["worker", "run"]:
+        from toril.worker import init
+
+        # Before all other imports: the command of a container may be this one.
+        init.stay_behind()
     try:
         from toril.cli import tree
 
-        return tree.run(sys.argv[1:] if arguments is None else list(arguments))
+        return tree.run(chosen)
     except ModuleNotFoundError as problem:
         extra = _EXTRA_OF_MODULE.get((problem.name or "").split(".")[0])
         if extra is None:
