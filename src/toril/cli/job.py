@@ -19,6 +19,8 @@ from toril.cli.output import ExitCode
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNIT_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+LONGEST_MS = 100 * 366 * _UNIT_MS["d"]
+"""A hundred years: no length of time is meant to be longer."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
 
@@ -31,7 +33,10 @@ class DurationMs(click.ParamType[int]):
         found = _DURATION.fullmatch(str(value))
         if found is None:
             self.fail(f"{value!r} is no length of time: 30 (seconds), 500ms, 5m, 1.5h, 2d", param, ctx)
-        return round(float(found[1]) * _UNIT_MS[found[2]])
+        length_ms = float(found[1]) * _UNIT_MS[found[2]]
+        if length_ms > LONGEST_MS:
+            self.fail(f"{str(value)[:40]!r} is too long: at most {LONGEST_MS // _UNIT_MS['d']} days", param, ctx)
+        return round(length_ms)
 
 
 class JsonData(click.ParamType[Any]):
@@ -44,7 +49,7 @@ class JsonData(click.ParamType[Any]):
             return value
         text, source = value, "the text"
         if value == "-":
-            text, source = sys.stdin.read(), "stdin"
+            text, source = _read_stdin(self, param, ctx), "stdin"
         elif value.startswith("@"):
             source = value[1:]
             try:
@@ -57,6 +62,17 @@ class JsonData(click.ParamType[Any]):
             return json.loads(text)
         except ValueError as problem:
             self.fail(f"{source} is not JSON: {problem}", param, ctx)
+        except RecursionError:
+            self.fail(f"{source} nests too deeply", param, ctx)
+
+
+def _read_stdin(kind: JsonData, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    if sys.stdin is None:
+        kind.fail("stdin is closed", param, ctx)
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError:
+        kind.fail("stdin is not UTF-8 text", param, ctx)
 
 
 def redis_option(function: F) -> F:

@@ -5,7 +5,6 @@ Imports nothing but the standard library until a command is known, so that a mis
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -43,8 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output is gone (`toril … | head`): end quietly, also when Python flushes at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.leave(sys.stdout)
         return ExitCode.OK
+    except OSError as problem:
+        output.error(f"{problem.filename or 'the output'}: {problem.strerror}")
+        output.leave(sys.stdout)
+        return ExitCode.FAILED
 
 
 if __name__ == "__main__":

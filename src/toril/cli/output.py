@@ -58,13 +58,30 @@ def has_terminal(stream: TextIO) -> bool:
 
 
 def data(text: str) -> None:
-    """What the user asked for, on stdout."""
-    print(text, flush=True)
+    """What the user asked for, on stdout. Where that cannot be written, the exit code still says what was done."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        # The reader is gone, as with `toril … | head`.
+        leave(sys.stdout)
+    except OSError as problem:
+        leave(sys.stdout)
+        error(f"what was done stays done, but its output cannot be written: {problem.strerror}; it is: {text[:200]}")
 
 
 def note(text: str) -> None:
-    """What else there is to know, on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """What else there is to know, on stderr. Where that is closed or full, nobody can be told."""
+    if sys.stderr is None:
+        return
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        leave(sys.stderr)
+
+
+def leave(stream: TextIO) -> None:
+    """Send what is still to be written on a broken stream nowhere: Python would fail on it once more at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def error(text: str) -> None:

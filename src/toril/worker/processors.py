@@ -172,8 +172,11 @@ def only_queue_of(module: str) -> str:
 
 def import_module(module: str) -> None:
     """Import the user's module, looking also in the current folder. Raises ProcessorLoadError."""
-    if str(Path.cwd()) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    try:
+        if str(Path.cwd()) not in sys.path and "" not in sys.path:
+            sys.path.insert(0, str(Path.cwd()))
+    except FileNotFoundError:
+        raise errors.ProcessorLoadError("the current folder is gone: change into one that exists") from None
     try:
         importlib.import_module(module)
     except BaseException as problem:

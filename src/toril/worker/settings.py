@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -124,6 +125,8 @@ def _json_object(environ: Mapping[str, str], name: str) -> dict[str, Any]:
         value = json.loads(environ.get(name) or "{}")
     except ValueError as problem:
         raise errors.SettingsError(f"{name} is not JSON: {problem}") from None
+    except RecursionError:
+        raise errors.SettingsError(f"{name} nests too deeply") from None
     if not isinstance(value, dict):
         raise errors.SettingsError(f"{name} must be a JSON object")
     return value
@@ -133,11 +136,9 @@ def _whole(environ: Mapping[str, str], name: str, default: int, lowest: int, hig
     text = environ.get(name)
     if not text:
         return default
-    try:
-        number = int(text)
-    except ValueError:
-        raise errors.SettingsError(f"{name} must be a whole number") from None
-    return _in_range(number, name, lowest, highest)
+    if re.fullmatch(r"[+-]?[0-9]{1,18}", text.strip()) is None:
+        raise errors.SettingsError(f"{name} must be a whole number")
+    return _in_range(int(text), name, lowest, highest)
 
 
 def _in_range(value: Any, name: str, lowest: int, highest: int) -> int:

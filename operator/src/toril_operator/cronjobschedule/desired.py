@@ -45,7 +45,7 @@ def is_as_desired(record: SchedulerRecord, scheduler: Scheduler, spec: CronJobSc
         stored = record.schedule
         data = json.loads(record.data_json or "{}")
         opts = json.loads(record.fields.get("opts") or "{}")
-    except (errors.InvalidInputError, ValueError):
+    except (errors.InvalidInputError, ValueError, RecursionError):
         return False
     template = scheduler.template
     return (
