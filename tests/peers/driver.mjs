@@ -163,12 +163,14 @@ async function loadJob(handle, jobId) {
   return job;
 }
 
-// The next moments of a pattern, each computed from the one before as a worker does; or what the parser says.
-function cronTimes([pattern, tz, afterMs, count]) {
+// The next moments of a pattern, each computed from the one before as a worker does; or what the parser says. `H` is
+// drawn anew for each, as workers do; `seed` makes the draws known.
+function cronTimes([pattern, tz, afterMs, count, seed]) {
   const times = [];
   try {
     for (let after = afterMs; times.length < count; times.push(after)) {
-      after = parseCron(pattern, { currentDate: new Date(after), tz }).next().getTime();
+      const hashSeed = seed && `${seed}:${after}`;
+      after = parseCron(pattern, { currentDate: new Date(after), tz, hashSeed }).next().getTime();
     }
   } catch (problem) {
     return problem.message;

@@ -1,89 +1,144 @@
-"""Cron patterns mean to us what they mean to BullMQ's own parsers, clock changes included."""
+"""Cron patterns mean to us what they mean to BullMQ's own parsers: stored ones to the version that stored them, those
+of callers to both."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from datetime import UTC, datetime
+import zoneinfo
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from support import cron_corpus
+from support.cron_corpus import milliseconds
 from support.node_peer import NodePeer
 from toril import errors
+from toril.jobs.cron_dialects import Dialect
 from toril.jobs.schedule import Schedule
 
-ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Australia/Sydney", "Asia/Kolkata", "America/Santiago")
-MOMENTS = (
-    "2026-01-01T01:02:03", "2027-12-31T23:59:59",
-    # Shortly before, and within, the clock changes of these zones.
-    "2026-03-28T23:10:00", "2026-03-29T00:59:00", "2026-10-24T22:00:00", "2026-10-25T00:15:00", "2026-10-25T01:15:00",
-    "2026-03-08T05:30:00", "2026-03-08T07:15:00", "2026-11-01T04:40:00", "2026-11-01T05:40:00", "2026-11-01T06:40:00",
-    "2026-04-04T14:20:00", "2026-10-03T15:00:00", "2026-04-05T02:30:00", "2026-09-06T03:30:00",
-)  # fmt: skip
-PATTERNS = (
-    "* * * * *", "*/15 * * * *", "0 * * * *", "0 0 * * *", "0 2 * * *", "0 9 * * 1", "0 0 1 * *", "0 */6 * * *",
-    "*/5 * * * *", "30 2 * * *", "30 1 * * *", "15,45 2 * * *", "0,30 1-3 * * *", "*/20 0-4 * * *", "30 */2 * * *",
-    "0 3 * * *", "* * * * * *", "30 * * * * *", "15,45 30 1,2 * * *", "*/10 59 1 * * *", "0 0 12 * * 1-5",
-    "0 0 L * *", "0 0 1,L * *", "0 0 * * 5L", "0 0 * * 1L,3L", "0 0 * * MON#1", "0 0 * * 0#5", "0 12 * * 7",
-    "0 0 * * 5-7", "0 0 * JAN-MAR MON-FRI", "5/15 * * * *", "1-5/2 * * * *", "0 0 1,15 * MON", "0 0 ? * tue",
-    "0 0 1 * ?", "0 0 31 * *", "0 0 */2 * MON", "@daily", "@weekly", "@hourly", "@monthly",
-    "* *", "*/70 * * * *",
-)  # fmt: skip
-REFUSED = (
-    "61 * * * *", "a * * * *", "*/0 * * * *", "0 22-2 * * *", "0 0 15W * *", "0 0 LW * *", "0 0 0 1 1 * 2027",
-    "0 0 30 2 *", "0 0 31 2,4 *", "0 0 1 13 *", "0 0 32 * *", "0 0 L-3 * *", "0 0 * * L", "0 0 * * 1#6",
-    "0 0 * * MON#1,FRI", "* * * * 1,", "@midnight", "@reboot", "1e1 * * * *", "*/5/2 * * * *", "5- * * * *",
-    "0 0 0 * *",
-)  # fmt: skip
-
-
-def milliseconds(moment: str) -> int:
-    return round(datetime.fromisoformat(moment).replace(tzinfo=UTC).timestamp() * 1000)
-
-
-def times(pattern: str, tz: str, after_ms: int, count: int) -> list[int]:
-    schedule = Schedule.from_bullmq({"pattern": pattern, "tz": tz})
-    found: list[int] = []
-    while len(found) < count:
-        slot = schedule.next_slot_ms(after_ms, after_ms)
-        assert slot is not None
-        found.append(slot)
-        after_ms = slot
-    return found
+Case = list[Any]
+"""Pattern, zone, moment (Unix ms), how many times, seed of the draws."""
+Theirs = Callable[[list[Case]], Awaitable[list[Any]]]
+SEED = "some-series"
+NOON = milliseconds("2025-06-15T12:00:00")
 
 
 @pytest.fixture
-async def theirs(nodes: Callable[[str], NodePeer], version: str) -> Callable[[list[Any]], Any]:
-    async def ask(cases: list[Any]) -> Any:
-        return await nodes(version).request("cron", cases=cases)
+def theirs(nodes: Callable[[str], NodePeer], version: str) -> Theirs:
+    async def ask(cases: list[Case]) -> list[Any]:
+        answers: list[Any] = await nodes(version).request("cron", cases=cases)
+        return answers
 
     return ask
 
 
+def ours(case: Case, writer: str = "") -> list[int] | str:
+    """The times, or why there are none. Args: writer: of a stored series; empty = a caller's pattern."""
+    pattern, tz, after_ms, count, *_ = case
+    repeat = {"pattern": pattern, "tz": tz}
+    found: list[int] = []
+    try:
+        schedule = Schedule.from_stored(repeat, Dialect(writer), SEED) if writer else Schedule.from_bullmq(repeat)
+        while len(found) < count:
+            slot = schedule.next_slot_ms(after_ms, after_ms)
+            if slot is None:
+                return "no time comes"
+            found.append(slot)
+            after_ms = slot
+    except errors.InvalidOptionError as problem:
+        return str(problem)
+    return found
+
+
+def different(cases: list[Case], answers: list[Any], writer: str) -> list[Any]:
+    """Cases that this version of BullMQ takes, and that we read otherwise."""
+    return [
+        (case, answer, mine)
+        for case, answer in zip(cases, answers, strict=True)
+        if isinstance(answer, list) and (mine := ours(case, writer)) != answer
+    ]
+
+
 @pytest.mark.wire(85)
 @pytest.mark.requirement("I-16")
-async def test_the_same_moments(theirs: Any) -> None:
-    cases: list[Any] = [
-        [pattern, zone, milliseconds(moment), 3] for pattern in PATTERNS for zone in ZONES for moment in MOMENTS
+async def test_stored_series_go_on_at_the_moments_of_their_library(theirs: Theirs, version: str) -> None:
+    patterns = (*cron_corpus.READ_ALIKE, *cron_corpus.ONE_ONLY, *cron_corpus.READ_DIFFERENTLY)
+    every: list[Case] = [
+        [pattern, zone, milliseconds(moment), 3, SEED]
+        for pattern in patterns
+        for zone in cron_corpus.ZONES
+        for moment in cron_corpus.MOMENTS
     ]
-    cases = random.Random(7).sample(cases, 160)
-    different = [
-        (case, expected) for case, expected in zip(cases, await theirs(cases), strict=True) if times(*case) != expected
-    ]
-    assert different == []
+    # Each pattern once at least, and many of all combinations.
+    cases = [every[at * len(every) // len(patterns)] for at in range(len(patterns))]
+    cases += random.Random(7).sample(every, 500)
+    answers = await theirs(cases)
+    assert sum(isinstance(answer, list) for answer in answers) > 300
+    assert different(cases, answers, version) == []
 
 
 @pytest.mark.wire(85)
-async def test_the_same_patterns_are_refused(theirs: Any) -> None:
-    for pattern, reply in zip(REFUSED, await theirs([[each, "UTC", 0, 1] for each in REFUSED]), strict=True):
-        assert isinstance(reply, str), pattern
+async def test_callers_patterns_mean_the_same_moments(theirs: Theirs) -> None:
+    cases: list[Case] = [
+        [pattern, zone, milliseconds(moment), 3]
+        for pattern in cron_corpus.READ_ALIKE
+        for zone in cron_corpus.ZONES
+        for moment in cron_corpus.MOMENTS
+    ]
+    cases = random.Random(8).sample(cases, 200)
+    assert [
+        (case, answer) for case, answer in zip(cases, await theirs(cases), strict=True) if ours(case) != answer
+    ] == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_odd_patterns_are_taken_and_refused_as_their_library_does(
+    theirs: Theirs, version: str, seed: int
+) -> None:
+    cases: list[Case] = [[text, "UTC", NOON, 2, SEED] for text in cron_corpus.random_patterns(seed, 700)]
+    answers = await theirs(cases)
+    taken = [isinstance(answer, list) for answer in answers]
+    assert 100 < sum(taken) < 600
+    assert different(cases, answers, version) == []
+    # And no caller may use what this version refuses.
+    allowed = [
+        case for case, is_taken in zip(cases, taken, strict=True) if not is_taken and isinstance(ours(case), list)
+    ]
+    assert allowed == []
+
+
+async def test_callers_may_not_use_what_the_versions_read_apart(nodes: Callable[[str], NodePeer]) -> None:
+    apart = (*cron_corpus.ONE_ONLY, *cron_corpus.READ_DIFFERENTLY)
+    cases: list[Case] = [[pattern, "UTC", NOON, 20, SEED] for pattern in apart]
+    older, newer = [await nodes(version).request("cron", cases=cases) for version in ("5", "6")]
+    for case, old, new in zip(cases, older, newer, strict=True):
+        assert old != new, case
+        assert isinstance(ours(case), str), case
+
+
+@pytest.mark.wire(85)
+async def test_the_same_patterns_are_refused(theirs: Theirs, version: str) -> None:
+    cases: list[Case] = [[pattern, "UTC", NOON, 1, SEED] for pattern in cron_corpus.REFUSED]
+    for case, answer in zip(cases, await theirs(cases), strict=True):
+        assert isinstance(answer, str), case
+        assert isinstance(ours(case, version), str), case
         with pytest.raises(errors.InvalidOptionError, match=r"^repeat\.pattern: "):
-            Schedule.from_bullmq({"pattern": pattern})
+            Schedule.from_bullmq({"pattern": case[0]})
 
 
-async def test_where_the_clock_skips_midnight_the_job_still_comes(theirs: Any) -> None:
-    """A difference on purpose: BullMQ leaves out the day whose first hour is skipped."""
-    case: list[Any] = ["10 0 * * *", "Africa/Cairo", milliseconds("2026-04-23T12:00:00"), 1]
-    assert times("10 0 * * *", "Africa/Cairo", case[2], 1) == [milliseconds("2026-04-23T22:10:00")]
-    assert (await theirs([case]))[0] == [milliseconds("2026-04-24T21:10:00")]
+async def test_the_same_zones_are_known(theirs: Theirs, version: str) -> None:
+    """In each case of letters. Moments of before the releases of both databases, so that both know the same rules."""
+    names = sorted(zoneinfo.available_timezones())
+    offsets = ("UTC+1", "utc-1", "UTC+14", "UTC-0:30", "Utc+01:30", "UTC+0200", "UTC+2.5", "GMT+2", "UTC±2", "UTC+100")
+    others = ("PST", "IST", "US/Pacific-New", "CEST", "Factory", "localtime", "right/UTC", "posix/UTC", "Mars/Base")
+    cases: list[Case] = [
+        ["0 12 * * *", name, milliseconds(moment), 1]
+        for name in (*names, *(name.swapcase() for name in names), *offsets, *others)
+        for moment in ("2025-01-15T00:00:00", "2025-07-15T00:00:00")
+    ]
+    answers = await theirs(cases)
+    assert different(cases, answers, version) == []
+    refused = [case for case, answer in zip(cases, answers, strict=True) if isinstance(answer, str)]
+    assert refused
+    assert [case for case in refused if isinstance(ours(case), list) or isinstance(ours(case, version), list)] == []

@@ -6,21 +6,19 @@ A *slot* is the moment for which a job is made, Unix milliseconds. The job's id 
 
 from __future__ import annotations
 
-import contextlib
+import calendar
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
 from toril import errors
 
 if TYPE_CHECKING:
     # What calendars need is loaded when there is one: every worker starts with this module.
-    import zoneinfo
-
-    from toril.jobs.cron_pattern import CronPattern
+    from toril.jobs.cron_dialects import CronFields, Dialect
 
 MAX_MS = 2**53
 LAST_MS = 2**41 * 4
@@ -28,6 +26,8 @@ LAST_MS = 2**41 * 4
 _OPTIONS = frozenset(("pattern", "every", "offset", "tz", "startDate", "endDate", "limit", "immediately"))
 _OVERLAP = timedelta(hours=3)
 """No clock is put back by more."""
+_MAX_DAYS = 28 * 366
+"""Days of one pattern that are looked at: after 28 years the calendar's weekdays come again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,13 @@ class Schedule:
     """How many jobs are made in all."""
     immediately: bool = False
     """With a pattern: the first job is made at once."""
+    writer: Dialect | None = field(default=None, compare=False)
+    """Of a stored schedule: the version of BullMQ that has probably written the pattern, and by which it is read.
+    None = given by a caller; then both versions read it alike."""
+    seed: str = field(default="", compare=False)
+    """Of a stored schedule: from it and from the moment follow the numbers that are drawn for `H`."""
+    hash_seed: str = ""
+    """BullMQ 6's option `hashSeed`: from it alone follow the numbers that are drawn for `H`."""
 
     @classmethod
     def from_bullmq(cls, repeat: Mapping[str, Any], path: str = "repeat") -> Schedule:
@@ -74,6 +81,44 @@ class Schedule:
         )
         schedule._check_together(path)
         return schedule
+
+    @classmethod
+    def from_stored(cls, repeat: Mapping[str, Any], writer: Dialect, seed: str, path: str = "repeat") -> Schedule:
+        """Read BullMQ's options of a stored series as its writer does.
+
+        Args:
+            repeat: the options; `hashSeed` counts with BullMQ 6 and `utc` with BullMQ 5. Unknown names are left out.
+            seed: see the field.
+
+        Raises:
+            InvalidOptionError: the series cannot be carried on; `field` is the path of what is not understood. A
+                pattern is read, and may be refused, when a slot is asked for.
+        """
+        given = {name: repeat[name] for name in _OPTIONS if repeat.get(name) not in (None, "", 0)}
+        pattern, tz = given.pop("pattern", None), given.pop("tz", "")
+        if pattern is None:
+            return cls.from_bullmq(given, path)
+        from toril.jobs import time_zones
+        from toril.jobs.cron_dialects import Dialect
+
+        if not isinstance(pattern, str) or not isinstance(tz, str):
+            raise errors.InvalidOptionError(path, "takes text as `pattern` and `tz`")
+        if writer is Dialect.BULLMQ_5 and repeat.get("utc") is True:
+            tz = "UTC"
+        if writer is Dialect.BULLMQ_5 and repeat.get("nthDayOfWeek"):
+            raise errors.InvalidOptionError(f"{path}.nthDayOfWeek", "is not known here")
+        time_zones.find_stored(tz, f"{path}.tz")
+        hash_seed = repeat.get("hashSeed")
+        return cls(
+            pattern=pattern,
+            tz=tz,
+            start_ms=_moment(given.get("startDate"), f"{path}.startDate"),
+            end_ms=_moment(given.get("endDate"), f"{path}.endDate"),
+            limit=_whole(given["limit"], f"{path}.limit", 1) if "limit" in given else None,
+            writer=writer,
+            seed=seed,
+            hash_seed=hash_seed if isinstance(hash_seed, str) else "",
+        )
 
     def _check_together(self, path: str) -> None:
         if self.offset_ms and (self.pattern or self.offset_ms >= self.every_ms):
@@ -128,10 +173,15 @@ class Schedule:
         after_ms = max(after_ms, self.start_ms or 0)
         if after_ms > LAST_MS:
             return None
-        slot = _next_cron_ms(self.pattern, self.tz, after_ms)
+        slot = _next_cron_ms(self._fields(after_ms), self.tz, after_ms)
         if slot is None or (self.end_ms is not None and slot > self.end_ms):
             return None
         return slot
+
+    def _fields(self, after_ms: int) -> CronFields:
+        """The pattern as it is read for the first slot after a moment: `H` is drawn anew for each."""
+        seed = self.hash_seed or f"{self.seed}:{after_ms}"
+        return _known_pattern(self.pattern, self.writer, seed if "H" in self.pattern else "")
 
 
 def _aligned(now_ms: int, every_ms: int, offset_ms: int) -> int:
@@ -144,52 +194,55 @@ def _aligned(now_ms: int, every_ms: int, offset_ms: int) -> int:
 
 
 @functools.lru_cache(maxsize=512)
-def _known_pattern(pattern: str) -> CronPattern:
+def _known_pattern(pattern: str, writer: Dialect | None, seed: str) -> CronFields:
     from toril.jobs import cron_pattern
 
-    return cron_pattern.parse(pattern)
+    if writer is None:
+        return cron_pattern.parse(pattern)
+    return cron_pattern.read_stored(pattern, writer, seed, "repeat.pattern")
 
 
-def _next_cron_ms(pattern: str, tz: str, after_ms: int) -> int | None:
+def _next_cron_ms(fields: CronFields, tz: str, after_ms: int) -> int | None:
     """The next moment of a pattern by the clock on the wall, strictly later than `after_ms`.
 
     A time that the clock skips is run later by as much as is skipped; one that comes twice is run the first time. A
     pattern that leaves the hour open runs through the doubled hour twice.
     """
-    import zoneinfo
+    from toril.jobs import time_zones
 
-    known = _known_pattern(pattern)
-    zone = zoneinfo.ZoneInfo(tz or "UTC")
+    zone = time_zones.find_stored(tz)
     # Whole seconds: a pattern knows nothing smaller.
     after = datetime.fromtimestamp(after_ms // 1000, UTC)
     wall = after.astimezone(zone)
-    following = _next_wall(known, wall.replace(tzinfo=None))
+    following = _next_wall(fields, wall.replace(tzinfo=None))
     if following is None:
         return None
     # A time within a gap is taken by the offset from before it, and so moves by the gap.
     moment = following.replace(tzinfo=zone).astimezone(UTC)
     if moment <= after:
         moment = following.replace(tzinfo=zone, fold=1).astimezone(UTC)
-    if known.runs_in_all_hours:
-        moment = _in_doubled_hour(known, zone, after, moment) or moment
+    if fields.runs_in_all_hours:
+        moment = _in_doubled_hour(fields, zone, after, moment) or moment
     return round(moment.timestamp() * 1000)
 
 
-def _next_wall(pattern: CronPattern, after: datetime) -> datetime | None:
+def _next_wall(fields: CronFields, after: datetime) -> datetime | None:
     """The next time on the wall that fits, taking every day as having 24 hours."""
-    from croniter import CroniterBadDateError, croniter
+    from croniter import croniter
 
-    found: list[datetime] = []
-    for plain in pattern.plain:
-        # A date that no year has, beside days of the week that every year has.
-        with contextlib.suppress(CroniterBadDateError):
-            found.append(croniter(plain, after, second_at_beginning=True).get_next(datetime))
-    return min(found, default=None)
+    lists = (fields.seconds, fields.minutes, fields.hours, fields.months)
+    second, minute, hour, month = (",".join(map(str, values)) for values in lists)
+    times = croniter(f"{second} {minute} {hour} * {month} *", after, second_at_beginning=True)
+    for _ in range(_MAX_DAYS):
+        at: datetime = times.get_next(datetime)
+        length = calendar.monthrange(at.year, at.month)[1]
+        if fields.days.fits(at.month, at.day, at.isoweekday() % 7, length):
+            return at
+        times.set_current(at.replace(hour=23, minute=59, second=59))
+    return None
 
 
-def _in_doubled_hour(
-    pattern: CronPattern, zone: zoneinfo.ZoneInfo, after: datetime, moment: datetime
-) -> datetime | None:
+def _in_doubled_hour(fields: CronFields, zone: tzinfo, after: datetime, moment: datetime) -> datetime | None:
     """A fitting time between `after` and `moment` that the clock shows for the second time."""
 
     def offset(at: datetime) -> timedelta:
@@ -203,7 +256,7 @@ def _in_doubled_hour(
         middle = low + timedelta(seconds=(high - low) // timedelta(seconds=2))
         low, high = (low, middle) if offset(middle) == end else (middle, high)
     second_pass = high.astimezone(zone).replace(tzinfo=None) - timedelta(seconds=1)
-    following = _next_wall(pattern, second_pass)
+    following = _next_wall(fields, second_pass)
     if following is None:
         return None
     doubled = following.replace(tzinfo=zone, fold=1).astimezone(UTC)
@@ -226,12 +279,9 @@ def _zone_name(value: Any, path: str) -> str:
     if not isinstance(value, str):
         raise errors.InvalidOptionError(path, "must be the name of a time zone, such as Europe/Berlin")
     if value:
-        import zoneinfo
+        from toril.jobs import time_zones
 
-        try:
-            zoneinfo.ZoneInfo(value)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-            raise errors.InvalidOptionError(path, f"{value[:60]!r} is no time zone that is known here") from None
+        time_zones.find(value, path)
     return value
 
 

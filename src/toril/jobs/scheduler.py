@@ -10,6 +10,7 @@ from typing import Any
 
 from toril import errors
 from toril.jobs import codec
+from toril.jobs.cron_dialects import Dialect
 from toril.jobs.job import check_size
 from toril.jobs.options import LONG_NAMES, MAX_PRIORITY, JobOptions, merge_wire
 from toril.jobs.schedule import Schedule
@@ -101,6 +102,8 @@ class SchedulerRecord:
     fields: Mapping[str, str]
     """The scheduler's hash."""
     job: CurrentJob | None = None
+    writer: Dialect = Dialect.BULLMQ_6
+    """The version of BullMQ whose reading of the pattern counts."""
 
     @property
     def job_id(self) -> str:
@@ -144,7 +147,7 @@ class SchedulerRecord:
     @property
     def schedule(self) -> Schedule:
         """The stored schedule. Raises InvalidOptionError when it makes no sense here."""
-        return _schedule(self.repeat)
+        return _schedule(self.repeat, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +205,7 @@ def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> N
     count = _number(repeat.get("count")) or (made if job is None else 1) or 1
     if (every := record.repeat.get("every")) and "pattern" not in repeat:
         repeat["every"] = every
-    schedule = _schedule(repeat)
+    schedule = _schedule(repeat, record)
     if schedule.is_over(now_ms, count):
         return None
     offset_ms = _number(record.fields.get("offset")) or schedule.offset_ms
@@ -273,16 +276,16 @@ def _next_repeat(repeat: Mapping[str, Any], schedule: Schedule, count: int) -> d
     return {**kept, **{name: checked[name] for name in left_out[1:] if name in checked}, "count": count}
 
 
-def _schedule(repeat: Mapping[str, Any]) -> Schedule:
+def _schedule(repeat: Mapping[str, Any], record: SchedulerRecord) -> Schedule:
     """A stored schedule: unknown names are another version's business, and rules of adding do not count."""
-    names = ("pattern", "every", "offset", "tz", "startDate", "endDate", "limit")
-    known = {name: repeat[name] for name in names if repeat.get(name) not in (None, "", 0)}
+    known = dict(repeat)
     if known.get("pattern"):
         known.pop("every", None)
         known.pop("offset", None)
     elif _number(known.get("offset")) and (_number(known.get("every")) or 0) <= (_number(known["offset"]) or 0):
         known.pop("offset")
-    return Schedule.from_bullmq(known)
+    known.pop("immediately", None)
+    return Schedule.from_stored(known, record.writer, record.id)
 
 
 def _number(value: Any) -> int | None:

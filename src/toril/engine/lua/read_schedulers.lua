@@ -5,6 +5,7 @@
 -- ARGV[2] which: `ids` (those named), `rank` (by the time of their slots) or `due` (slots that have come, oldest first)
 -- ARGV[3...] ids; or first and last rank (-1 = to the end); or how many to pass over and how many to read at most
 -- Returns: {now (ms), time of the first slot that has not come yet (ms, '' = none),
+--           the client that opened the queue last, such as bullmq:6.7.0 ('' = not known),
 --           {id, slot (ms), {field, value...}, {ats, opts, name, data} of the slot's job or {}}...}
 --           A named scheduler that is not there is left out.
 -- Cost: O(log n + read). Reads only.
@@ -26,7 +27,12 @@ else
   found = redis.call('ZRANGEBYSCORE', queue.schedulers, '-inf', text_of(now_ms), 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[4])
 end
 local coming = redis.call('ZRANGEBYSCORE', queue.schedulers, '(' .. text_of(now_ms), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local reply = {now_ms, coming[2] and number_of(coming[2]) > 0 and slot_of(coming[2]) or ''}
+local client = redis.pcall('HGET', queue.meta, 'version')
+local reply = {
+  now_ms,
+  coming[2] and number_of(coming[2]) > 0 and slot_of(coming[2]) or '',
+  type(client) == 'string' and client or '',
+}
 for index = 1, #found, 2 do
   local scheduler_key = queue.schedulers .. ':' .. found[index]
   local slot = slot_of(found[index + 1])

@@ -11,6 +11,7 @@ from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
 from toril.engine.scripts.shared import Layout
 from toril.jobs import scheduler
+from toril.jobs.cron_dialects import Dialect
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
 
@@ -136,10 +137,12 @@ def _id_start(scheduler_id: str) -> str:
 
 
 def _read(reply: Any) -> SchedulersRead:
-    return SchedulersRead(reply[0], int(reply[1]) if reply[1] else None, [_record(entry) for entry in reply[2:]])
+    now_ms, coming, client, *entries = reply
+    writer = Dialect.BULLMQ_5 if client.startswith(b"bullmq:5.") else Dialect.BULLMQ_6
+    return SchedulersRead(now_ms, int(coming) if coming else None, [_record(entry, writer) for entry in entries])
 
 
-def _record(entry: Any) -> SchedulerRecord:
+def _record(entry: Any, writer: Dialect) -> SchedulerRecord:
     scheduler_id, slot, fields, job = entry
     current = None
     if job:
@@ -151,5 +154,5 @@ def _record(entry: Any) -> SchedulerRecord:
             data_json=(data or b"{}").decode(errors="replace"),
         )
     return SchedulerRecord(
-        scheduler_id.decode(errors="surrogateescape"), int(slot), scheduler.fields_of(fields), current
+        scheduler_id.decode(errors="surrogateescape"), int(slot), scheduler.fields_of(fields), current, writer
     )
