@@ -72,6 +72,7 @@ class Metrics:
         self._jobs: dict[str, JobCounts] = {}
         self.stalled: dict[str, int] = {}
         self.interrupted: dict[str, int] = {}
+        self.stuck_schedulers = 0
 
     def finished(self, runs: Sequence[Run]) -> None:
         """Count attempts whose ends are recorded."""
@@ -95,6 +96,9 @@ class Metrics:
 
     def note_interrupted(self, reason: str, jobs: int) -> None:
         self.interrupted[reason] = self.interrupted.get(reason, 0) + jobs
+
+    def note_stuck_schedulers(self, number: int) -> None:
+        self.stuck_schedulers = number
 
     def exposition(self) -> bytes:
         """Everything as Prometheus reads it. The first call imports the client: make it in a thread."""
@@ -145,6 +149,11 @@ class Metrics:
         for state, number in self._slots().items():
             slots.add_metric([*values, state], number)
         yield slots
+        stuck = GaugeMetricFamily(
+            "toril_job_schedulers_stuck", "Job schedulers whose series cannot be carried on.", labels=names
+        )
+        stuck.add_metric(values, self.stuck_schedulers)
+        yield stuck
         build = GaugeMetricFamily("toril_build_info", "Version of this worker.", labels=[*names, "version"])
         build.add_metric([*values, __version__], 1)
         yield build

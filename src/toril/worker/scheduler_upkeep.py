@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import Any
 
 from toril import clock, errors
@@ -21,10 +21,13 @@ class SchedulerUpkeep:
     """Makes the next job of a scheduler when its current one was taken. What fails is made up for later: by the next
     try, by any other worker's `repair`, or by the operator; the taken job runs whatever happens here."""
 
-    def __init__(self, active: ActiveJobs) -> None:
+    def __init__(self, active: ActiveJobs, on_stuck: Callable[[int], None]) -> None:
+        """Args: on_stuck: gets the number of schedulers that cannot be carried on, after each look."""
         self._schedulers = JobSchedulers(active.connection, active.keys, layout=active.taker.layout)
         self._pending: dict[str, str] = {}
-        self._told: set[str] = set()
+        self._on_stuck = on_stuck
+        self._stuck: dict[str, str] = {}
+        """Schedulers that cannot be carried on, and why. Each was logged once."""
         self._next_try_ms = 0
         """Not 0 = Redis was full at the last try."""
 
@@ -46,7 +49,8 @@ class SchedulerUpkeep:
         if not self._pending:
             return
         taken = dict(self._pending)
-        if not await self._try(self._schedulers.advance(taken)):
+        unseen = {known: problem for known, problem in self._stuck.items() if known not in taken}
+        if not await self._try(self._schedulers.advance(taken), unseen):
             return
         for scheduler_id, job_id in taken.items():
             if self._pending.get(scheduler_id) == job_id:
@@ -54,15 +58,18 @@ class SchedulerUpkeep:
 
     async def repair(self) -> None:
         """Carry on schedulers whose job was taken, or removed, by somebody who did not. Raises as `run_once`."""
-        await self._try(self._schedulers.advance_due())
+        await self._try(self._schedulers.advance_due(), {})
 
-    async def _try(self, turn: Coroutine[Any, Any, Advanced]) -> bool:
+    async def _try(self, turn: Coroutine[Any, Any, Advanced], unseen: Mapping[str, str]) -> bool:
         """Make one turn. Returns whether it is over, made or never to be made. Raises what tells that Redis is away.
 
         A full Redis makes no next job. The slot stays due, so that the series goes on when Redis has memory again.
+
+        Args:
+            unseen: stuck schedulers that this turn does not look at, and why they are stuck.
         """
         try:
-            self._tell(await turn)
+            self._record_stuck({**unseen, **(await turn).problems})
         except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
             if problem.reason is not errors.RedisReason.OUT_OF_MEMORY:
                 raise
@@ -77,8 +84,9 @@ class SchedulerUpkeep:
             logger.info("job schedulers make jobs again")
         return True
 
-    def _tell(self, turn: Advanced) -> None:
-        for scheduler_id, problem in turn.problems.items():
-            if scheduler_id not in self._told:
-                self._told.add(scheduler_id)
-                logger.warning("job scheduler %s makes no more jobs: %s", scheduler_id, problem)
+    def _record_stuck(self, problems: Mapping[str, str]) -> None:
+        for scheduler_id, problem in problems.items():
+            if self._stuck.get(scheduler_id) != problem:
+                logger.warning("job scheduler %s cannot be carried on, and is left as it is: %s", scheduler_id, problem)
+        self._stuck = dict(problems)
+        self._on_stuck(len(problems))

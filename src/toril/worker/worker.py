@@ -73,7 +73,7 @@ class Worker:
             max_started_attempts=settings.max_started_attempts,
         )
         server_clock = ServerClock(self._active)
-        upkeep = SchedulerUpkeep(self._active)
+        upkeep = SchedulerUpkeep(self._active, self._metrics.note_stuck_schedulers)
         self._fetcher = Fetcher(
             self._active,
             self._blocking,
