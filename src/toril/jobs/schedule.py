@@ -10,7 +10,7 @@ import calendar
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +97,8 @@ class Schedule:
         given = {name: repeat[name] for name in _OPTIONS if repeat.get(name) not in (None, "", 0)}
         pattern, tz = given.pop("pattern", None), given.pop("tz", "")
         if pattern is None:
-            return cls.from_bullmq(given, path)
+            # An interval's zone has no effect, whatever its name.
+            return replace(cls.from_bullmq(given, path), tz=str(tz))
         from toril.jobs import time_zones
         from toril.jobs.cron_dialects import Dialect
 
