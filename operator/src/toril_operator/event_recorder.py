@@ -34,12 +34,17 @@ class EventReason(StrEnum):
     SCALED_DOWN = "ScaledDown"
     REDIS_UNREACHABLE = "RedisUnreachable"
     REDIS_RECOVERED = "RedisRecovered"
+    CONCURRENCY_RESTORED = "ConcurrencyRestored"
+    """Another client had changed the queue's concurrency, which the manifest names."""
     CLEANUP_ABANDONED = "CleanupAbandoned"
     """A deleted schedule's record could not be removed from Redis."""
 
     @property
     def type(self) -> str:
-        return "Warning" if self in (EventReason.REDIS_UNREACHABLE, EventReason.CLEANUP_ABANDONED) else "Normal"
+        return "Warning" if self in _WARNINGS else "Normal"
+
+
+_WARNINGS = frozenset({EventReason.REDIS_UNREACHABLE, EventReason.CONCURRENCY_RESTORED, EventReason.CLEANUP_ABANDONED})
 
 
 class EventRecorder:

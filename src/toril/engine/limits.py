@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import AsyncConnection
 from toril.engine.scripts import Limiter
+from toril.engine.scripts.shared import positive
 
 HELD_BACK = 2**53 - 1
 """BullMQ's value of `limiter` while a queue is held back by hand: more than any maximum."""
@@ -44,7 +44,7 @@ class LimitedQueue:
         """The limits as they are."""
         fields = ("concurrency", "max", "duration")
         stored = await self.connection.command("HMGET", self.keys.meta, *fields)
-        numbers = [_positive(text) for text in stored]
+        numbers = [positive(text) for text in stored]
         nonsense = [
             field
             for field, text, number in zip(fields, stored, numbers, strict=True)
@@ -72,7 +72,7 @@ class LimitedQueue:
             worker_max: maximum of a worker whose limit is meant where the queue has none.
         """
         maximum = (await self.read()).max or worker_max
-        used = _positive(await self.connection.command("GET", self.keys.limiter)) or 0
+        used = positive(await self.connection.command("GET", self.keys.limiter)) or 0
         if maximum is None or used < maximum:
             return 0
         return max(0, int(await self.connection.command("PTTL", self.keys.limiter)))
@@ -85,11 +85,3 @@ class LimitedQueue:
     async def free_deduplication(self, deduplication_id: str) -> bool:
         """Free a deduplication id: the next job is added. Returns whether it was taken."""
         return bool(await self.connection.command("DEL", self.keys.deduplication(deduplication_id)))
-
-
-def _positive(text: bytes | None) -> int | None:
-    try:
-        number = float(text or b"")
-        return math.ceil(number) if number > 0 else None
-    except (ValueError, OverflowError):
-        return None

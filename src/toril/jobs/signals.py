@@ -28,6 +28,13 @@ class QueueSignals:
     """When the first delayed job is due, Unix milliseconds; None when nothing is delayed."""
     server_time_ms: int = 0
     """Redis's own clock at the reading, Unix milliseconds."""
+    global_concurrency: int | None = None
+    """Jobs that may run at a time in the whole queue (`meta.concurrency`); None = no limit."""
+    limit_max: int | None = None
+    """Jobs that may start within `limit_duration_ms` (`meta.max`); None = the queue has no rate limit of its own."""
+    limit_duration_ms: int | None = None
+    limit_used: int = 0
+    """Jobs that have started in the present window of a rate limit, the queue's or its workers'."""
     locks_by_worker: Mapping[str, int] = field(default_factory=dict)
     """Locked active jobs by worker name (`pb`; empty text for workers without a name)."""
 

@@ -1,18 +1,20 @@
 """How many workers a queue should have now. One pure function: the same input gives the same answer, always.
 
-The wish is the work (waiting, prioritized, due and running jobs) divided by what one worker takes. From there:
-windows (up at once, down only after a while of lower wishes), the running jobs, the cooldown before zero, the bounds.
+The wish is the work (waiting, prioritized, due and running jobs) divided by what one worker takes. From there: the
+queue's limits (more workers could not use them), windows (up at once, down only after a while of lower wishes), the
+running jobs, the cooldown before zero, the bounds.
 Every step that changed the number is named in the decision.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
 from toril.jobs.signals import QueueSignals
 from toril.scaling.fleet import FleetState
-from toril.scaling.policy import ScalingMode, ScalingPolicy, Unknown
+from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy, Unknown
 
 
 class Reason(StrEnum):
@@ -26,6 +28,10 @@ class Reason(StrEnum):
     """There is nothing to do, but there was a moment ago."""
     DUE_SOON = "DueSoon"
     """Nothing to do now, but a delayed job is due before a worker would be gone and back."""
+    GLOBAL_CONCURRENCY = "GlobalConcurrency"
+    """More could not run jobs: the whole queue may run only so many at a time."""
+    RATE_LIMIT = "RateLimit"
+    """More could not run jobs: only so many may start in the limit's time."""
     DOWN_WINDOW = "DownWindow"
     """Less would do, but not for long enough yet."""
     UP_WINDOW = "UpWindow"
@@ -61,7 +67,7 @@ class History:
     since_ms: int | None = None
     """When the first of an unbroken series of readings came."""
     wishes: tuple[tuple[int, int], ...] = ()
-    """(when, wish), oldest first, as far back as the longer window reaches."""
+    """(when, wish within the queue's limits), oldest first, as far back as the longer window reaches."""
     idle_since_ms: int | None = None
     """Since when there has been nothing to do; None = there is something."""
 
@@ -83,8 +89,30 @@ def decide(
         return Decision(replicas, Reason.METRIC_UNAVAILABLE, message), History()
     work = signal.active if policy.is_suspended else signal.work
     wish = -(-work // policy.jobs_per_replica)
-    history = _noted(policy, signal, history, wish, now_ms)
-    return _decided(policy, signal, history, state, work, wish, now_ms), history
+    formula = f"{_jobs(work)} / {policy.jobs_per_replica} per worker = {wish}"
+    decision = Decision(wish, Reason.BACKLOG if wish else Reason.NO_WORK, formula, wish)
+    for cap, reason, text in _caps(policy, signal):
+        if decision.replicas > cap:
+            decision = _changed(decision, cap, reason, f"{cap}{text}")
+    history = _noted(policy, signal, history, decision.replicas, now_ms)
+    return _decided(decision, policy, signal, history, state, now_ms), history
+
+
+def _caps(policy: ScalingPolicy, signal: QueueSignals) -> Iterator[tuple[int, Reason, str]]:
+    """How many workers the limits of the queue can keep busy, each with its reason."""
+    at_a_time = policy.global_concurrency or signal.global_concurrency
+    if at_a_time is not None:
+        text = f", since {_jobs(at_a_time)} may run at a time (globalConcurrency)"
+        yield -(-at_a_time // policy.jobs_per_replica), Reason.GLOBAL_CONCURRENCY, text
+    limit = policy.limiter
+    if signal.limit_max is not None and signal.limit_duration_ms is not None:
+        limit = RateLimit(signal.limit_max, signal.limit_duration_ms)
+    if limit is not None:
+        # How long jobs take is not known. Within this window no more run than run now and may still start; in the
+        # next one as many may start as the limit says.
+        slots = max(limit.max, signal.active + max(0, limit.max - signal.limit_used))
+        text = f" under the rate limit of {_jobs(limit.max)} in {limit.duration_ms / 1000:g} s"
+        yield max(1, -(-slots // policy.jobs_per_replica)), Reason.RATE_LIMIT, text
 
 
 def _noted(policy: ScalingPolicy, signal: QueueSignals, history: History, wish: int, now_ms: int) -> History:
@@ -100,17 +128,14 @@ def _noted(policy: ScalingPolicy, signal: QueueSignals, history: History, wish: 
 
 
 def _decided(
+    decision: Decision,
     policy: ScalingPolicy,
     signal: QueueSignals,
     history: History,
     state: FleetState,
-    work: int,
-    wish: int,
     now_ms: int,
 ) -> Decision:
-    """Take the wish through every step; the last one that changed the number gives the reason."""
-    formula = f"{_jobs(work)} / {policy.jobs_per_replica} per worker = {wish}"
-    decision = Decision(wish, Reason.BACKLOG if wish else Reason.NO_WORK, formula, wish)
+    """Take the wish through the steps in time; the last one that changed the number gives the reason."""
     steady = max(min(_within(history, policy.up_window_ms, now_ms)), state.current)
     if decision.replicas > steady:
         window = f"for all of the last {policy.up_window_ms / 1000:g} s"

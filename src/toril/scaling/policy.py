@@ -15,6 +15,14 @@ class ScalingMode(StrEnum):
     """The user, by `spec.replicas`."""
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """So many jobs may start in so long."""
+
+    max: int
+    duration_ms: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingPolicy:
     """Bounds and pace of one queue's workers."""
@@ -32,6 +40,10 @@ class ScalingPolicy:
     """Scale up to no more than what was wished throughout this time; 0 = at once."""
     down_window_ms: int = 30_000
     """Scale down to no less than what was wished at any moment of this time."""
+    global_concurrency: int | None = None
+    """Jobs that may run at a time in the whole queue, by the manifest; None = what `meta` says in Redis."""
+    limiter: RateLimit | None = None
+    """The workers' own rate limit; one that `meta` holds goes before it."""
     is_suspended: bool = False
     """No new jobs are started: only running ones are worked off."""
 

@@ -7,13 +7,13 @@ CRD's rules refuse is refused here too.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 from toril import errors
 from toril.jobs.queue_defaults import QueueDefaults
-from toril.scaling.policy import ScalingMode, ScalingPolicy
+from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy
 from toril.specs.fields import Fields
 
 API_VERSION = "toril.dev/v1alpha1"
@@ -92,6 +92,8 @@ class WorkerSpec:
     """`{"python": {"module": "app.jobs"}}`; empty in mode `None`."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """BullMQ's worker options under BullMQ's names."""
+    limiter: RateLimit | None = None
+    """`options.limiter`."""
     drain_seconds: int = 600
     env: Sequence[Mapping[str, Any]] = ()
     """As in a Pod, like the fields below."""
@@ -119,6 +121,8 @@ class JobQueueSpec:
     """In BullMQ's words and units, checked."""
     size_limit_bytes: int | None
     """Largest data of a job, bytes of JSON; None = no limit."""
+    global_concurrency: int | None
+    """Jobs that may run at a time in the whole queue; None leaves alone what is set in Redis."""
     is_suspended: bool
     paused_layout: PausedLayout
     deletion_policy: DeletionPolicy
@@ -144,6 +148,8 @@ def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
         raise metadata.refuse("name", f"must be at most {MAX_NAME} characters, so that the names of its parts fit")
     worker, is_suspended = _worker(spec.object("worker")), spec.flag("suspend")
     scaling = spec.object("scaling")
+    at_a_time = spec.whole("globalConcurrency", 0, 1, 2**31 - 1) if spec.has("globalConcurrency") else None
+    policy = _scaling(scaling, worker, spec.whole("replicas", 0, 0, 1000))
     return JobQueueSpec(
         namespace=metadata.text("namespace", "default"),
         name=name,
@@ -151,10 +157,11 @@ def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
         prefix=spec.text("prefix", "bull"),
         redis=_redis(spec.object("redis")),
         worker=worker,
-        scaling=_scaling(scaling, worker.concurrency, spec.whole("replicas", 0, 0, 1000), is_suspended),
+        scaling=replace(policy, global_concurrency=at_a_time, is_suspended=is_suspended),
         polling_interval_ms=1000 * scaling.whole("pollingIntervalSeconds", 5, 1, 3600),
         default_job_options=_job_options(spec),
         size_limit_bytes=spec.whole("sizeLimit", 0, 1, MAX_SIZE_LIMIT) if spec.has("sizeLimit") else None,
+        global_concurrency=at_a_time,
         is_suspended=is_suspended,
         paused_layout=spec.choice("pausedLayout", PausedLayout.V6),
         deletion_policy=spec.choice("deletionPolicy", DeletionPolicy.RETAIN),
@@ -212,6 +219,7 @@ def _worker(worker: Fields) -> WorkerSpec:
         concurrency=worker.whole("concurrency", 1, 1, 10_000),
         processor=processor.values,
         options=_worker_options(worker.object("bullmq")),
+        limiter=_limiter(worker.object("bullmq")),
         drain_seconds=worker.object("drain").whole("maxSeconds", 600, 0, 604_800),
         env=_env(worker),
         env_from=worker.list("envFrom"),
@@ -230,6 +238,16 @@ def _worker_options(bullmq: Fields) -> Mapping[str, Any]:
     return options
 
 
+def _limiter(bullmq: Fields) -> RateLimit | None:
+    if not bullmq.has("limiter"):
+        return None
+    limiter = bullmq.object("limiter")
+    for name in ("max", "duration"):
+        if not limiter.has(name):
+            raise limiter.refuse(name, "is required")
+    return RateLimit(limiter.whole("max", 1, 1, 2**31 - 1), limiter.whole("duration", 1, 1, 2**31 - 1))
+
+
 def _env(worker: Fields) -> Sequence[Mapping[str, Any]]:
     variables = worker.list("env")
     for index, variable in enumerate(variables):
@@ -241,7 +259,7 @@ def _env(worker: Fields) -> Sequence[Mapping[str, Any]]:
     return variables
 
 
-def _scaling(scaling: Fields, concurrency: int, replicas: int, is_suspended: bool) -> ScalingPolicy:
+def _scaling(scaling: Fields, worker: WorkerSpec, replicas: int) -> ScalingPolicy:
     minimum = scaling.whole("minReplicas", 0, 0, 1000)
     maximum = scaling.whole("maxReplicas", 10, 1, 1000)
     if minimum > maximum:
@@ -253,11 +271,11 @@ def _scaling(scaling: Fields, concurrency: int, replicas: int, is_suspended: boo
         manual_replicas=replicas,
         min_replicas=minimum,
         max_replicas=maximum,
-        jobs_per_replica=concurrency,
+        jobs_per_replica=worker.concurrency,
         cooldown_ms=1000 * scaling.whole("cooldownSeconds", 60, 0, 86_400),
         up_window_ms=1000 * up.whole("stabilizationWindowSeconds", 0, 0, 3600),
         down_window_ms=1000 * down.whole("stabilizationWindowSeconds", 30, 0, 3600),
-        is_suspended=is_suspended,
+        limiter=worker.limiter,
     )
 
 

@@ -72,6 +72,25 @@ async def test_signals_tell_what_scaling_needs(queue: EngineQueue) -> None:
     assert (await queue.inspector.signals()).work == 1
 
 
+@pytest.mark.requirement("Z-07")
+async def test_signals_tell_the_limits_of_the_queue(queue: EngineQueue) -> None:
+    found = await queue.inspector.signals()
+    assert (found.global_concurrency, found.limit_max, found.limit_duration_ms, found.limit_used) == (None,) * 3 + (0,)
+    queue.raw.hset(queue.keys.meta, mapping={"concurrency": 3, "max": "7", "duration": "60000"})
+    for _ in range(4):
+        await queue.add()
+    await queue.take(2)
+    found = await queue.inspector.signals()
+    assert (found.global_concurrency, found.limit_max, found.limit_duration_ms, found.limit_used) == (3, 7, 60_000, 2)
+    assert not found.is_paused
+    queue.raw.hset(queue.keys.meta, mapping={"concurrency": "many", "max": "0", "duration": "-1", "paused": "1"})
+    queue.raw.delete(queue.keys.limiter)
+    queue.raw.lpush(queue.keys.limiter, "no number")
+    found = await queue.inspector.signals()
+    assert (found.global_concurrency, found.limit_max, found.limit_duration_ms, found.limit_used) == (None,) * 3 + (0,)
+    assert found.is_paused
+
+
 @pytest.mark.requirement("T33")
 async def test_a_broken_queue_spoils_only_its_own_answer(queue: EngineQueue) -> None:
     await queue.add()

@@ -60,7 +60,8 @@ def test_a_null_field_counts_as_not_given(tmp_path: Path) -> None:
             [
                 "q.yaml: JobQueue/mail: spec.worker: is required",
                 "q.yaml: JobQueue/mail: spec.wroker: unknown field; known here: defaultJobOptions, deletionPolicy, "
-                "pausedLayout, prefix, queueName, redis, replicas, scaling, sizeLimit, suspend, worker",
+                "globalConcurrency, pausedLayout, prefix, queueName, redis, replicas, scaling, sizeLimit, suspend, "
+                "worker",
             ],
             id="unknown field",
         ),

@@ -11,7 +11,7 @@ from toril.jobs.signals import QueueSignals
 from toril.scaling.decide import Reason as ScalingReason
 from toril.scaling.policy import Unknown
 from toril_operator.conditions import Reason
-from toril_operator.jobqueue.plan import Memory, Scale
+from toril_operator.jobqueue.plan import Memory, Scale, SetConcurrency
 
 BUSY = QueueSignals(waiting=3)
 WORKER = {"processor": {"python": {"module": "app.jobs"}}}
@@ -188,3 +188,43 @@ def test_pausing_and_resuming(suspend: bool, is_paused: bool, said: str | None, 
 
 def test_nothing_is_paused_or_resumed_while_redis_cannot_tell() -> None:
     assert plan(observe(spec={"suspend": True}, signal=Unknown("away"))).pause is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found", "ours", "change", "still_ours"),
+    [
+        (None, None, None, None, None),
+        (None, 3, None, None, None),
+        (2, None, None, SetConcurrency(2, None), None),
+        (2, 2, None, None, 2),
+        (2, 2, 2, None, 2),
+        (2, 3, None, SetConcurrency(2, 3), None),
+        (2, 3, 2, SetConcurrency(2, 3, is_restored=True), 2),
+        (2, None, 2, SetConcurrency(2, None, is_restored=True), 2),
+        (2, 1, 1, SetConcurrency(2, 1), 1),
+        (None, 2, 2, SetConcurrency(None, 2), 2),
+        (None, 3, 2, None, None),
+        (None, None, 2, None, None),
+    ],
+)
+def test_the_queues_concurrency_is_the_manifests_or_nobodys(
+    wanted: int | None, found: int | None, ours: int | None, change: SetConcurrency | None, still_ours: int | None
+) -> None:
+    spec = {} if wanted is None else {"globalConcurrency": wanted}
+    status = {} if ours is None else {"globalConcurrency": ours}
+    for mode in ("Managed", "None"):
+        worker = {**WORKER, "mode": mode}
+        made = plan(
+            observe(spec={**spec, "worker": worker}, signal=QueueSignals(global_concurrency=found), status=status)
+        )
+        assert (made.concurrency, made.own_concurrency) == (change, still_ours)
+
+
+def test_a_reading_from_before_the_write_says_nothing_of_the_queues_concurrency() -> None:
+    observed = observe(
+        spec={"globalConcurrency": 2}, signal=QueueSignals(global_concurrency=3), status={"globalConcurrency": 1}
+    )
+    for known in (replace(observed, signal_ms=500), replace(observed, signal=Unknown("away"))):
+        made = plan(known, Memory(concurrency_set_ms=500))
+        assert (made.concurrency, made.own_concurrency) == (None, 1)
+    assert plan(replace(observed, signal_ms=501), Memory(concurrency_set_ms=500)).concurrency is not None

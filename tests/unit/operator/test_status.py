@@ -181,3 +181,16 @@ def test_suspended(suspend: bool, is_paused: bool, said: str | None, expected: s
 def test_who_paused_is_not_forgotten_while_redis_is_away() -> None:
     known = {"conditions": [{"type": "Suspended", "reason": "SuspendedBySpec"}]}
     assert reason(status_of(observe(signal=Unknown("away"), status=known)), "Suspended") == "True/SuspendedBySpec"
+
+
+def test_what_was_set_in_redis_is_remembered_once_it_is_written() -> None:
+    observed = observe(
+        spec={"globalConcurrency": 2}, signal=QueueSignals(global_concurrency=1), status={"globalConcurrency": 1}
+    )
+    assert status_of(observed)["globalConcurrency"] == 1
+    assert status_of(observed, is_concurrency_set=True)["globalConcurrency"] == 2
+    removed = replace(observed, spec=observe().spec)
+    assert status_of(removed)["globalConcurrency"] == 1
+    assert "globalConcurrency" not in status_of(removed, is_concurrency_set=True)
+    terminating = replace(removed, is_terminating=True)
+    assert status_of(terminating)["globalConcurrency"] == 1

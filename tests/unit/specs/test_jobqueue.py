@@ -10,7 +10,7 @@ import yaml
 
 from toril import errors
 from toril.engine.scripts import Limiter
-from toril.scaling.policy import ScalingMode
+from toril.scaling.policy import RateLimit, ScalingMode
 from toril.specs.jobqueue import RedisSpec, SecretKey, WorkerMode, parse_job_queue
 from toril.specs.worker_environment import build_worker_environment
 from toril.worker.settings import WorkerSettings
@@ -92,6 +92,9 @@ def test_redis_is_said_in_one_of_three_ways() -> None:
             "spec.worker.bullmq.lockRenewTime",
             "below",
         ),
+        ({"worker__bullmq": {"limiter": {"max": 5}}}, "spec.worker.bullmq.limiter.duration", "required"),
+        ({"worker__bullmq": {"limiter": {"max": 0, "duration": 1}}}, "spec.worker.bullmq.limiter.max", "between 1"),
+        ({"globalConcurrency": 0}, "spec.globalConcurrency", "between 1"),
         ({"worker__env": [{"name": "TORIL_QUEUE"}]}, "spec.worker.env[0].name", "operator"),
         ({"defaultJobOptions": {"attemps": 3}}, "spec.defaultJobOptions.attemps", "unknown"),
         ({"defaultJobOptions": {"priority": 2**21}}, "spec.defaultJobOptions.priority", "2097151"),
@@ -115,6 +118,16 @@ def test_a_name_too_long_for_its_parts_is_refused() -> None:
     long = {**SMALLEST, "metadata": {"name": "x" * 53}}
     with pytest.raises(errors.InvalidSpecError, match=r"metadata\.name: must be at most 52"):
         parse_job_queue(long)
+
+
+@pytest.mark.requirement("Z-07")
+def test_limits_that_scaling_must_know() -> None:
+    limiter = {"max": 5, "duration": 60_000}
+    parsed = parse_job_queue(manifest(globalConcurrency=3, worker__bullmq={"limiter": limiter}))
+    assert (parsed.global_concurrency, parsed.scaling.global_concurrency) == (3, 3)
+    assert parsed.scaling.limiter == RateLimit(5, 60_000)
+    plain = parse_job_queue(SMALLEST)
+    assert (plain.global_concurrency, plain.scaling.global_concurrency, plain.scaling.limiter) == (None, None, None)
 
 
 def test_null_counts_as_not_given() -> None:

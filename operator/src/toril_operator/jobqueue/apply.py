@@ -9,6 +9,7 @@ from typing import Any
 
 from toril import clock, errors, kube
 from toril.engine.keys import QueueKeys
+from toril.engine.limits import LimitedQueue
 from toril.engine.maintenance import promote_due, recover_stalled
 from toril.engine.producer import Producer
 from toril.specs.jobqueue import JobQueueSpec
@@ -66,7 +67,9 @@ class Applier:
             memory = replace(memory, applied=planning.note_applied(plan.manifest, answer))
         outcome, memory = await self._scale(observed, plan.scale, outcome, memory)
         if observed.spec is not None:
-            await self._care_for_queue(observed.key, observed.spec, plan)
+            outcome = await self._care_for_queue(observed.key, observed.spec, plan, outcome)
+        if outcome.is_concurrency_set:
+            memory = replace(memory, concurrency_set_ms=clock.monotonic_ms())
         return outcome, memory
 
     def forget(self, key: Key) -> None:
@@ -116,12 +119,12 @@ class Applier:
         self._cache.note(Seen(Kind.DEPLOYMENT, key_of(deployment), deployment))
         return deployment
 
-    async def _care_for_queue(self, key: Key, spec: JobQueueSpec, plan: Plan) -> None:
+    async def _care_for_queue(self, key: Key, spec: JobQueueSpec, plan: Plan, outcome: Outcome) -> Outcome:
         """What is written to Redis. A failure is told by the next reading, which also leads here again."""
         interval_ms = int(spec.worker.options.get("stalledInterval") or STALLED_INTERVAL_MS)
         is_due = self._is_recovery_due(key, plan, interval_ms)
-        if plan.pause is None and not is_due and not plan.promote:
-            return
+        if plan.pause is None and plan.concurrency is None and not is_due and not plan.promote:
+            return outcome
         keys = QueueKeys(spec.queue_name, spec.prefix)
         try:
             connection = await self._pollers.connection(key)
@@ -130,6 +133,11 @@ class Applier:
                 await (producer.pause() if plan.pause else producer.resume())
                 logger.info("%s: queue %s", key, "paused" if plan.pause else "resumed")
                 self._pollers.wake(key)
+            if plan.concurrency is not None:
+                limits = LimitedQueue(connection, keys, layout=spec.paused_layout.value)
+                await limits.set(concurrency=plan.concurrency.wanted)
+                logger.info("%s: concurrency %s → %s", key, plan.concurrency.found, plan.concurrency.wanted)
+                outcome = replace(outcome, is_concurrency_set=True)
             if plan.promote:
                 await promote_due.run_once(connection, keys, layout=spec.paused_layout.value)
             if is_due:
@@ -144,6 +152,7 @@ class Applier:
                 )
         except errors.RedisError as problem:
             logger.warning("%s: the queue could not be written: %s", key, problem.reason)
+        return outcome
 
     def _is_recovery_due(self, key: Key, plan: Plan, interval_ms: int) -> bool:
         if not plan.recover_stalled:

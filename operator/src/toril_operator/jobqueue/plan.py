@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from toril.jobs.signals import QueueSignals
@@ -37,6 +37,8 @@ class Observed:
     pods: Sequence[Json] = ()
     """Our pods; looked at only while some are not ready."""
     signal: QueueSignals | Unknown = field(default_factory=lambda: Unknown("the queue has not been looked at yet"))
+    signal_ms: int = 0
+    """When the reading of `signal` began, monotonic clock."""
     redis: Condition
     duplicate_of: str | None = None
     """Name of the older JobQueue that serves the same queue."""
@@ -63,6 +65,8 @@ class Memory:
     applied: Applied | None = None
     replicas: int | None = None
     """The number of workers asked for last."""
+    concurrency_set_ms: int | None = None
+    """When `meta.concurrency` was written last, monotonic clock: an older reading says nothing about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,18 @@ class Scale:
     """Only if the Deployment is still at this one: for a lower number."""
 
 
+@dataclass(frozen=True, slots=True)
+class SetConcurrency:
+    """What `meta.concurrency` is to be."""
+
+    wanted: int | None
+    """None = remove it."""
+    found: int | None
+    """What it is now."""
+    is_restored: bool = False
+    """It was as it should be, and another client has changed it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What to do, in this order; nothing at all is the usual case."""
@@ -96,6 +112,9 @@ class Plan:
     scale: Scale | None = None
     pause: bool | None = None
     """True = pause the queue, False = resume it."""
+    concurrency: SetConcurrency | None = None
+    own_concurrency: int | None = None
+    """What we have set in `meta.concurrency` before, and what is still ours."""
     recover_stalled: bool = False
     """Look for jobs whose worker is gone: there is no worker to do it."""
     promote: bool = False
@@ -109,16 +128,20 @@ def make_plan(observed: Observed, memory: Memory, defaults: WorkerDefaults, now_
     if (blocked := find_obstacle(observed)) is not None:
         # The older one's workers do it all, so that those of a duplicate go.
         is_superfluous = blocked.reason is Reason.DUPLICATE_TARGET and is_ours(observed)
-        return Plan(blocked=blocked, delete=observed.deployment if is_superfluous else None)
+        own_concurrency = observed.status.get("globalConcurrency")
+        delete = observed.deployment if is_superfluous else None
+        return Plan(blocked=blocked, delete=delete, own_concurrency=own_concurrency)
     assert observed.spec is not None
+    concurrency, own_concurrency = _concurrency(observed, observed.spec, memory)
     pause = _pause(observed, observed.spec)
+    queue = Plan(pause=pause, concurrency=concurrency, own_concurrency=own_concurrency)
     if observed.spec.worker.mode is WorkerMode.NONE:
         # Jobs that are due are seen as waiting, whoever comes for them.
         delete = observed.deployment if is_ours(observed) else None
-        return Plan(pause=pause, delete=delete, promote=_has_due_jobs(observed.signal))
+        return replace(queue, delete=delete, promote=_has_due_jobs(observed.signal))
     if observed.deployment is not None and not is_ours(observed):
-        return Plan(blocked=_name_conflict(observed), pause=pause)
-    return _managed(observed, observed.spec, memory, defaults, pause, now_ms)
+        return replace(queue, blocked=_name_conflict(observed))
+    return _managed(queue, observed, observed.spec, memory, defaults, now_ms)
 
 
 def find_obstacle(observed: Observed) -> Condition | None:
@@ -157,8 +180,9 @@ def note_applied(manifest: Json, answer: Json) -> Applied:
 
 
 def _managed(
-    observed: Observed, spec: JobQueueSpec, memory: Memory, defaults: WorkerDefaults, pause: bool | None, now_ms: int
+    queue: Plan, observed: Observed, spec: JobQueueSpec, memory: Memory, defaults: WorkerDefaults, now_ms: int
 ) -> Plan:
+    """Args: queue: what is to be done about the queue itself."""
     deployment = observed.deployment
     current = _current(observed, memory)
     ready = int(((deployment or {}).get("status") or {}).get("readyReplicas") or 0)
@@ -178,11 +202,11 @@ def _managed(
     scale = Scale(current=current, replicas=decision.replicas, resource_version=version if is_lower else None)
     needs_scale = not is_owned or decision.replicas != current
     is_first = needs_scale and deployment is not None and not is_owned
-    return Plan(
+    return replace(
+        queue,
         scale_first=scale if is_first else None,
         manifest=manifest if deployment is None or _differs(deployment, manifest, memory.applied) else None,
         scale=scale if needs_scale and not is_first else None,
-        pause=pause,
         recover_stalled=isinstance(observed.signal, QueueSignals) and observed.signal.active > 0 and ready == 0,
         promote=ready == 0 and _has_due_jobs(observed.signal),
         decision=decision,
@@ -232,6 +256,25 @@ def _pause(observed: Observed, spec: JobQueueSpec) -> bool | None:
     if spec.is_suspended:
         return True
     return False if was_suspended_by_spec(observed) else None
+
+
+def _concurrency(observed: Observed, spec: JobQueueSpec, memory: Memory) -> tuple[SetConcurrency | None, int | None]:
+    """Keep `meta.concurrency` as the spec says; without a word there, remove only what we have set.
+
+    Returns:
+        What to write, and what is ours without that.
+    """
+    ours = observed.status.get("globalConcurrency")
+    is_written_since = memory.concurrency_set_ms is not None and observed.signal_ms <= memory.concurrency_set_ms
+    if isinstance(observed.signal, Unknown) or is_written_since:
+        return None, ours
+    wanted, found = spec.global_concurrency, observed.signal.global_concurrency
+    if wanted == found:
+        return None, wanted
+    if wanted is not None:
+        return SetConcurrency(wanted, found, is_restored=wanted == ours), ours
+    # Another client's number is its own, also where ours was before.
+    return (SetConcurrency(None, found), ours) if ours is not None and ours == found else (None, None)
 
 
 def was_suspended_by_spec(observed: Observed) -> bool:

@@ -114,6 +114,10 @@ class Reconciler:
             reason = EventReason.SCALED_UP if is_up else EventReason.SCALED_DOWN
             note = f"{outcome.scaled.current} → {outcome.scaled.replicas} workers: {plan.decision.message}"
             self._events.tell(Kind.JOB_QUEUE, key, observed.uid, reason, note)
+        if outcome.is_concurrency_set and plan.concurrency is not None and plan.concurrency.is_restored:
+            found = "no limit" if plan.concurrency.found is None else plan.concurrency.found
+            note = f"another client had set the queue's concurrency to {found}; {plan.concurrency.wanted} is back"
+            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.CONCURRENCY_RESTORED, note)
         before = conditions.find(observed.status.get("conditions") or (), Type.REDIS_REACHABLE).get("status")
         if observed.redis.status is Status.FALSE and before != Status.FALSE:
             self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_UNREACHABLE, observed.redis.message)

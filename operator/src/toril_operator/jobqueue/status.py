@@ -33,6 +33,8 @@ class Outcome:
     """What `Ready` says then."""
     scale_problem: str = ""
     """Why the number of workers could not be changed."""
+    is_concurrency_set: bool = False
+    """Whether `meta.concurrency` was written as planned."""
     scaled: planning.Scale | None = None
     """A number of workers that was really changed."""
 
@@ -74,6 +76,10 @@ def build_status(observed: planning.Observed, plan: planning.Plan, outcome: Outc
         status["queueName"] = observed.spec.queue_name
         status["prefix"] = observed.spec.prefix
         status["selector"] = labels.as_selector_text(labels.selector(observed.key.name))
+    change = plan.concurrency if outcome.is_concurrency_set else None
+    concurrency = plan.own_concurrency if change is None else change.wanted
+    if concurrency is not None:
+        status["globalConcurrency"] = concurrency
     if plan.decision is not None:
         status["desiredReplicas"] = plan.decision.replicas
     if (counts := _counts(observed)) is not None:

@@ -125,6 +125,7 @@ class Poller:
 
     async def _read(self, targets: Mapping[Key, Target]) -> None:
         """Read some queues and publish what came of it, whatever it is."""
+        began_ms = clock.monotonic_ms()
         try:
             # The server is chosen by whoever wrote the JobQueue: nothing that it answers may end this loop.
             async with asyncio.timeout(CALL_SECONDS * (3 + len(targets) / getters.QUEUES_PER_CALL)):
@@ -141,7 +142,7 @@ class Poller:
             self._failures = 0
             now_ms = clock.monotonic_ms()
             for key, signal in found.items():
-                self._note(key, signal, position, now_ms)
+                self._note(key, signal, position, began_ms, now_ms)
 
     async def _signals(self, targets: Mapping[Key, Target]) -> tuple[dict[Key, QueueSignals | errors.RedisError], str]:
         connection = await self.connection()
@@ -152,7 +153,9 @@ class Poller:
         found = await getters.read_signals(connection, queues, with_locks=True)
         return dict(zip(targets, found, strict=True)), position
 
-    def _note(self, key: Key, signal: QueueSignals | errors.RedisError, position: str, now_ms: int) -> None:
+    def _note(
+        self, key: Key, signal: QueueSignals | errors.RedisError, position: str, began_ms: int, now_ms: int
+    ) -> None:
         if isinstance(signal, errors.RedisError):
             self._publish(key, self._unknown(signal.reason))
             return
@@ -161,7 +164,7 @@ class Poller:
             due_at_ms = now_ms + signal.next_due_ms - signal.server_time_ms + 1
         quiet_ms = QUIET_BUSY_MS if signal.work else QUIET_IDLE_MS
         self._heard[key] = _Heard(position, now_ms + quiet_ms, due_at_ms)
-        self._publish(key, Snapshot(signal, None, now_ms))
+        self._publish(key, Snapshot(signal, None, began_ms))
 
     def _unknown(self, reason: RedisReason) -> Snapshot:
         return Snapshot(Unknown(endpoints.explain(reason, self.settings)), reason, clock.monotonic_ms())

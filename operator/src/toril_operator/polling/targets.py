@@ -33,4 +33,4 @@ class Snapshot:
     reason: RedisReason | None
     """Why the signal is unknown; None when it is known."""
     taken_ms: int
-    """Monotonic clock."""
+    """When the reading began, monotonic clock: what was written before is in it."""

@@ -4,7 +4,8 @@
 --       waiting-children (zset), completed (zset), failed (zset), meta (hash), and the queue's base as a key name
 -- ARGV[1] 1: also count locks by worker (reads every active job), else 0
 -- Returns: {now (ms), {waiting, prioritized, active, delayed, delayed due, waiting-children, completed, failed,
---          is paused, timestamp of the next job or '', due time of the first delayed job (ms) or '', {worker, jobs...}}
+--          is paused, timestamp of the next job or '', due time of the first delayed job (ms) or '', {worker, jobs...},
+--          `concurrency`, `max` and `duration` of meta, each '' when not set, and the value of `limiter` or ''}
 --          or the text of an error, for each queue}
 -- Cost: O(queues × log n), and O(active) with locks. Reads only.
 -- include: time
@@ -55,13 +56,16 @@ local function read_queue(first)
   if not next_id then
     next_id = call('ZRANGE', prioritized, 0, 0)[1]
   end
+  local meta = call('HMGET', KEYS[first + 8], 'paused', 'concurrency', 'max', 'duration')
+  local limiter = redis.pcall('GET', base .. 'limiter')
   local due_ms = due_time_of(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2])
   return {
     call('LLEN', wait) + call('LLEN', paused), call('ZCARD', prioritized), call('LLEN', active),
     call('ZCARD', delayed), call('ZCOUNT', delayed, '-inf', due_score), call('ZCARD', KEYS[first + 5]),
-    call('ZCARD', KEYS[first + 6]), call('ZCARD', KEYS[first + 7]), call('HEXISTS', KEYS[first + 8], 'paused'),
+    call('ZCARD', KEYS[first + 6]), call('ZCARD', KEYS[first + 7]), meta[1] and 1 or 0,
     next_id and field_of(base .. next_id, 'timestamp') or '', due_ms and text_of(math.floor(due_ms)) or '',
-    with_locks and count_locks(active, base) or {},
+    with_locks and count_locks(active, base) or {}, meta[2] or '', meta[3] or '', meta[4] or '',
+    type(limiter) == 'string' and limiter or '',
   }
 end
 

@@ -8,7 +8,7 @@ from typing import Any
 from toril import errors
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
-from toril.engine.scripts.shared import texts
+from toril.engine.scripts.shared import positive, texts
 from toril.jobs import codec
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState
@@ -107,6 +107,10 @@ def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.
         locks_by_worker={
             name.decode(errors="replace"): jobs for name, jobs in zip(locks[::2], locks[1::2], strict=True)
         },
+        global_concurrency=positive(entry[12]),
+        limit_max=positive(entry[13]),
+        limit_duration_ms=positive(entry[14]),
+        limit_used=positive(entry[15]) or 0,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 Layout = Literal["5", "6"]
@@ -15,3 +16,12 @@ def texts(reply: Any) -> list[str]:
 
 def is_there(reply: Any) -> bool:
     return bool(reply != -1)
+
+
+def positive(text: bytes | None) -> int | None:
+    """A limit in Redis: a number above 0, rounded up; None when there is none, or something else."""
+    try:
+        number = float(text or b"")
+        return math.ceil(number) if number > 0 else None
+    except (ValueError, OverflowError):
+        return None
