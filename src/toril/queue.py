@@ -14,6 +14,7 @@ from toril import clock, enqueue_options, errors
 from toril.engine import operations
 from toril.engine.keys import QueueKeys
 from toril.engine.queue_defaults import KnownDefaults
+from toril.engine.redis.secret import Secret
 from toril.enqueue_options import EnqueueOptions, TaskOptions
 from toril.handle import JobHandle, ResultWaiter
 from toril.job_context import Job
@@ -79,7 +80,7 @@ class Queue(QueueControl, LimitMethods):
         """
         self.name = name
         self.keys = QueueKeys(name, prefix)
-        self._url = url
+        self._url = Secret(url) if url else None
         self._settings: RedisSettings | None = None
         if paused_layout not in (None, "5", "6"):
             raise errors.InvalidOptionError("paused_layout", "must be 5 or 6, as text")
@@ -280,9 +281,8 @@ class Queue(QueueControl, LimitMethods):
         if self._settings is None:
             from toril.engine.redis.settings import RedisSettings
 
-            self._settings = (
-                RedisSettings.from_url(self._url) if self._url else RedisSettings.from_environment(os.environ)
-            )
+            url = self._url.reveal() if self._url else None
+            self._settings = RedisSettings.from_environment(os.environ, url=url)
         return self._settings
 
     @property

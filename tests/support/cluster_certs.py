@@ -1,73 +1,31 @@
-"""Keys and certificates of one test cluster: one CA, everything else signed by it."""
+"""Keys and certificates of one test cluster, and kubeconfig files of them."""
 
 from __future__ import annotations
 
 import base64
-import datetime
-import ipaddress
-from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from support.certificates import Certificates
 
 SERVICE_ADDRESS = "10.96.0.1"
 """First address of the Service range: what pods call the API server by."""
 
 
-class Certificates:
-    """Writes `<name>.crt` and `<name>.key` into a folder and makes kubeconfig files of them."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.folder = folder
-        self._now = datetime.datetime.now(datetime.UTC)
-        self._ca_key = ec.generate_private_key(ec.SECP256R1())
-        self._ca_name = _name("toril-test-ca")
-        certificate = (
-            self._builder(self._ca_name, self._ca_key.public_key())
-            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_usage(sign_certificates=True), critical=True)
-            .sign(self._ca_key, hashes.SHA256())
-        )
-        self.ca = folder / "ca.crt"
-        self.ca.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-    def issue(self, name: str, common_name: str, organization: str = "", hosts: Sequence[str] = ()) -> None:
-        """A certificate that serves as client and, with `hosts` (names and addresses), as server."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        purposes = [ExtendedKeyUsageOID.CLIENT_AUTH, *([ExtendedKeyUsageOID.SERVER_AUTH] if hosts else [])]
-        builder = (
-            self._builder(_name(common_name, organization), key.public_key())
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_usage(sign_certificates=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        )
-        if hosts:
-            builder = builder.add_extension(
-                x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False
-            )
-        certificate = builder.sign(self._ca_key, hashes.SHA256())
-        self.certificate(name).write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        self._write_key(name, key)
+class ClusterCertificates(Certificates):
+    """Certificates of a cluster's programs and users."""
 
     def issue_token_keys(self) -> None:
         """`service-accounts.key` and `.pub`: what signs and checks the tokens of ServiceAccounts."""
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self._write_key("service-accounts", key)
+        self.write_key("service-accounts", key)
         public = key.public_key().public_bytes(
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         (self.folder / "service-accounts.pub").write_bytes(public)
-
-    def certificate(self, name: str) -> Path:
-        return self.folder / f"{name}.crt"
-
-    def key(self, name: str) -> Path:
-        return self.folder / f"{name}.key"
 
     def kubeconfig(self, name: str, server: str) -> Path:
         """A kubeconfig for the holder of `<name>.crt`, with everything embedded: it may be read from any folder."""
@@ -90,56 +48,6 @@ class Certificates:
         path.touch(mode=0o600)
         path.write_text(yaml.safe_dump(document))
         return path
-
-    def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        return (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(self._ca_name)
-            .public_key(public_key)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(self._now - datetime.timedelta(minutes=5))
-            .not_valid_after(self._now + datetime.timedelta(days=30))
-        )
-
-    def _write_key(self, name: str, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> None:
-        path = self.key(name)
-        path.touch(mode=0o600)
-        path.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.TraditionalOpenSSL,
-                serialization.NoEncryption(),
-            )
-        )
-
-
-def _name(common_name: str, organization: str = "") -> x509.Name:
-    parts = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)]
-    if organization:
-        parts.append(x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
-    return x509.Name(parts)
-
-
-def _host(host: str) -> x509.GeneralName:
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        return x509.DNSName(host)
-
-
-def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=not sign_certificates,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def _embedded(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import yaml
 
 from support import ports
-from support.cluster_certs import SERVICE_ADDRESS, Certificates
+from support.cluster_certs import SERVICE_ADDRESS, ClusterCertificates
 from support.cluster_processes import ClusterProcesses
 
 SERVICE_RANGE = "10.96.0.0/16"
@@ -29,7 +29,7 @@ class ControlPlane:
 
     processes: ClusterProcesses
     program: Path
-    certificates: Certificates
+    certificates: ClusterCertificates
     port: int
     with_node: bool
     etcd: str
@@ -106,8 +106,8 @@ def start_control_plane(
     return plane
 
 
-def _issue(folder: Path) -> Certificates:
-    keys = Certificates(folder)
+def _issue(folder: Path) -> ClusterCertificates:
+    keys = ClusterCertificates(folder)
     names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
     keys.issue("apiserver", "kube-apiserver", hosts=[*names, "127.0.0.1", NODE_ADDRESS, SERVICE_ADDRESS])
     keys.issue("apiserver-to-kubelet", "kube-apiserver-kubelet-client", organization="system:masters")

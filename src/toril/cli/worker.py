@@ -36,13 +36,13 @@ def run(module: str, queue: str | None, concurrency: int | None, prefix: str | N
     from toril.worker.settings import WorkerSettings
 
     environ = {"TORIL_HTTP_PORT": "0", **os.environ, "TORIL_PROCESSOR": json.dumps({"python": {"module": module}})}
-    given = {"TORIL_QUEUE": queue, "TORIL_PREFIX": prefix, "TORIL_REDIS_URL": redis_url}
+    given = {"TORIL_QUEUE": queue, "TORIL_PREFIX": prefix}
     environ |= {name: value for name, value in given.items() if value}
     if concurrency is not None:
         environ["TORIL_CONCURRENCY"] = str(concurrency)
     if not environ.get("TORIL_QUEUE"):
         environ["TORIL_QUEUE"] = processors.only_queue_of(module)
-    settings = WorkerSettings.from_environment(environ)
+    settings = WorkerSettings.from_environment(environ, redis_url=redis_url)
     return process.run(settings, on_signal=_Interruptions())
 
 

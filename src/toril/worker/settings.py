@@ -62,8 +62,11 @@ class WorkerSettings:
     keep_failed: KeepPolicy | None = None
 
     @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> WorkerSettings:
+    def from_environment(cls, environ: Mapping[str, str], *, redis_url: str | None = None) -> WorkerSettings:
         """Read the environment that the operator and local mode give a worker.
+
+        Args:
+            redis_url: what the flag `--redis` gives, which goes before all variables.
 
         Raises:
             SettingsError: a variable is missing or wrong; names it.
@@ -73,7 +76,7 @@ class WorkerSettings:
         return cls(
             queue=_queue_name(environ),
             processor=_processor(environ),
-            redis=RedisSettings.from_environment(environ),
+            redis=RedisSettings.from_environment(environ, url=redis_url, field="--redis"),
             prefix=environ.get("TORIL_PREFIX") or "bull",
             name=_name(environ),
             concurrency=_whole(environ, "TORIL_CONCURRENCY", 1, 1, MAX_CONCURRENCY),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from toril import errors
-from toril.engine.redis.settings import RedisSettings, TlsSettings
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.redis.tls import TlsSettings
 from toril_operator.polling import endpoints
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.engine.redis.settings import RedisSettings, Secret, TlsSettings
+from toril.engine.redis.secret import Secret
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.redis.tls import TlsSettings
 from toril.scaling.policy import Unknown
 from toril.specs import jobqueue as specs
 from toril_operator import labels

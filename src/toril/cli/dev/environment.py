@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from toril.engine.redis.settings import RedisSettings
+from toril.engine.redis.tls import TLS_FILES
 from toril.specs import worker_environment
 from toril.specs.jobqueue import JobQueueSpec
 
@@ -20,7 +22,8 @@ def build_environment(
 
     Args:
         folders: where the workers find modules first (the manifests' own folders); then in the current one.
-        environ: this process's; its `TORIL_…` variables are left out, they were meant for others.
+        environ: this process's; its `TORIL_…` variables are left out, they were meant for others; but those stay that
+            say how to connect to `redis_url`.
     """
     inherited = {name: value for name, value in environ.items() if not name.startswith("TORIL_")}
     given = worker_environment.build_worker_environment(spec)
@@ -30,6 +33,7 @@ def build_environment(
         **_expanded(spec.worker.env, given),
         **given,
         "TORIL_REDIS_URL": redis_url,
+        **_tls_files(redis_url, environ),
         # Probes and metrics are for clusters; here many workers share one machine's ports.
         "TORIL_HTTP_PORT": "0",
         "TORIL_LOG_FORMAT": "text",
@@ -59,6 +63,12 @@ def ignored_fields(spec: JobQueueSpec) -> Iterator[str]:
     yield from (f"worker.env {variable['name']}" for variable in worker.env if not _is_plain(variable))
     if worker.env_from:
         yield "worker.envFrom"
+
+
+def _tls_files(redis_url: str, environ: Mapping[str, str]) -> dict[str, str]:
+    if RedisSettings.from_url(redis_url).tls is None:
+        return {}
+    return {name: environ[name] for name in TLS_FILES.values() if environ.get(name)}
 
 
 def _is_plain(variable: Mapping[str, object]) -> bool:

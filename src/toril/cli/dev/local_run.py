@@ -44,7 +44,7 @@ async def run(
     interrupts = Interrupts()
     with interrupts.caught():
         async with _redis(redis_url, display) as (url, server_end):
-            connection = AsyncConnection(RedisSettings.from_url(url, "--redis"))
+            connection = AsyncConnection(RedisSettings.from_environment(os.environ, url=url, field="--redis"))
             environments = [environment.build_environment(spec, url, folders, os.environ) for spec in specs]
             session = Session(
                 specs, environments, connection, display, schedules=schedules, shows_output=demo_jobs is None
@@ -89,7 +89,7 @@ async def _redis(
 ) -> AsyncIterator[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]]:
     """The address to use, and what waits for the server to end by itself and raises then."""
     if redis_url is not None:
-        settings = RedisSettings.from_url(redis_url, "--redis")
+        settings = RedisSettings.from_environment(os.environ, url=redis_url, field="--redis")
         display.say(f"Redis at {settings.endpoint}")
         yield redis_url, asyncio.Event().wait
         return
