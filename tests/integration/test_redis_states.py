@@ -20,6 +20,7 @@ from support.proxy import open_proxy
 from support.redis_server import RedisServer
 from support.waiting import wait_until, wait_until_async
 from toril import Queue, errors
+from toril.engine.redis import protocol
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.redis.settings import RedisSettings
 from toril.engine.redis.sync_connection import SyncConnection
@@ -351,6 +352,43 @@ async def test_who_waits_for_a_result_waits_on_while_redis_is_away(redis_server:
         proxy.move_to(redis_server.port)
         assert await waiting == "late"
     tasks.sync.close()
+
+
+def test_a_synchronous_call_after_the_server_hung_up_is_sent(redis_server: RedisServer) -> None:
+    """As after a restart, or with the server's `timeout`: what was not sent may be sent over a new connection."""
+    connection = SyncConnection(RedisSettings.from_url(redis_server.url))
+    client: Any = redis_server.client()
+    with client:
+        mine = connection.command("CLIENT", "ID")
+        assert client.client_kill_filter(_id=mine) == 1
+        wait_until(lambda: all(int(each["id"]) != mine for each in client.client_list()), "the connection to be gone")
+    assert connection.command("CLIENT", "ID") != mine
+    connection.close()
+
+
+async def test_a_fault_of_ours_while_a_reply_is_taken_in_is_not_told_as_the_servers(
+    redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken:
+        def done(self) -> bool:
+            return False
+
+        def set_result(self, reply: Any, /) -> None:
+            raise RuntimeError("a mistake")
+
+        def set_exception(self, problem: Exception, /) -> None:
+            raise AssertionError(problem)
+
+    opened = await protocol.open_connection(
+        RedisSettings.from_url(redis_server.url), client_name=None, timeout_seconds=30
+    )
+    opened.send_for(Broken(), protocol.pack(("PING",)))
+    after = opened.send(protocol.pack(("PING",)))
+    with pytest.raises(errors.UnknownOutcomeError, match="Toril failed") as told:
+        await after
+    assert told.value.reason is RedisReason.CONNECTION_REFUSED
+    assert "a fault of Toril" in caplog.text
+    assert "a mistake" in caplog.text
 
 
 def test_a_forked_process_has_a_connection_of_its_own(redis_url: str) -> None:

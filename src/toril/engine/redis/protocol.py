@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import logging
 import socket
 from collections.abc import Sequence
 from typing import Any, Protocol, cast
@@ -16,9 +17,11 @@ from typing import Any, Protocol, cast
 import hiredis
 
 from toril import errors
-from toril.engine.redis import replies
+from toril.engine.redis import greeting, replies, stranger
 from toril.engine.redis.settings import RedisSettings
 from toril.errors import RedisReason
+
+logger = logging.getLogger(__name__)
 
 NOTHING = object()
 MAX_REPLY_BYTES = 256 * 1024 * 1024
@@ -41,6 +44,11 @@ def _encode_odd(text: str) -> bytes:
     except UnicodeEncodeError:
         # Half a character out of another library's JSON; the mark that JavaScript would write.
         return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace").encode()
+
+
+def make_reader() -> hiredis.Reader:
+    """A parser of replies: raises ValueError for what is none, and answers `NOTHING` while a reply is not whole."""
+    return hiredis.Reader(protocolError=ValueError, replyError=replies.ServerReply, notEnoughData=NOTHING)
 
 
 LOOKS = 8
@@ -107,7 +115,7 @@ class WireProtocol(asyncio.Protocol):
         self._bytes_since_reply = 0
         # Who sets a limit of their own distrusts the server. An element takes more than a byte.
         self._announced = AnnouncedElements(max_reply_bytes) if max_reply_bytes < MAX_REPLY_BYTES else None
-        self._reader = hiredis.Reader(protocolError=ValueError, replyError=replies.ServerReply, notEnoughData=NOTHING)
+        self._reader = make_reader()
         self.transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -121,36 +129,66 @@ class WireProtocol(asyncio.Protocol):
             if self._announced is not None:
                 self._announced.feed(data)
             self._reader.feed(data)
-            while (reply := self._reader.gets()) is not NOTHING:
+        except Exception as error:
+            self._fail_to_parse(error)
+            return
+        while (reply := self._next_reply()) is not NOTHING:
+            answer = self.pending.popleft()
+            if answer.done():
+                continue
+            try:
+                if isinstance(reply, replies.ServerReply):
+                    answer.set_exception(reply)
+                else:
+                    answer.set_result(reply)
+            except Exception:
+                # No fault of the server. A new connection lets whoever waits find out what has been carried out.
+                logger.exception("Redis %s: a reply could not be taken in, which is a fault of Toril", self.endpoint)
+                message = f"Redis {self.endpoint}: given up, since Toril failed to take in a reply"
+                self._fail(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, message))
+                return
+
+    def _next_reply(self) -> Any:
+        """The next whole reply that somebody waits for, or `NOTHING`, also when the connection is over."""
+        try:
+            reply = self._reader.gets()
+            if reply is not NOTHING:
                 self._bytes_since_reply = 0
                 if self._announced is not None:
                     self._announced.count = 0
                 if not self.pending:
                     raise ValueError("a reply that nobody asked for")
-                answer = self.pending.popleft()
-                if answer.done():
-                    continue
-                if isinstance(reply, replies.ServerReply):
-                    answer.set_exception(reply)
-                else:
-                    answer.set_result(reply)
-            if self._bytes_since_reply > self._max_reply_bytes:
+            elif self._bytes_since_reply > self._max_reply_bytes:
                 raise ValueError(f"a reply larger than {self._max_reply_bytes} bytes")
         except Exception as error:
-            # Whatever the bytes did to the parser, this connection is over.
-            self._fail(errors.RedisUnavailableError(
-                RedisReason.PROTOCOL_ERROR, f"Redis {self.endpoint}: {replies.printable(error)}"
-            ))  # fmt: skip
+            self._fail_to_parse(error)
+            return NOTHING
+        return reply
+
+    def _fail_to_parse(self, error: Exception) -> None:
+        """Whatever the bytes did to the parser, this connection is over."""
+        message = f"Redis {self.endpoint}: {replies.printable(error)}"
+        self._fail(errors.RedisUnavailableError(RedisReason.PROTOCOL_ERROR, message))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        why = replies.printable(exc) if exc else "the server closed the connection"
-        self._fail(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, f"Redis {self.endpoint}: {why}"))
+        reason = replies.reason_of(exc) if exc else RedisReason.CONNECTION_REFUSED
+        why = replies.words_of(exc) if exc else replies.CLOSED
+        self._fail(errors.RedisUnavailableError(reason, f"Redis {self.endpoint}: {why}"))
 
     def send(self, packed: bytes) -> asyncio.Future[Any]:
         """Write one packed command; the future gets its reply."""
         future: asyncio.Future[Any] = self._loop.create_future()
         self.send_for(future, packed)
         return future
+
+    def send_at_once(self, packed: Sequence[bytes]) -> list[asyncio.Future[Any]]:
+        """Write several commands in one go. Whoever turns us away closes at once: a second write would fail, and what
+        the server said would not be read."""
+        futures: list[asyncio.Future[Any]] = [self._loop.create_future() for _ in packed]
+        for future in futures[:-1]:
+            self.pending.append(future)
+        self.send_for(futures[-1], b"".join(packed))
+        return futures
 
     def send_for(self, answer: Answer, packed: bytes) -> None:
         """Write one packed command, whose reply goes to `answer`."""
@@ -211,41 +249,50 @@ async def open_connection(
         RedisUnavailableError: not reached or not let in; the reason tells which.
     """
     protocol: WireProtocol | None = None
+    commands = greeting.build_greeting(settings, client_name)
+    outcomes: list[Any] = []
     try:
         async with asyncio.timeout(timeout_seconds):
             protocol = await _dial(settings, max_reply_bytes)
-            greeting: list[tuple[str | int, ...]] = []
-            if settings.password is not None:
-                secret = settings.password.reveal()
-                greeting.append(("AUTH", settings.username, secret) if settings.username else ("AUTH", secret))
-            if settings.db:
-                greeting.append(("SELECT", settings.db))
-            if client_name:
-                greeting.append(("CLIENT", "SETNAME", client_name))
-            greeting.append(("PING",))
-            sent = [protocol.send(pack(command)) for command in greeting]
-            for answer in sent:
-                # What follows a refusal is not waited for; that it is refused too is no news.
-                answer.add_done_callback(lambda done: done.cancelled() or done.exception())
-            for answer in sent:
-                await answer
-    except replies.ServerReply as reply:
-        assert protocol is not None
-        error = replies.from_server(reply, settings.endpoint)
-        unavailable = errors.RedisUnavailableError(error.reason, str(error))
-        protocol.abort(unavailable)
-        raise unavailable from None
-    except errors.RedisError as error:
-        raise errors.RedisUnavailableError(error.reason, str(error)) from None
-    except (OSError, TimeoutError) as error:
-        if protocol is not None and protocol.transport is not None:
-            protocol.transport.abort()
-        raise replies.from_connecting(error, settings.endpoint) from None
+            await _greet(protocol, commands, outcomes)
+        refused = greeting.refusal(commands, outcomes, settings.endpoint)
+        is_wordless = bool(outcomes) and replies.is_wordless(outcomes[0])
+        if refused is None:
+            return protocol
+    except replies.CONNECTING_FAILS as problem:
+        refused = greeting.refusal(commands, outcomes, settings.endpoint)
+        is_silent = settings.tls is not None and isinstance(problem, TimeoutError) and protocol is None
+        is_wordless = refused is None and (is_silent or replies.is_wordless(problem))
+        refused = refused or replies.from_connecting(problem, settings.endpoint)
+        _abort(protocol, refused)
     except asyncio.CancelledError:
-        if protocol is not None and protocol.transport is not None:
-            protocol.transport.abort()
+        _abort(protocol, errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "connecting was cancelled"))
         raise
-    return protocol
+    else:
+        _abort(protocol, refused)
+    raise (await asyncio.to_thread(stranger.identify, settings) if is_wordless else None) or refused
+
+
+async def _greet(protocol: WireProtocol, commands: Sequence[greeting.Command], outcomes: list[Any]) -> None:
+    """Send everything at once, and put what comes back into `outcomes`, replies and errors."""
+    try:
+        sent = protocol.send_at_once([pack(greeting.revealed(command)) for command in commands])
+    except errors.RedisError as closed:
+        outcomes.append(closed)
+        return
+    for answer in sent:
+        # Not every answer is waited for when time is up.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+    for answer in sent:
+        try:
+            outcomes.append(await answer)
+        except (replies.ServerReply, errors.RedisError) as problem:
+            outcomes.append(problem)
+
+
+def _abort(protocol: WireProtocol | None, error: errors.RedisUnavailableError) -> None:
+    if protocol is not None:
+        protocol.abort(error)
 
 
 async def _dial(settings: RedisSettings, max_reply_bytes: int) -> WireProtocol:
@@ -258,7 +305,7 @@ async def _dial(settings: RedisSettings, max_reply_bytes: int) -> WireProtocol:
         _, protocol = await loop.create_unix_connection(make, settings.unix_socket)
         return protocol
     context = settings.tls.context() if settings.tls else None
-    server_name = (settings.tls.server_name or settings.host) if settings.tls else None
+    server_name = settings.certificate_name if context is not None else None
     failure: OSError | None = None
     for address in settings.addresses or (settings.host,):
         try:
@@ -268,17 +315,16 @@ async def _dial(settings: RedisSettings, max_reply_bytes: int) -> WireProtocol:
         except OSError as error:
             failure = error
         else:
-            _keep_alive(protocol)
+            assert protocol.transport is not None
+            keep_alive(protocol.transport.get_extra_info("socket"))
             return protocol
     assert failure is not None
     raise failure
 
 
-def _keep_alive(protocol: WireProtocol) -> None:
+def keep_alive(connection: Any) -> None:
     """Let the kernel notice a peer that vanished without a word: reads may last for ever on a blocking connection."""
-    assert protocol.transport is not None
-    sock = protocol.transport.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in (("TCP_KEEPIDLE", 15), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
         if hasattr(socket, name):
-            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

@@ -6,6 +6,7 @@ import re
 import ssl
 
 from toril import errors
+from toril.engine.redis.tls import TLS_FILES, TlsMaterialError
 from toril.errors import RedisReason
 
 _BY_CODE = {
@@ -50,6 +51,13 @@ _BY_PHRASE = {
 """What servers say with the code `ERR`, or in the words of an older release."""
 
 
+CLOSED = "the server closed the connection"
+
+
+class Closed(ConnectionError):  # noqa: N818 - not raised past this package
+    """The server closed the connection where a reply should have come."""
+
+
 class ServerReply(Exception):  # noqa: N818 - not raised past this package
     """An error reply of the server, as the protocol reader hands it over."""
 
@@ -90,12 +98,56 @@ def _reason_of(text: str) -> RedisReason | None:
     return next((reason for phrase, reason in _BY_PHRASE.items() if phrase in text), None)
 
 
-def from_connecting(error: BaseException, endpoint: str) -> errors.RedisUnavailableError:
-    """Turn a failure to connect into our error; nothing was sent."""
-    if isinstance(error, TimeoutError):
+def reason_of(problem: BaseException) -> RedisReason:
+    """Why an established connection broke."""
+    if isinstance(problem, TimeoutError):
+        return RedisReason.TIMEOUT
+    if isinstance(problem, ssl.SSLEOFError | ssl.SSLZeroReturnError):
+        return RedisReason.CONNECTION_REFUSED
+    if isinstance(problem, ssl.SSLError):
+        return RedisReason.TLS_FAILED
+    return RedisReason.PROTOCOL_ERROR if isinstance(problem, ValueError) else RedisReason.CONNECTION_REFUSED
+
+
+_TLS_REASONS = {
+    "WRONG_VERSION_NUMBER": "it speaks no TLS",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it asks for a client's certificate (TORIL_REDIS_TLS_CERT_FILE)",
+}
+
+
+def words_of(problem: BaseException) -> str:
+    """What broke a connection, for people."""
+    if isinstance(problem, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {printable(problem.verify_message)}"
+    if isinstance(problem, ssl.SSLError) and problem.reason in _TLS_REASONS:
+        return _TLS_REASONS[problem.reason]
+    return printable(problem) or type(problem).__name__
+
+
+CONNECTING_FAILS = (OSError, ValueError, TlsMaterialError)
+"""What connecting and greeting raise, besides errors of ours."""
+
+
+def from_connecting(problem: BaseException, endpoint: str) -> errors.RedisUnavailableError:
+    """Turn a failure to connect into our error; nothing was sent but the greeting."""
+    if isinstance(problem, TimeoutError):
         reason, words = RedisReason.TIMEOUT, "no answer in time"
-    elif isinstance(error, ssl.SSLError):
-        reason, words = RedisReason.TLS_FAILED, printable(error)
+    elif isinstance(problem, TlsMaterialError):
+        reason, words = RedisReason.TLS_FAILED, f"{TLS_FILES[f'{problem.part}_file']} {problem}"
+    elif isinstance(problem, ssl.SSLError):
+        reason, words = RedisReason.TLS_FAILED, words_of(problem)
     else:
-        reason, words = RedisReason.CONNECTION_REFUSED, printable(error) or type(error).__name__
+        reason, words = reason_of(problem), words_of(problem)
     return errors.RedisUnavailableError(reason, f"cannot connect to Redis {endpoint}: {words}")
+
+
+def is_wordless(problem: object) -> bool:
+    """Whether the server closed the connection before it answered anything.
+
+    Args:
+        problem: what connecting raised, or what came in the place of the first reply.
+    """
+    if isinstance(problem, errors.RedisError):
+        return problem.reason is RedisReason.CONNECTION_REFUSED
+    is_cut = isinstance(problem, ConnectionError | ssl.SSLEOFError)
+    return is_cut and not isinstance(problem, ConnectionRefusedError)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
+import ssl
 import threading
-from typing import Any, TypeVar, cast
-
-from redis import exceptions as redis_exceptions
-from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.retry import Retry
+from typing import Any, TypeVar
 
 from toril import errors
-from toril.engine.redis import protocol, replies
+from toril.engine.redis import greeting, protocol, replies, stranger
 from toril.engine.redis.connection import DEFAULT_TIMEOUT_SECONDS, Call, Part
 from toril.engine.redis.settings import RedisSettings
 from toril.errors import RedisReason
 
 R = TypeVar("R")
+_READ_BYTES = 64 * 1024
 
 
 class SyncConnection:
@@ -37,7 +36,8 @@ class SyncConnection:
         self._begin()
 
     def _begin(self) -> None:
-        self._connection: Any = _make(self.settings, self._client_name, self._timeout_seconds)
+        self._socket: socket.socket | None = None
+        self._reader = protocol.make_reader()
         self._turn = threading.Lock()
         self._process = os.getpid()
 
@@ -45,10 +45,10 @@ class SyncConnection:
         """Run one script and return its parsed reply. Raises as `AsyncConnection.run` does."""
         try:
             reply = self._request(call.pack())
-        except redis_exceptions.NoScriptError:
+        except replies.ServerReply as problem:
+            if not str(problem).startswith("NOSCRIPT"):
+                raise self._refused(problem) from None
             reply = self._request_or_raise(call.pack(by_source=True))
-        except redis_exceptions.RedisError as problem:
-            raise self._refused(problem) from None
         return call.parse(reply)
 
     def command(self, *parts: Part) -> Any:
@@ -56,81 +56,145 @@ class SyncConnection:
         return self._request_or_raise(protocol.pack(parts))
 
     def close(self) -> None:
-        self._connection.disconnect()
+        connection, self._socket = self._socket, None
+        if connection is not None:
+            connection.close()
 
     def _request_or_raise(self, packed: bytes) -> Any:
         try:
             return self._request(packed)
-        except redis_exceptions.RedisError as problem:
+        except replies.ServerReply as problem:
             raise self._refused(problem) from None
 
-    def _refused(self, problem: redis_exceptions.RedisError) -> errors.RedisError:
+    def _refused(self, problem: replies.ServerReply) -> errors.RedisError:
         """Our error for a reply that tells of one; a server that may not write is left, to be looked up anew."""
-        # redis-py takes the code out of the text.
-        code = getattr(problem, "status_code", None) or ""
-        refused = replies.from_server(replies.ServerReply(f"{code} {problem}".strip()), self.settings.endpoint)
+        refused = replies.from_server(problem, self.settings.endpoint)
         if refused.reason is RedisReason.NOT_MASTER:
-            self._connection.disconnect()
+            self.close()
         return refused
 
     def _request(self, packed: bytes) -> Any:
-        """Send and read once. Lets the server's own error replies through as redis-py raises them."""
+        """Send and read once. Raises `ServerReply` for the server's own error replies."""
         if self._process != os.getpid():
             # This process was forked: the connection is still its parent's, and a thread there may have had the turn.
+            self.close()
             self._begin()
         with self._turn:
-            self._connect()
+            connection = self._connected()
             try:
-                self._connection.send_packed_command([packed], check_health=False)
-                return self._connection.read_response()
-            except (redis_exceptions.ResponseError, redis_exceptions.BusyLoadingError):
+                connection.sendall(packed)
+                reply = self._read(connection)
+            except (OSError, ValueError) as problem:
+                self.close()
+                raise errors.UnknownOutcomeError(
+                    replies.reason_of(problem), f"Redis {self.settings.endpoint}: {replies.words_of(problem)}"
+                ) from None
+            except BaseException:
+                # The reply may still come: never to the next caller.
+                self.close()
                 raise
-            except (redis_exceptions.ConnectionError, redis_exceptions.TimeoutError, OSError) as problem:
-                self._connection.disconnect()
-                late = isinstance(problem, redis_exceptions.TimeoutError | TimeoutError)
-                reason = RedisReason.TIMEOUT if late else RedisReason.CONNECTION_REFUSED
-                message = f"Redis {self.settings.endpoint}: {replies.printable(problem)}"
-                raise errors.UnknownOutcomeError(reason, message) from None
+        if isinstance(reply, replies.ServerReply):
+            raise reply
+        return reply
 
-    def _connect(self) -> None:
+    def _read(self, connection: socket.socket) -> Any:
+        size = 0
+        while (reply := self._reader.gets()) is protocol.NOTHING:
+            data = connection.recv(_READ_BYTES)
+            if not data:
+                raise replies.Closed(replies.CLOSED)
+            size += len(data)
+            if size > protocol.MAX_REPLY_BYTES:
+                raise ValueError(f"a reply larger than {protocol.MAX_REPLY_BYTES} bytes")
+            self._reader.feed(data)
+        return reply
+
+    def _connected(self) -> socket.socket:
+        """The connection, made anew when there is none or the server has closed it since.
+
+        Raises:
+            RedisUnavailableError: not reached or not let in; the reason tells which.
+        """
+        if self._socket is not None and _is_over(self._socket):
+            self.close()
+        if self._socket is None:
+            self._reader = protocol.make_reader()
+            self._socket = self._connect()
+        self._socket.settimeout(self._timeout_seconds)
+        return self._socket
+
+    def _connect(self) -> socket.socket:
+        connection: socket.socket | None = None
         try:
-            self._connection.connect()
-        except (redis_exceptions.AuthenticationError, redis_exceptions.BusyLoadingError) as problem:
-            refused = self._refused(problem)
-            raise errors.RedisUnavailableError(refused.reason, str(refused)) from None
-        except (redis_exceptions.RedisError, OSError) as problem:
-            cause = problem.__cause__ or problem.__context__ or problem
-            if isinstance(problem, redis_exceptions.TimeoutError):
-                cause = TimeoutError()
-            raise replies.from_connecting(cause, self.settings.endpoint) from None
+            connection = _dial(self.settings, self._timeout_seconds)
+            self._greet(connection)
+        except BaseException as problem:
+            if connection is not None:
+                connection.close()
+            if not isinstance(problem, replies.CONNECTING_FAILS):
+                raise
+            is_silent = self.settings.tls is not None and isinstance(problem, TimeoutError)
+            if (is_silent or replies.is_wordless(problem)) and (told := stranger.identify(self.settings)) is not None:
+                raise told from None
+            raise replies.from_connecting(problem, self.settings.endpoint) from None
+        return connection
+
+    def _greet(self, connection: socket.socket) -> None:
+        commands = greeting.build_greeting(self.settings, self._client_name)
+        outcomes: list[Any] = []
+        try:
+            connection.sendall(b"".join(protocol.pack(greeting.revealed(command)) for command in commands))
+            for _ in commands:
+                outcomes.append(self._read(connection))  # noqa: PERF401 - what came before a failure is looked at
+        except (OSError, ValueError):
+            if (refused := greeting.refusal(commands, outcomes, self.settings.endpoint)) is not None:
+                raise refused from None
+            raise
+        if (refused := greeting.refusal(commands, outcomes, self.settings.endpoint)) is not None:
+            raise refused
 
 
-def _make(settings: RedisSettings, client_name: str | None, timeout_seconds: float) -> Any:
-    """A redis-py connection: untyped there, so `Any` here."""
-    common: dict[str, Any] = {
-        "db": settings.db,
-        "username": settings.username,
-        "password": settings.password.reveal() if settings.password else None,
-        "client_name": client_name,
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
-        # redis-py repeats scripts by default; nothing of ours is ever sent twice.
-        "retry": Retry(NoBackoff(), 0),
-        "protocol": 2,
-        "driver_info": None,
-    }
+def _dial(settings: RedisSettings, timeout_seconds: float) -> socket.socket:
     if settings.unix_socket:
-        unix: Any = UnixDomainSocketConnection
-        return unix(path=settings.unix_socket, **common)
-    common |= {"host": settings.host, "port": settings.port, "socket_keepalive": True}
-    if settings.tls is None:
-        plain: Any = Connection
-        return plain(**common)
-    tls, secured = settings.tls, cast(Any, SSLConnection)
-    return secured(
-        ssl_ca_certs=tls.ca_file,
-        ssl_certfile=tls.cert_file,
-        ssl_keyfile=tls.key_file,
-        ssl_check_hostname=True,
-        **common,
-    )
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(timeout_seconds)
+            connection.connect(settings.unix_socket)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+    context = settings.tls.context() if settings.tls else None
+    failure: OSError | None = None
+    for address in settings.addresses or (settings.host,):
+        try:
+            connection = socket.create_connection((address, settings.port), timeout_seconds)
+            protocol.keep_alive(connection)
+            if context is not None:
+                # Closes the socket itself when the handshake fails.
+                connection = context.wrap_socket(connection, server_hostname=settings.certificate_name)
+        except OSError as problem:
+            failure = problem
+        else:
+            return connection
+    assert failure is not None
+    raise failure
+
+
+def _is_over(connection: socket.socket) -> bool:
+    """Whether the server has closed the connection since the last reply. Then a call was not sent, and may be."""
+    if not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    if not poll.poll(0):
+        return False
+    connection.setblocking(False)
+    try:
+        # Something to read: the end, or an answer that nobody asked for. With TLS also a note to the other side's TLS.
+        connection.recv(1)
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return False
+    except OSError:
+        pass
+    return True
