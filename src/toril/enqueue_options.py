@@ -132,7 +132,7 @@ def to_bullmq(options: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
     """
     if unknown := options.keys() - ENQUEUE_OPTIONS:
         known = ", ".join(sorted(ENQUEUE_OPTIONS))
-        raise errors.InvalidOptionError(min(unknown), f"is unknown; known options are {known}")
+        raise errors.InvalidOptionError(min(map(str, unknown)), f"is unknown; known options are {known}")
     wire: dict[str, Any] = {
         name: options[name] for name in ("priority", "lifo", "attempts") if options.get(name) is not None
     }

@@ -243,7 +243,7 @@ def _publish(keys: QueueKeys, name: object, fields: Mapping[str, object]) -> Ste
         raise errors.InvalidOptionError("name", "must be printable text, and none of BullMQ's own events")
     texts: dict[str, str] = {}
     for field, value in fields.items():
-        is_fine = isinstance(value, str | int) and not isinstance(value, bool)
+        is_fine = isinstance(field, str) and isinstance(value, str | int) and not isinstance(value, bool)
         if not is_fine or field == "event" or not field.isprintable():
             raise errors.InvalidOptionError(f"fields.{field}", "must be text or a whole number, and not named event")
         texts[field] = str(value).encode(errors="replace").decode()

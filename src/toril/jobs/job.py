@@ -46,7 +46,7 @@ class NewJob:
         """Check name and data.
 
         Raises:
-            InvalidPayloadError: data is not JSON, or larger than 5 MiB or the option `sizeLimit` (UTF-8 bytes).
+            InvalidPayloadError: data is not JSON, or larger than 256 MiB or the option `sizeLimit` (UTF-8 bytes).
             InvalidOptionError: the name is empty, too long or not text.
         """
         check_name(name)
