@@ -210,6 +210,15 @@ async def with_defaults(queue: EngineQueue) -> Jobs:
     return []
 
 
+def flagging(queue: EngineQueue, held: Jobs) -> Call[Any]:
+    return scripts.flag_workers(queue.keys, ["worker-1"], 60_000)
+
+
+async def with_flags(queue: EngineQueue) -> Jobs:
+    await queue.connection.run(scripts.flag_workers(queue.keys, ["worker-2"], HOUR_MS))
+    return []
+
+
 def keeping(count: int) -> Callable[[TakenJob], Finish]:
     return lambda held: Finish.completed(held, "1", KeepPolicy(count=count))
 
@@ -339,6 +348,8 @@ CASES = [
            "queue", "setGlobalConcurrency", 2, they_pass=False),
     passes("set_limits", "set limits of a queue", jobs(ONE), on("set_limits", {"max": 2, "duration": 1000}),
            "queue", "setGlobalRateLimit", 2, 1000, they_pass=False),
+    *(passes("flag_workers", "flag workers that are to take nothing more", prepare, flagging)
+      for prepare in (jobs(ONE), with_flags)),
     passes("remove_job", "remove jobs and job schedulers", jobs(OWN),
            on("remove_job", "own", with_children=True, count=10), "own", "remove"),
     passes("remove_job", "remove jobs and job schedulers", family(),

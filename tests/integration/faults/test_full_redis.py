@@ -13,7 +13,6 @@ from support.engine import EngineQueue, open_queue
 from support.full_redis import CASES, Case, Jobs
 from support.redis_server import RedisServer
 from toril import errors
-from toril.engine import lua_loader
 from toril.errors import RedisReason
 
 MINUTES_MS = 600_000
@@ -45,10 +44,6 @@ def stored(queue: EngineQueue) -> str:
     """What is stored, without what no two runs share, and which keys have a lifetime: of minutes or longer."""
     lifetimes = {key: -(-queue.raw.pttl(key) // MINUTES_MS) for key in sorted(queue.raw.keys(queue.keys.base + "*"))}
     return re.sub(r"1[789]\d{11}", "now", repr((without_moments(dump(queue)), lifetimes)))
-
-
-def test_every_script_is_tried() -> None:
-    assert {case.script for case in CASES} == set(lua_loader.names())
 
 
 @pytest.mark.requirement("T37")
