@@ -13,6 +13,7 @@ from support.engine import EngineQueue
 from toril.engine import flows, scripts
 from toril.engine.flows import Node
 from toril.engine.redis.connection import Call
+from toril.engine.scripts import Limiter, Taker
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.outcome import Finish, TakenJob
@@ -142,9 +143,13 @@ def adding_flow(queue: EngineQueue, held: Jobs) -> Call[Any]:
     return scripts.add_flow(flows.lay_out([root]), now_ms=LONG_AGO_MS)
 
 
-def finishing(*make: Callable[[TakenJob], Finish], take: int = 0) -> Ask:
+def finishing(*make: Callable[[TakenJob], Finish], take: int = 0, taker: Taker | None = None) -> Ask:
     return lambda queue, held: scripts.finish_and_take(
-        queue.keys, queue.active.taker, [end(job) for end, job in zip(make, held, strict=True)], take, "next:1"
+        queue.keys,
+        taker or queue.active.taker,
+        [end(job) for end, job in zip(make, held, strict=True)],
+        take,
+        "next:1",
     )
 
 
@@ -302,6 +307,8 @@ CASES = [
     passes("finish_and_take", _FINISHED, jobs(ONE, ONE, ONE, then="tt"), finishing(completed, failed, take=2)),
     passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(failed), "own", "failJob", TOKEN),
     *(passes("finish_and_take", _FINISHED, jobs(ONE, ONE, then="ct"), finishing(keeping(count))) for count in (0, 1)),
+    passes("finish_and_take", _FINISHED, jobs(ONE, ONE, ONE, then="tt"),
+           finishing(completed, failed, take=1, taker=Taker(metrics_minutes=5, limiter=Limiter(10, 60_000)))),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3}, DUE, then="t"),
            finishing(lambda held: Finish.retry(held, "no", "[]", 0)), "own", "failJob", TOKEN),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3, "backoff": 60_000}, then="t"),

@@ -69,9 +69,9 @@ class RedisServer:
         """A plain client, for looking at what is stored."""
         return redis.Redis(host="127.0.0.1", port=self.port, db=db, decode_responses=True)
 
-    def full(self) -> AbstractContextManager[None]:
-        """Let the server be out of memory for a while: `maxmemory` is reached, and nothing may be evicted."""
-        return self._set("maxmemory", 1)
+    def full(self, max_bytes: int = 1) -> AbstractContextManager[None]:
+        """Let the server be out of memory for a while, or have so much: beyond it nothing is evicted."""
+        return self._set("maxmemory", max_bytes)
 
     def without_replicas(self) -> AbstractContextManager[None]:
         """Let the server take no writes for a while: it misses a replica that it is to have."""
