@@ -34,7 +34,11 @@ def refusal(queues: JobQueues, manifest: dict[str, Any], *, name: str = "") -> s
         ({"redis": {"url": "http://redis"}}, "spec.redis.url: Invalid value"),
         ({"redis": {"url": REDIS, "host": "redis"}}, "exactly one of url, urlFrom and host must be given"),
         ({"redis": {}}, "exactly one of url, urlFrom and host must be given"),
-        ({"redis": {"urlFrom": SECRET, "port": 1}}, "port, db and tls go with host"),
+        ({"redis": {"urlFrom": SECRET, "port": 1}}, "port, db and tls.enabled go with host"),
+        ({"redis": {"url": "postgres://redis"}}, "spec.redis.url: Invalid value"),
+        ({"redis": {"host": "r", "tls": {"caFrom": SECRET}}}, "serverName need tls.enabled"),
+        ({"redis": {"url": REDIS, "tls": {"caFrom": SECRET}}}, "need a URL that begins with rediss://"),
+        ({"redis": {"urlFrom": SECRET, "tls": {"certFrom": SECRET}}}, "certFrom and keyFrom go together"),
         ({"worker": {}}, "spec.worker.processor: Invalid value"),
         ({"worker": {**WORKER, "concurrency": 0}}, "spec.worker.concurrency: Invalid value"),
         (

@@ -58,6 +58,24 @@ CASES: Mapping[str, dict[str, Any]] = {
     "redis twice": _queue(redis__host="redis"),
     "credentials in the URL": _queue(redis__url="redis://:canary@redis"),
     "port beside a URL": _queue(redis__port=6379),
+    "parameters in the URL": _queue(redis__url="rediss://redis?ssl_cert_reqs=none"),
+    "a database in the URL's parameters": _queue(redis__url="redis://redis?db=1"),
+    "a PostgreSQL": _queue(redis__url="postgres://redis"),
+    "TLS switched on beside a URL": _queue(redis={"url": "rediss://redis", "tls": {"enabled": True}}),
+    "an authority beside a URL": _queue(redis={"url": "rediss://redis", "tls": {"caFrom": SECRET}}),
+    "an authority beside a URL without TLS": _queue(redis={"url": "redis://redis", "tls": {"caFrom": SECRET}}),
+    "an authority and no TLS": _queue(redis={"host": "redis", "tls": {"caFrom": SECRET}}),
+    "an authority and TLS": _queue(redis={"host": "redis", "tls": {"enabled": True, "caFrom": SECRET}}),
+    "a certificate without its key": _queue(redis={"host": "redis", "tls": {"enabled": True, "certFrom": SECRET}}),
+    "an optional authority": _queue(
+        redis={
+            "host": "redis",
+            "tls": {"enabled": True, "caFrom": {"secretKeyRef": {**SECRET["secretKeyRef"], "optional": True}}},
+        }
+    ),
+    "a server name that is an address with a port": _queue(
+        redis={"host": "redis", "tls": {"enabled": True, "serverName": "redis:6379"}}
+    ),
     "port beside a host": _queue(redis={"host": "redis", "port": 6379}),
     "nothing to run": _queue(worker={}),
     "nothing to run, and not ours": _queue(worker={"mode": "None"}),

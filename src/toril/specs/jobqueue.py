@@ -6,6 +6,7 @@ CRD's rules refuse is refused here too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -18,6 +19,7 @@ from toril.specs.fields import Fields
 
 API_VERSION = "toril.dev/v1alpha1"
 KIND = "JobQueue"
+_REDIS_URL = re.compile(r"rediss?://[^\s?#]+([?]db=[0-9]+)?")
 MAX_NAME = 52
 """Longest `metadata.name`, characters."""
 MAX_SIZE_LIMIT = 256 * 1024 * 1024
@@ -58,6 +60,25 @@ class SecretKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSpec:
+    """What is known about certificates, for connections with TLS."""
+
+    ca_from: SecretKey | None = None
+    """The authorities to trust; None = the system's."""
+    cert_from: SecretKey | None = None
+    """The client's certificate; set together with `key_from`."""
+    key_from: SecretKey | None = None
+    server_name: str | None = None
+    """Name that the server's certificate must carry; None = the host."""
+
+    @property
+    def secret_keys(self) -> Mapping[str, SecretKey]:
+        """By what they hold: `ca`, `cert`, `key`."""
+        given = {"ca": self.ca_from, "cert": self.cert_from, "key": self.key_from}
+        return {part: key for part, key in given.items() if key is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RedisSpec:
     """Where Redis is: exactly one of `url`, `url_from` and `host` is set."""
 
@@ -68,13 +89,15 @@ class RedisSpec:
     port: int = 6379
     db: int = 0
     has_tls: bool = False
+    """With `host`; a URL says so itself."""
+    tls: TlsSpec = field(default_factory=TlsSpec)
     username_from: SecretKey | None = None
     password_from: SecretKey | None = None
 
     @property
     def secret_keys(self) -> tuple[SecretKey, ...]:
         """Everything that must be read from Secrets before Redis can be reached."""
-        given = (self.url_from, self.username_from, self.password_from)
+        given = (self.url_from, self.username_from, self.password_from, *self.tls.secret_keys.values())
         return tuple(each for each in given if each is not None)
 
 
@@ -179,22 +202,44 @@ def _redis(redis: Fields) -> RedisSpec:
     given = [name for name in ("url", "urlFrom", "host") if redis.has(name)]
     if len(given) != 1:
         raise errors.InvalidSpecError(redis.path, "exactly one of url, urlFrom and host must be given")
-    if given != ["host"] and (extra := [name for name in ("port", "db", "tls") if redis.has(name)]):
-        raise redis.refuse(extra[0], "goes with host; a URL says it itself")
+    tls = redis.object("tls")
+    if given != ["host"]:
+        for parent, name in ((redis, "port"), (redis, "db"), (tls, "enabled")):
+            if parent.has(name):
+                raise parent.refuse(name, "goes with host; a URL says it itself")
     url = redis.text_or_none("url")
     if url is not None and not url.startswith(("redis://", "rediss://")):
-        raise redis.refuse("url", "must begin with redis:// or rediss://")
+        raise redis.refuse("url", "must begin with redis:// or rediss://; Toril speaks Redis only")
+    if url is not None and _REDIS_URL.fullmatch(url) is None:
+        raise redis.refuse("url", "may hold no parameters but db")
     if url is not None and "@" in url:
         raise redis.refuse("url", "may not hold credentials; use urlFrom, or usernameFrom and passwordFrom")
     return RedisSpec(
+        tls=_tls(tls, host=redis.has("host"), url=url),
         url=url,
         url_from=_secret_key(redis, "urlFrom"),
         host=redis.text_or_none("host"),
         port=redis.whole("port", 6379, 1, 65535),
         db=redis.whole("db", 0, 0, 1023),
-        has_tls=redis.object("tls").flag("enabled"),
+        has_tls=tls.flag("enabled"),
         username_from=_secret_key(redis, "usernameFrom"),
         password_from=_secret_key(redis, "passwordFrom"),
+    )
+
+
+def _tls(tls: Fields, *, host: bool, url: str | None) -> TlsSpec:
+    details = [name for name in ("caFrom", "certFrom", "keyFrom", "serverName") if tls.has(name)]
+    if details and host and not tls.flag("enabled"):
+        raise tls.refuse(details[0], "needs tls.enabled")
+    if details and url is not None and not url.startswith("rediss://"):
+        raise tls.refuse(details[0], "needs a URL that begins with rediss://")
+    if tls.has("certFrom") != tls.has("keyFrom"):
+        raise tls.refuse("certFrom" if tls.has("certFrom") else "keyFrom", "certFrom and keyFrom go together")
+    return TlsSpec(
+        ca_from=_secret_key(tls, "caFrom"),
+        cert_from=_secret_key(tls, "certFrom"),
+        key_from=_secret_key(tls, "keyFrom"),
+        server_name=tls.text_or_none("serverName"),
     )
 
 

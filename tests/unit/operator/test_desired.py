@@ -104,6 +104,36 @@ def test_every_part_of_redis_comes_from_its_own_source(redis: dict[str, Any], ex
     assert found == {name: {"name": name, **value} for name, value in expected.items()}
 
 
+def test_certificates_are_files_in_the_pod_each_from_its_own_secret() -> None:
+    certificates = {
+        "caFrom": {"secretKeyRef": {"name": "authority", "key": "ca.crt"}},
+        "certFrom": {"secretKeyRef": {"name": "client", "key": "tls.crt"}},
+        "keyFrom": {"secretKeyRef": {"name": "client", "key": "tls.key"}},
+        "serverName": "redis.internal",
+    }
+    for redis in ({"host": "r", "tls": {"enabled": True, **certificates}}, {"url": "rediss://r", "tls": certificates}):
+        built = pod(redis=redis)
+        variables = {name: entry.get("value") for name, entry in environment(redis=redis).items() if "_TLS_" in name}
+        folder = "/etc/toril/redis-tls"
+        assert variables == {
+            "TORIL_REDIS_TLS_CA_FILE": f"{folder}/ca.pem",
+            "TORIL_REDIS_TLS_CERT_FILE": f"{folder}/cert.pem",
+            "TORIL_REDIS_TLS_KEY_FILE": f"{folder}/key.pem",
+            "TORIL_REDIS_TLS_SERVER_NAME": "redis.internal",
+        }
+        mount = {"name": "toril-redis-tls", "mountPath": folder, "readOnly": True}
+        assert mount in built["containers"][0]["volumeMounts"]
+        (volume,) = (each for each in built["volumes"] if each["name"] == "toril-redis-tls")
+        sources = [each["secret"] for each in volume["projected"]["sources"]]
+        assert [(each["name"], each["items"]) for each in sources] == [
+            ("authority", [{"key": "ca.crt", "path": "ca.pem"}]),
+            ("client", [{"key": "tls.crt", "path": "cert.pem"}]),
+            ("client", [{"key": "tls.key", "path": "key.pem"}]),
+        ]
+    only_a_name = {"host": "r", "tls": {"enabled": True, "serverName": "redis.internal"}}
+    assert [each["name"] for each in pod(redis=only_a_name)["volumes"]] == ["tmp"]
+
+
 def test_the_users_environment_comes_last_and_may_refer_to_ours() -> None:
     names = list(environment(worker=worker(env=[{"name": "A", "value": "$(TORIL_QUEUE)"}])))
     assert names[-1] == "A"

@@ -60,6 +60,21 @@ def test_the_concurrency_is_what_one_worker_should_have() -> None:
     assert parse_job_queue(manifest(worker__concurrency=5)).scaling.jobs_per_replica == 5
 
 
+CA = {"secretKeyRef": {"name": "redis-tls", "key": "ca.crt"}}
+
+
+def test_certificates_go_with_a_host_or_a_url() -> None:
+    key = {"secretKeyRef": {"name": "redis-tls", "key": "tls.key"}}
+    tls = {"caFrom": CA, "certFrom": CA, "keyFrom": key, "serverName": "redis.internal"}
+    by_host = {"host": "r", "tls": {"enabled": True, **tls}}
+    for redis in (by_host, {"url": "rediss://r?db=1", "tls": tls}, {"urlFrom": CA, "tls": tls}):
+        found = parse_job_queue(manifest(redis=redis)).redis
+        assert found.tls.secret_keys["ca"] == SecretKey("redis-tls", "ca.crt")
+        assert found.tls.secret_keys["key"] == SecretKey("redis-tls", "tls.key")
+        assert found.tls.server_name == "redis.internal"
+        assert set(found.tls.secret_keys.values()) <= set(found.secret_keys)
+
+
 @pytest.mark.requirement("Z-30", "C-29", "I-27")
 def test_redis_is_said_in_one_of_three_ways() -> None:
     url = manifest(redis={"urlFrom": {"secretKeyRef": {"name": "redis", "key": "REDIS_URL"}}})
@@ -81,6 +96,14 @@ def test_redis_is_said_in_one_of_three_ways() -> None:
         ({"redis": {"url": "redis://u:p@r"}}, "spec.redis.url", "credentials"),
         ({"redis": {"url": "http://r"}}, "spec.redis.url", "redis://"),
         ({"redis": {"url": "redis://r", "db": 1}}, "spec.redis.db", "goes with host"),
+        ({"redis": {"url": "postgres://r"}}, "spec.redis.url", "Redis only"),
+        ({"redis": {"url": "rediss://r?ssl_cert_reqs=none"}}, "spec.redis.url", "no parameters but db"),
+        ({"redis": {"url": "rediss://r", "tls": {"enabled": True}}}, "spec.redis.tls.enabled", "goes with host"),
+        ({"redis": {"host": "r", "tls": {"caFrom": CA}}}, "spec.redis.tls.caFrom", "needs tls.enabled"),
+        ({"redis": {"host": "r", "tls": {"serverName": "r"}}}, "spec.redis.tls.serverName", "enabled"),
+        ({"redis": {"url": "redis://r", "tls": {"caFrom": CA}}}, "spec.redis.tls.caFrom", "rediss://"),
+        ({"redis": {"url": "rediss://r", "tls": {"certFrom": CA}}}, "spec.redis.tls.certFrom", "together"),
+        ({"redis": {"url": "rediss://r", "tls": {"keyFrom": CA}}}, "spec.redis.tls.keyFrom", "together"),
         ({"redis": {"urlFrom": {}}}, "spec.redis.urlFrom.secretKeyRef.name", "required"),
         ({"worker__processor": None}, "spec.worker.processor", "what the workers run"),
         ({"worker__processor": {"python": {}}}, "spec.worker.processor.python.module", "required"),

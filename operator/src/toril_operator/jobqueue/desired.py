@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from toril.specs.jobqueue import JobQueueSpec, SecretKey
+from toril.specs.jobqueue import JobQueueSpec, SecretKey, TlsSpec
 from toril.specs.worker_environment import build_worker_environment
 from toril_operator import labels
 
@@ -12,6 +12,8 @@ HTTP_PORT = 8080
 GRACE_BEYOND_DRAIN_SECONDS = 15
 """What a pod has on top of `drain.maxSeconds` to give unfinished jobs back and end."""
 CONTAINER = "worker"
+TLS_VOLUME, TLS_FOLDER = "toril-redis-tls", "/etc/toril/redis-tls"
+"""Where workers find what `redis.tls` names."""
 PROGRESS_DEADLINE_SECONDS = 600
 
 
@@ -79,6 +81,8 @@ def _pod(spec: JobQueueSpec, image: str, image_pull_policy: str | None) -> dict[
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }
+    if spec.redis.tls.secret_keys:
+        pod["volumes"].append(_tls_volume(spec.redis.tls))
     if worker.service_account_name is not None:
         pod["serviceAccountName"] = worker.service_account_name
     if worker.node_selector:
@@ -107,6 +111,8 @@ def _container(spec: JobQueueSpec, image: str, image_pull_policy: str | None) ->
         },
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
     }
+    if spec.redis.tls.secret_keys:
+        container["volumeMounts"].append({"name": TLS_VOLUME, "mountPath": TLS_FOLDER, "readOnly": True})
     policy = worker.image_pull_policy or (None if worker.image else image_pull_policy)
     if policy is not None:
         container["imagePullPolicy"] = policy
@@ -157,7 +163,24 @@ def _redis_environment(spec: JobQueueSpec) -> list[dict[str, Any]]:
         variables.append(_from_secret("TORIL_REDIS_USERNAME", redis.username_from))
     if redis.password_from is not None:
         variables.append(_from_secret("TORIL_REDIS_PASSWORD", redis.password_from))
+    return variables + _tls_environment(redis.tls)
+
+
+def _tls_environment(tls: TlsSpec) -> list[dict[str, Any]]:
+    names = {"ca": "TORIL_REDIS_TLS_CA_FILE", "cert": "TORIL_REDIS_TLS_CERT_FILE", "key": "TORIL_REDIS_TLS_KEY_FILE"}
+    variables = [{"name": names[part], "value": f"{TLS_FOLDER}/{part}.pem"} for part in tls.secret_keys]
+    if tls.server_name is not None:
+        variables.append({"name": "TORIL_REDIS_TLS_SERVER_NAME", "value": tls.server_name})
     return variables
+
+
+def _tls_volume(tls: TlsSpec) -> dict[str, Any]:
+    """Each file from its own Secret. The kubelet renews them, and the next connection reads them anew."""
+    sources = [
+        {"secret": {"name": key.name, "items": [{"key": key.key, "path": f"{part}.pem"}]}}
+        for part, key in tls.secret_keys.items()
+    ]
+    return {"name": TLS_VOLUME, "projected": {"sources": sources}}
 
 
 def _from_secret(name: str, key: SecretKey) -> dict[str, Any]:

@@ -7,16 +7,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.engine.redis.secret import Secret
 from toril.engine.redis.settings import RedisSettings
-from toril.engine.redis.tls import TlsSettings
 from toril.scaling.policy import Unknown
 from toril.specs import jobqueue as specs
 from toril_operator import labels
 from toril_operator.conditions import Condition, Reason, Status, Type
+from toril_operator.jobqueue import redis_access
 from toril_operator.jobqueue.plan import Observed
 from toril_operator.object_cache import Key, Kind, ObjectCache, age_of
-from toril_operator.polling import endpoints
 from toril_operator.polling.pollers import Pollers
 from toril_operator.polling.targets import Target
 from toril_operator.spec_cache import SpecCache
@@ -172,8 +170,8 @@ class Observer:
             if now_ms - known.read_ms < limit_ms:
                 return known
         try:
-            settings = await self._settings(spec)
-        except _SecretError as problem:
+            settings = await redis_access.read_settings(self._client, spec)
+        except redis_access.SecretError as problem:
             condition = _redis(Status.FALSE, problem.reason, str(problem))
             access = _Access(observed.generation, now_ms, None, condition)
         except errors.KubeUnavailableError:
@@ -184,46 +182,6 @@ class Observer:
             access = _Access(observed.generation, now_ms, settings)
         self._access[observed.key] = access
         return access
-
-    async def _settings(self, spec: specs.JobQueueSpec) -> RedisSettings:
-        redis = spec.redis
-        if redis.url is not None or redis.url_from is not None:
-            url = redis.url or await self._secret(spec.namespace, redis.url_from)
-            try:
-                settings = RedisSettings.from_url(url or "", "redis.url")
-            except errors.SettingsError as problem:
-                raise _SecretError(Reason.SECRET_INVALID, str(problem)) from None
-        else:
-            tls = TlsSettings() if redis.has_tls else None
-            settings = RedisSettings(host=redis.host or "", port=redis.port, db=redis.db, tls=tls)
-        if username := await self._secret(spec.namespace, redis.username_from):
-            settings = replace(settings, username=username)
-        if password := await self._secret(spec.namespace, redis.password_from):
-            settings = replace(settings, password=Secret(password))
-        return endpoints.qualify(settings, spec.namespace)
-
-    async def _secret(self, namespace: str, wanted: specs.SecretKey | None) -> str | None:
-        """One key's text; None when it is not asked for, or is missing and may be."""
-        if wanted is None:
-            return None
-        place = f"Secret {wanted.name}, key {wanted.key}"
-        try:
-            content = await self._client.secret_or_none(namespace, wanted.name)
-        except errors.KubeForbiddenError:
-            message = f"{place}: the operator may not read it (right `get` on `secrets`)"
-            raise _SecretError(Reason.SECRET_MISSING, message) from None
-        if content is None or wanted.key not in content:
-            if wanted.is_optional:
-                return None
-            what = "there is no such Secret" if content is None else "the Secret has no such key"
-            raise _SecretError(Reason.SECRET_MISSING, f"{place}: {what}")
-        try:
-            text = content[wanted.key].decode().rstrip("\r\n")
-        except UnicodeDecodeError:
-            raise _SecretError(Reason.SECRET_INVALID, f"{place}: is not text") from None
-        if not text:
-            raise _SecretError(Reason.SECRET_INVALID, f"{place}: is empty")
-        return text
 
     def _claim(self, key: Key, identity: Identity) -> None:
         if self._identities.get(key) == identity:
@@ -255,12 +213,6 @@ class Observer:
     def _leave(self, key: Key) -> None:
         self._pollers.set_target(key, None)
         self._drop_claim(key)
-
-
-class _SecretError(Exception):
-    def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
 
 
 def _redis(status: Status, reason: Reason, message: str) -> Condition:
