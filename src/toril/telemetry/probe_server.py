@@ -21,8 +21,10 @@ PLAIN = "text/plain; charset=utf-8"
 REQUEST_TIMEOUT_SECONDS = 5.0
 """A client that has not sent its whole request by then is cut off."""
 MAX_HEAD_BYTES = 16 * 1024
-MAX_CONNECTIONS = 64
-"""More at the same time are closed at once: probes and scrapers never need them."""
+MAX_CONNECTIONS = 256
+"""Beyond that the oldest one is closed, first of those that have not sent their request: a probe, which asks as soon as
+it is connected, is answered whatever others hold open. More than the kernel hands over in one turn of the loop, so that
+a probe is not among those."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ class HttpProbe:
         """Args: routes: path → function giving (status, content type, body), or a coroutine function giving that."""
         self._routes = dict(routes)
         self._server: asyncio.Server | None = None
-        self._connections: set[asyncio.StreamWriter] = set()
+        self._connections: dict[asyncio.StreamWriter, bool] = {}
+        """Oldest first; whether the request has come."""
 
     @property
     def port(self) -> int:
@@ -73,12 +76,11 @@ class HttpProbe:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= MAX_CONNECTIONS:
-            writer.transport.abort()
-            return
-        self._connections.add(writer)
+            self._cut_oldest()
+        self._connections[writer] = False
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT_SECONDS):
-                method, status, content_type, body = await self._answer(reader)
+                method, status, content_type, body = await self._answer(reader, writer)
                 writer.write(_head(status, content_type, len(body)))
                 if method != "HEAD":
                     writer.write(body)
@@ -87,14 +89,22 @@ class HttpProbe:
             # The client went away or was too slow: nobody is left to be told.
             writer.transport.abort()
         finally:
-            self._connections.discard(writer)
+            self._connections.pop(writer, None)
             writer.close()
 
-    async def _answer(self, reader: asyncio.StreamReader) -> tuple[str, int, str, bytes]:
+    def _cut_oldest(self) -> None:
+        waiting = (writer for writer, has_asked in self._connections.items() if not has_asked)
+        writer = next(waiting, None) or next(iter(self._connections))
+        del self._connections[writer]
+        writer.transport.abort()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> tuple[str, int, str, bytes]:
         try:
             head = await reader.readuntil(b"\r\n\r\n")
         except asyncio.LimitOverrunError:
             return "GET", 431, PLAIN, b"the request is too large\n"
+        if writer in self._connections:
+            self._connections[writer] = True
         parts = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
         if len(parts) != 3 or not parts[2].startswith("HTTP/1."):
             return "GET", 400, PLAIN, b"not an HTTP/1.1 request\n"

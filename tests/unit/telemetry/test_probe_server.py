@@ -94,6 +94,48 @@ async def test_a_silent_client_is_cut_off(probe: HttpProbe, monkeypatch: pytest.
     writer.close()
 
 
+@pytest.mark.parametrize("said", [b"", b"GET /livez HTTP/1.1\r\nX: slow"])
+async def test_any_number_of_idle_and_slow_clients_switches_no_probe_off(probe: HttpProbe, said: bytes) -> None:
+    opened: list[asyncio.StreamWriter] = []
+    readers: list[asyncio.StreamReader] = []
+    try:
+        for number in range(3 * probe_server.MAX_CONNECTIONS):
+            reader, writer = await asyncio.open_connection("127.0.0.1", probe.port)
+            writer.write(said)
+            opened.append(writer)
+            readers.append(reader)
+            if number % 100 == 0:
+                assert (await ask(probe, get("/livez"))).startswith(b"HTTP/1.1 200 OK")
+        assert (await ask(probe, get("/livez"))).startswith(b"HTTP/1.1 200 OK")
+        # The oldest had to go: what is held is bounded.
+        oldest = readers[: probe_server.MAX_CONNECTIONS]
+        ends = await asyncio.gather(*(reader.read() for reader in oldest), return_exceptions=True)
+        assert all(end == b"" or isinstance(end, ConnectionError) for end in ends)
+        assert len(probe._connections) <= probe_server.MAX_CONNECTIONS
+    finally:
+        for writer in opened:
+            writer.transport.abort()
+
+
+async def test_clients_that_read_nothing_switch_no_probe_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has asked, and its answer does not fit into what the kernel holds."""
+    monkeypatch.setattr(probe_server, "MAX_CONNECTIONS", 8)
+    large = b"x" * 8_000_000
+    server = HttpProbe({"/livez": lambda: (200, PLAIN, "ok\n"), "/metrics": lambda: (200, PLAIN, large)})
+    await server.start(0, "127.0.0.1")
+    opened = []
+    try:
+        for _ in range(probe_server.MAX_CONNECTIONS):
+            _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+            writer.write(get("/metrics"))
+            opened.append(writer)
+        assert (await ask(server, get("/livez"))).startswith(b"HTTP/1.1 200 OK")
+    finally:
+        for writer in opened:
+            writer.transport.abort()
+        await server.close()
+
+
 async def test_closing_cuts_open_connections() -> None:
     server = HttpProbe({"/livez": lambda: (200, PLAIN, "ok\n")})
     await server.start(0, "127.0.0.1")
