@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Call[Any]] = {
     "add_flow": scripts.add_flow([(KEYS, NewJob.create("n", {}, JobOptions()))], now_ms=1),
     "take_jobs": scripts.take_jobs(KEYS, Taker(), 1, "t:1"),
     "finish_and_take": scripts.finish_and_take(KEYS, Taker(), [Finish.completed(JOB, "1")], 1, "t:2"),
+    "register_worker": scripts.register_worker(KEYS, "w", "p", "", max_stalled_count=1, lifetime_ms=1, is_start=True),
     "flag_workers": scripts.flag_workers(KEYS, ["w"], 1),
     "extend_locks": scripts.extend_locks(KEYS, [JOB], 1),
     "adopt_jobs": scripts.adopt_jobs(KEYS, "t:", ["1"]),

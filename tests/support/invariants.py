@@ -20,10 +20,10 @@ QUEUE_KEYS = {
     "delayed": "zset", "waiting-children": "zset", "completed": "zset", "failed": "zset", "marker": "zset",
     "meta": "hash", "events": "stream", "limiter": "string", "stalled": "set", "stalled-check": "string",
     "repeat": "zset", "metrics:completed": "hash", "metrics:failed": "hash", "metrics:completed:data": "list",
-    "metrics:failed:data": "list", "toril:owed": "hash", "toril:draining": "hash",
+    "metrics:failed:data": "list", "toril:owed": "hash", "toril:draining": "hash", "toril:workers": "hash",
 }  # fmt: skip
 """BullMQ's keys of a queue and our own, by the part behind `bull:<queue>:`, and their types."""
-WITH_LIFETIME = ("limiter", "stalled-check", "toril:owed", "toril:draining")
+WITH_LIFETIME = ("limiter", "stalled-check", "toril:owed", "toril:draining", "toril:workers")
 PARTS = {"lock": "string", "logs": "list", "dependencies": "set", "processed": "hash", "failed": "hash",
          "unsuccessful": "zset"}  # fmt: skip
 """What may hang on a job, by the part behind its id."""

@@ -30,7 +30,7 @@ class QueueKeys:
     __slots__ = (
         "active", "base", "completed", "defaults", "delayed", "draining", "events", "failed", "id", "limiter", "marker",
         "meta", "paused", "pc", "prefix", "prioritized", "queue", "repeat", "stalled", "stalled_check", "wait",
-        "waiting_children",
+        "waiting_children", "workers",
     )  # fmt: skip
 
     def __init__(self, queue: str, prefix: object = "bull") -> None:
@@ -57,6 +57,7 @@ class QueueKeys:
         self.repeat = base + "repeat"
         self.stalled = base + "stalled"
         self.stalled_check = base + "stalled-check"
+        self.workers = base + "toril:workers"
         self.wait = base + "wait"
         self.waiting_children = base + "waiting-children"
 

@@ -13,7 +13,7 @@ class TakenJob(JobRecord):
     """A job that we hold: its record at the start of this attempt, and the token of its lock."""
 
     # What is asked for more than once a job is read once: values in place of the record's properties.
-    __slots__ = ("attempts_made", "attempts_started", "new_fields", "token")
+    __slots__ = ("attempts_made", "attempts_started", "is_suspect", "new_fields", "token")
     attempts_made: int
     attempts_started: int
 
@@ -22,6 +22,8 @@ class TakenJob(JobRecord):
         super().__init__(job_id, fields)
         self.token = token
         self.new_fields = len(fields) if is_new else 0
+        self.is_suspect = not is_new and b"torilSuspect" in fields
+        """Whether it was one of several jobs of a worker that vanished: it is to run alone."""
         self.attempts_made = attempts_made_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
         self.attempts_started = attempts_started_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
 

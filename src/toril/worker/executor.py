@@ -21,6 +21,7 @@ from toril.worker.coroutines import TASK_NAME, Rest, Turn, drive, first_step
 from toril.worker.outcomes import RuleBook
 from toril.worker.prefetch import Prefetch
 from toril.worker.processors import How, Processor, Processors
+from toril.worker.suspects import Suspects
 from toril.worker.threads import Threads
 
 AHEAD_SECONDS = 0.05
@@ -72,6 +73,7 @@ class Executor:
         self._watch: asyncio.TimerHandle | None = None
         # What a killed worker had taken counts as started.
         self._ahead_rule = Prefetch(concurrency if max_started_attempts is None else 0)
+        self._suspects = Suspects()
         self._ready: collections.deque[Run] = collections.deque()
         self._ended: list[Run] = []
         self._turns: set[Turn] = set()
@@ -86,20 +88,36 @@ class Executor:
     def start(self, jobs: Sequence[TakenJob]) -> None:
         """Run jobs, those beyond the free slots when there are some. Returns at once."""
         runs, free = [self.prepare(job) for job in jobs], self._concurrency - len(self.running)
+        if not self._suspects.is_empty or any(job.is_suspect for job in jobs):
+            runs, others = self._suspects.admit(runs, is_idle=not self.running)
+            # Each goes back to the front: the first one last.
+            self.on_late(others[::-1])
         self._ahead += runs[free:]
         self._watch_ahead()
         self._start(runs[:free])
 
     @property
+    def free(self) -> int:
+        """How many slots a job could start in at once. None while a suspect waits or runs: see `suspects`."""
+        return self._concurrency - len(self.running) if self._suspects.is_empty else 0
+
+    @property
     def room(self) -> int:
         """How many jobs may be taken now: for the free slots, and ahead."""
+        if not self._suspects.is_empty:
+            return 0
         allowance = self._ahead_rule.allowance if self.takes_ahead else 0
         return self._concurrency + allowance - len(self.running) - len(self._ahead)
 
     @property
     def held(self) -> list[Run]:
         """The runs that are still ours here: running, or ended and not yet given out by `take_ended`."""
-        return [run for run in (*self.running, *self._ahead) if not run.is_cancelled] + self._ended
+        return self._unended() + self._ended
+
+    def _unended(self) -> list[Run]:
+        waiting = self._suspects.waiting
+        runs = (*self.running, *self._ahead, *([waiting] if waiting else []))
+        return [run for run in runs if not run.is_cancelled]
 
     def take_ended(self) -> list[Run]:
         """The runs that have ended since the last call; those that were cancelled are not told."""
@@ -118,8 +136,9 @@ class Executor:
         # What is done is not to be done again.
         self._threads.tell_ended()
         self.has_leftovers = self.has_leftovers or bool(self.running)
-        runs = [run for run in (*self.running, *self._ahead) if not run.is_cancelled]
+        runs = self._unended()
         self._ahead.clear()
+        self._suspects = Suspects()
         for run in self._ready:
             self.running.discard(run)
         self._ready.clear()
@@ -296,9 +315,11 @@ class Executor:
 
     def _end(self, run: Run) -> None:
         self.running.discard(run)
-        if self._ahead:
+        following = self._ahead.popleft() if self._ahead else None
+        if not self._suspects.is_empty and not self.running and not following:
+            following = self._suspects.next_one()
+        if following:
             # Whoever runs here goes on with it.
-            following = self._ahead.popleft()
             self.running.add(following)
             self._ready.append(following)
         if not run.is_cancelled:

@@ -18,6 +18,7 @@ from toril.worker.executor import Executor
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.pipeline import Pipeline
 from toril.worker.recovery import Recovery
+from toril.worker.registration import Registration
 from toril.worker.reporter import Reporter
 from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
@@ -42,6 +43,7 @@ class Fetcher:
         heartbeat: Heartbeat,
         server_clock: ServerClock,
         upkeep: SchedulerUpkeep,
+        registration: Registration,
         *,
         concurrency: int,
         idle_poll_seconds: float,
@@ -56,6 +58,7 @@ class Fetcher:
         self._course = Course()
         self._pipeline = Pipeline(
             active, executor, reporter, upkeep, self._course,
+            token_prefix=registration.who.token_prefix,
             concurrency=concurrency, max_rate_limit_wait_ms=max_rate_limit_wait_ms,
             wake=self._wake.set, on_failure=self.note_failure,
         )  # fmt: skip
@@ -64,8 +67,8 @@ class Fetcher:
             idle_poll_seconds=idle_poll_seconds, wake=self._wake.set, on_failure=self.note_failure,
         )  # fmt: skip
         self._recovery = Recovery(
-            active, executor, self._pipeline, self._wakeups, reporter, server_clock, upkeep, self._course,
-            on_failure=self.note_failure,
+            active, executor, self._pipeline, self._wakeups, reporter, server_clock, upkeep, registration,
+            self._course, on_failure=self.note_failure,
         )  # fmt: skip
 
     @property
@@ -137,7 +140,7 @@ class Fetcher:
 
     async def _work(self) -> bool:
         """One turn of the loop: send what there is to send, then wait. Returns whether the worker may leave."""
-        if self.is_draining:
+        if self.is_draining or self._course.state is State.FLAGGED:
             await self._wakeups.stop()
         await self._wakeups.use_spare()
         if self._upkeep.is_due:

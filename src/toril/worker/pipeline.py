@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +30,9 @@ CALLS_AT_ONCE = 2
 LEAST_SHARE = 5
 """Two calls are in flight only with at least so many slots each. Below that, a call's fixed cost is larger than the
 wait that it hides."""
+
+FLAGGED_SECONDS = 2.0
+"""A worker that is flagged looks so often whether its flag is gone."""
 
 
 class Backlog(enum.Enum):
@@ -55,6 +57,7 @@ class Pipeline:
         upkeep: SchedulerUpkeep,
         course: Course,
         *,
+        token_prefix: str,
         concurrency: int,
         max_rate_limit_wait_ms: int,
         wake: Callable[[], None],
@@ -75,13 +78,13 @@ class Pipeline:
         """Calls that failed one after the other, recoveries left out."""
         self.broken: BaseException | None = None
         """What is to end the worker: without it, the worker would wait for ever for what was lost."""
-        self.token_prefix = f"{active.taker.worker_name}:{os.urandom(16).hex()}:"
+        self.token_prefix = token_prefix
+        """Of the tokens of all locks of this process."""
         self._active = active
         self._executor = executor
         self._reporter = reporter
         self._upkeep = upkeep
         self._course = course
-        self._concurrency = concurrency
         self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
         self._wake = wake
         self._on_failure = on_failure
@@ -93,7 +96,9 @@ class Pipeline:
         self._take_at_most = self._batch  # by the size of the last jobs
         self._backlog = Backlog.UNKNOWN
         self._was_woken = False  # while calls were under way, whose answers may be older
-        self._limited_until = 0.0
+        self._paused_until = 0.0
+        self._why_paused = Event.LIMITED
+        self._is_flagged = False
         executor.on_ended = self.pump
         executor.on_late = self.give_back
         executor.on_broken = self.break_off
@@ -113,7 +118,7 @@ class Pipeline:
     @property
     def free(self) -> int:
         """Slots that neither a job nor a call under way may need."""
-        return max(0, self._concurrency - len(self._executor.running) - self._count_under_way())
+        return max(0, self._executor.free - self._count_under_way())
 
     def collect(self) -> None:
         """Fetch the runs that have ended from the executor."""
@@ -172,7 +177,7 @@ class Pipeline:
 
     def send_all(self) -> None:
         """Send as many calls as may be under way and have something to do."""
-        self.look_at_limit()
+        self.look_at_pause()
         self.collect()
         while len(self.in_flight) < self._calls_at_once:
             count = self._count_to_take()
@@ -183,14 +188,24 @@ class Pipeline:
             finishes = [run.outcome for run in batch]
             self._launch(batch, count, self._active.finishing_and_taking(finishes, count, self.new_token()))
 
-    def look_at_limit(self) -> None:
-        """Go to LIMITED, or leave that state, by what the last replies said of the rate limit."""
-        if self._limited_until:
-            if self._limited_until > self._loop.time():
-                self._course.apply(Event.LIMITED)
+    def look_at_pause(self) -> None:
+        """Go to LIMITED or FLAGGED, or leave that state, by what the last replies said."""
+        if self._paused_until:
+            if self._paused_until > self._loop.time():
+                self._course.apply(self._why_paused)
             else:
-                self._limited_until = 0.0
-                self._course.apply(Event.LIMIT_OVER)
+                self.end_pause()
+
+    def end_pause(self) -> None:
+        """Let the next call take again."""
+        self._paused_until = 0.0
+        self._course.apply(Event.PAUSE_OVER)
+
+    def _pause(self, why: Event, seconds: float) -> None:
+        self._paused_until, self._why_paused = self._loop.time() + seconds, why
+        self.expect_jobs()
+        self.look_at_pause()
+        self._loop.call_later(seconds + 0.001, self._wake)
 
     def _count_under_way(self) -> int:
         return sum(call.count for call in self.in_flight)
@@ -288,9 +303,12 @@ class Pipeline:
         else:
             self._backlog = Backlog.UNKNOWN if self._was_woken else Backlog.EMPTY
         self.next_due_ms = taken.next_due_ms
-        if taken.rate_limit_ms > 0:
-            seconds = min(taken.rate_limit_ms, self._max_rate_limit_wait_ms) / 1000
-            self._limited_until = self._loop.time() + seconds
-            self.expect_jobs()
-            self.look_at_limit()
-            self._loop.call_later(seconds + 0.001, self._wake)
+        if taken.is_draining is not self._is_flagged and count:
+            self._is_flagged = taken.is_draining
+            self._reporter.flagged(self._is_flagged)
+        if taken.is_draining:
+            self._pause(Event.FLAGGED, FLAGGED_SECONDS)
+            # The main loop ends a wait for a wake-up.
+            self._wake()
+        elif taken.rate_limit_ms > 0:
+            self._pause(Event.LIMITED, min(taken.rate_limit_ms, self._max_rate_limit_wait_ms) / 1000)

@@ -12,9 +12,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from toril import errors
-from toril.telemetry import zone_data
 from toril.worker import logs, processors, signals
-from toril.worker.settings import WorkerSettings
+from toril.worker.settings import CONTAINER_VARIABLES, WorkerSettings
 from toril.worker.worker import Worker
 
 DRAINED, BROKE, WRONG_SETTINGS = 0, 1, 2
@@ -46,6 +45,9 @@ def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None]
     Raises:
         SettingsError, ProcessorLoadError: nothing was started.
     """
+    # What a job starts may be a worker too: it is not the process after this one, whose jobs it would take.
+    for variable in CONTAINER_VARIABLES:
+        os.environ.pop(variable, None)
     logs.configure(sys.stderr, queue=settings.queue, worker=settings.name)
     found = processors.load(settings.processor, settings.queue)
     with _new_loop_runner() as runner:
@@ -88,7 +90,6 @@ async def _serve(
     try:
         with signals.delivered(asyncio.get_running_loop(), stop):
             logger.info("worker %s serves queue %s: %s", settings.name, settings.queue, tasks)
-            logger.info("time zones: release %s", zone_data.describe())
             unrecorded = await worker.run()
     except OSError as problem:
         logger.error("TORIL_HTTP_PORT %d cannot be used: %s; 0 = no probes", settings.http_port, problem.strerror)

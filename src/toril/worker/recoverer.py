@@ -11,6 +11,7 @@ from toril.engine.limits import LimitedQueue
 from toril.engine.maintenance import recover_stalled
 from toril.engine.worker import ActiveJobs
 from toril.worker.fetcher import Fetcher
+from toril.worker.registration import Registration
 from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
 
@@ -28,6 +29,7 @@ class Recoverer:
         fetcher: Fetcher,
         server_clock: ServerClock,
         upkeep: SchedulerUpkeep,
+        registration: Registration,
         *,
         interval_ms: int,
         max_stalled_count: int,
@@ -42,6 +44,7 @@ class Recoverer:
         self._fetcher = fetcher
         self._server_clock = server_clock
         self._upkeep = upkeep
+        self._registration = registration
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
         self._on_recovered = on_recovered
@@ -62,6 +65,7 @@ class Recoverer:
                 if left > 0:
                     await asyncio.sleep(left)
                     continue
+                await self._registration.run_once()
                 await self.run_once()
                 await self._upkeep.repair()
                 await self._look_at_limits()

@@ -14,6 +14,7 @@ from toril.worker import finish_codes
 from toril.worker.attempt import first_batch
 from toril.worker.executor import Executor
 from toril.worker.pipeline import MAX_BATCH, Pipeline
+from toril.worker.registration import Registration
 from toril.worker.reporter import Reporter
 from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
@@ -87,6 +88,7 @@ class Recovery:
         reporter: Reporter,
         server_clock: ServerClock,
         upkeep: SchedulerUpkeep,
+        registration: Registration,
         course: Course,
         *,
         on_failure: Callable[[errors.RedisError], None],
@@ -98,6 +100,7 @@ class Recovery:
         self._reporter = reporter
         self._clock = server_clock
         self._upkeep = upkeep
+        self._registration = registration
         self._course = course
         self._on_failure = on_failure
         self._given_up = GivenUp(active.taker.lock_ms / 1000)
@@ -111,6 +114,8 @@ class Recovery:
             await self._pause()
         try:
             await self._clock.sample()
+            if not self._registration.is_done:
+                await self._registration.run_once()
             await self.extend_locks()
             while self._pipeline.pending:
                 await self._record_some()

@@ -117,6 +117,13 @@ class Reporter:
         self.has_reached_redis = True
         self._failing_since_ms = 0
 
+    def flagged(self, is_flagged: bool) -> None:
+        """The worker is flagged in `toril:draining`, or its flag is gone."""
+        if is_flagged:
+            logger.info("takes no more jobs: this worker is to be removed")
+        else:
+            logger.info("takes jobs again: this worker is to stay")
+
     def loop_was_blocked(self, seconds: float) -> None:
         logger.warning(
             "the event loop stood still for %.1f s, and locks were not renewed: let blocking work run in a plain "

@@ -17,6 +17,8 @@ from toril.engine.scripts import Layout, Limiter
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
+CONTAINER_VARIABLES = ("TORIL_POD_UID", "TORIL_CONTAINER")
+"""What the operator tells its worker containers, and nobody else is to."""
 MAX_METRICS_MINUTES = 100_000
 """Ten weeks; each is an entry of a list in Redis."""
 
@@ -32,6 +34,9 @@ class WorkerSettings:
     prefix: str = "bull"
     name: str = ""
     """The worker's BullMQ name, stored on its jobs as `pb`: the pod's name, else `<host>-<pid>`."""
+    container: str = ""
+    """`<uid of the pod>/<name of the container>`: a process that starts in it takes back the jobs of the one before it,
+    which is dead. Empty = not known."""
     concurrency: int = 1
     """Jobs at the same time."""
     drain_seconds: float = 600.0
@@ -79,6 +84,7 @@ class WorkerSettings:
             redis=RedisSettings.from_environment(environ, url=redis_url, field="--redis"),
             prefix=environ.get("TORIL_PREFIX") or "bull",
             name=_name(environ),
+            container=_container(environ),
             concurrency=_whole(environ, "TORIL_CONCURRENCY", 1, 1, MAX_CONCURRENCY),
             drain_seconds=_whole(environ, "TORIL_DRAIN_SECONDS", 600, 0, 2**31),
             http_port=_whole(environ, "TORIL_HTTP_PORT", 8080, 0, 65535),
@@ -100,6 +106,11 @@ def _name(environ: Mapping[str, str]) -> str:
     if not name.isprintable() or " " in name or ":" in name:
         raise errors.SettingsError("TORIL_POD_NAME may not hold spaces, colons or control characters")
     return name
+
+
+def _container(environ: Mapping[str, str]) -> str:
+    uid, container = (environ.get(variable) for variable in CONTAINER_VARIABLES)
+    return f"{uid}/{container}" if uid and container else ""
 
 
 def _queue_name(environ: Mapping[str, str]) -> str:

@@ -13,6 +13,8 @@ class State(enum.StrEnum):
     """Takes jobs, records how they end, waits for wake-ups."""
     LIMITED = "limited"
     """Records how jobs end. Takes none until the rate limit's time is over."""
+    FLAGGED = "flagged"
+    """Records how jobs end. Takes none, and waits for no wake-up, until it is time to see whether the flag is gone."""
     RECOVERING = "recovering"
     """At the start and after a failure: makes sure of locks, ends and taken jobs before anything else is sent."""
     RECOVERING_SINGLY = "recovering singly"
@@ -51,8 +53,10 @@ class Event(enum.StrEnum):
 
     LIMITED = "limited"
     """A reply says that the rate limit is reached."""
-    LIMIT_OVER = "limit over"
-    """The time that the reply named has passed."""
+    FLAGGED = "flagged"
+    """A reply says that the worker is flagged in `toril:draining`."""
+    PAUSE_OVER = "pause over"
+    """It is time to take again."""
     FAILED = "failed"
     """Redis was not reached, or what it did is not known."""
     REFUSED = "refused"
@@ -68,13 +72,22 @@ class Event(enum.StrEnum):
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     State.RUNNING: {
         Event.LIMITED: State.LIMITED,
+        Event.FLAGGED: State.FLAGGED,
         Event.FAILED: State.RECOVERING,
         Event.REFUSED: State.RECOVERING_SINGLY,
         Event.STOPPED: State.DRAINING,
         Event.GAVE_UP: State.GIVING_UP,
     },
     State.LIMITED: {
-        Event.LIMIT_OVER: State.RUNNING,
+        Event.PAUSE_OVER: State.RUNNING,
+        Event.FLAGGED: State.FLAGGED,
+        Event.FAILED: State.RECOVERING,
+        Event.REFUSED: State.RECOVERING_SINGLY,
+        Event.STOPPED: State.DRAINING,
+        Event.GAVE_UP: State.GIVING_UP,
+    },
+    State.FLAGGED: {
+        Event.PAUSE_OVER: State.RUNNING,
         Event.FAILED: State.RECOVERING,
         Event.REFUSED: State.RECOVERING_SINGLY,
         Event.STOPPED: State.DRAINING,

@@ -78,6 +78,9 @@ class Wakeups:
                 await self._active.wake()
             except errors.RedisError as problem:
                 self._on_failure(problem)
+        elif self._course.state is State.FLAGGED:
+            # The next take brings nothing, and puts the wake-up back if a job can run.
+            pipeline.end_pause()
         elif score <= self._clock.now_ms() or pipeline.in_flight:
             pipeline.look()
         else:

@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 
 from toril import clock
+from toril.engine.identity import ProcessIdentity
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.worker import ActiveJobs, Taker
@@ -23,6 +24,7 @@ from toril.worker.metrics import Metrics
 from toril.worker.outcomes import RuleBook
 from toril.worker.processors import Processors
 from toril.worker.recoverer import Recoverer
+from toril.worker.registration import Registration
 from toril.worker.reporter import Reporter
 from toril.worker.scheduler_upkeep import SchedulerUpkeep
 from toril.worker.server_clock import ServerClock
@@ -74,6 +76,13 @@ class Worker:
         )
         server_clock = ServerClock(self._active)
         upkeep = SchedulerUpkeep(self._active, self._metrics.note_stuck_schedulers)
+        registration = Registration(
+            self._active,
+            ProcessIdentity(settings.name, os.urandom(16).hex(), settings.container),
+            self._reporter,
+            max_stalled_count=settings.max_stalled_count,
+            interval_ms=settings.stalled_interval_ms,
+        )
         self._fetcher = Fetcher(
             self._active,
             self._blocking,
@@ -82,6 +91,7 @@ class Worker:
             self._heartbeat,
             server_clock,
             upkeep,
+            registration,
             concurrency=settings.concurrency,
             idle_poll_seconds=settings.idle_poll_seconds,
             max_rate_limit_wait_ms=settings.max_rate_limit_wait_ms,
@@ -92,6 +102,7 @@ class Worker:
             self._fetcher,
             server_clock,
             upkeep,
+            registration,
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
             on_recovered=self._reporter.recovered,

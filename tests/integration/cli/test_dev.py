@@ -93,7 +93,7 @@ def test_scales_from_zero_and_back_and_ends_without_a_trace(folder: Path) -> Non
         assert (done.stdout, done.returncode) == ('"TEXT"\n', 0)
         assert toril("job", "add", "later", "shout", "--redis", running.url).returncode == 0
         running.wait_text(r"^mail +replicas 0→1 ")
-        running.wait_text(r"^mail-1 \| [0-9:]+ job finished \[shout 1\] outcome=completed")
+        running.wait_text(r"^mail-[0-9a-f]{4}-1 \| [0-9:]+ job finished \[shout 1\] outcome=completed")
         running.wait_text(r"^mail +replicas 0 .*completed 1 .* 0 jobs / 2 per worker = 0$")
         wait_until(lambda: not running.processes("toril.worker"), "the worker to leave")
         running.wait_text(r"^later +replicas 0 +waiting 1 ")
@@ -165,8 +165,8 @@ def test_a_crashed_worker_is_replaced(folder: Path) -> None:
         start_hold(folder, running)
         (pid,) = running.processes("toril.worker")
         os.kill(pid, signal.SIGKILL)
-        running.wait_text(r"^worker mail-1 ended by SIGKILL; the next one starts in 0\.5 s$")
-        running.wait_text(r"^mail-2 \| .* serves queue mail")
+        running.wait_text(r"^worker mail-[0-9a-f]{4}-1 ended by SIGKILL; the next one starts in 0\.5 s$")
+        running.wait_text(r"^mail-[0-9a-f]{4}-2 \| .* serves queue mail")
         assert running.processes("toril.worker") != [pid]
 
 
@@ -176,9 +176,9 @@ def test_a_module_that_cannot_be_imported_is_told_before_and_after_the_first_job
         reason = "module 'jobs' cannot be imported: ModuleNotFoundError: No module named 'nothing_of_that_name'"
         running.wait_text(f"^JobQueue/mail: workers will not start: {reason}")
         assert toril("job", "add", "mail", "shout", "--redis", running.url).returncode == 0
-        running.wait_text(rf"^mail-1 \| toril worker: {reason}")
-        running.wait_text(r"^worker mail-1 ended with code 1; the next one starts in 0\.5 s$")
-        running.wait_text(r"^worker mail-2 ended with code 1; the next one starts in 1\.0 s$")
+        running.wait_text(rf"^mail-[0-9a-f]{{4}}-1 \| toril worker: {reason}")
+        running.wait_text(r"^worker mail-[0-9a-f]{4}-1 ended with code 1; the next one starts in 0\.5 s$")
+        running.wait_text(r"^worker mail-[0-9a-f]{4}-2 ended with code 1; the next one starts in 1\.0 s$")
         running.interrupt()
         assert running.wait() == 0
 

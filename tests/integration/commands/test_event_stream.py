@@ -50,6 +50,19 @@ async def stalled_job(queue: EngineQueue) -> str:
     return job_id
 
 
+async def restarted(queue: EngineQueue) -> str:
+    await queue.connection.run(registering(queue, "before"))
+    await queue.add()
+    await queue.worker("pod").take(1, "pod:before:1")
+    return ""
+
+
+def registering(queue: EngineQueue, process: str) -> Call[list[str]]:
+    return scripts.register_worker(
+        queue.keys, "pod", process, "uid/worker", max_stalled_count=1, lifetime_ms=HOUR_MS, is_start=True
+    )
+
+
 async def paused(queue: EngineQueue) -> str:
     await queue.producer.pause()
     return ""
@@ -78,6 +91,7 @@ SCENES: dict[str, Scene] = {
     "take_jobs": (EngineQueue.add, lambda queue, _: queue.take()),
     "finish_and_take": (EngineQueue.add, lambda queue, _: queue.finish(take=1)),
     "recover_stalled": (stalled_job, lambda queue, _: recover_stalled.run_once(queue.connection, queue.keys)),
+    "register_worker": (restarted, lambda queue, _: registering(queue, "now")),
     "pause": (nothing, lambda queue, _: scripts.pause(queue.keys)),
     "resume": (paused, lambda queue, _: scripts.resume(queue.keys)),
     "promote_job": (delayed, lambda queue, job_id: scripts.promote_job(queue.keys, job_id)),

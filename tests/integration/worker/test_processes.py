@@ -19,7 +19,6 @@ from support import ports, workers
 from support.engine import EngineQueue, open_queue
 from support.redis_server import die_with_parent
 from support.waiting import wait_until
-from toril.telemetry import zone_data
 
 MODULE = (
     """
@@ -193,7 +192,9 @@ async def test_jobs_of_a_killed_worker_are_done_by_another(
             wait_until(lambda: len(jobs.places().get("completed", [])) == 5, "the recovery")
         assert sorted(second.trace[5:]) == sorted([f"{word}-{job}" for job in range(1, 6) for word in ("start", "end")])
     for job in "12345":
-        assert (jobs.hash(job)["atm"], jobs.hash(job)["ats"], jobs.hash(job)["stc"]) == ("1", "2", "1")
+        assert (jobs.hash(job)["atm"], jobs.hash(job)["ats"]) == ("1", "2")
+        # Of several jobs none is charged with the end of their worker.
+        assert "stc" not in jobs.hash(job)
 
 
 @pytest.mark.requirement("T08", "T11")
@@ -250,7 +251,6 @@ async def test_probes_and_metrics(jobs: EngineQueue, redis_url: str) -> None:
 
         wait_until(lambda: metrics().get('toril_worker_slots{queue="jobs",state="busy"}') == 0, "the last reply")
         found = metrics()
-        assert f"time zones: release {zone_data.describe()}" in worker.log
     expected = {
         'toril_attempts_total{job_name="quick",queue="jobs"}': 2,
         'toril_attempts_total{job_name="fails",queue="jobs"}': 3,
@@ -260,7 +260,6 @@ async def test_probes_and_metrics(jobs: EngineQueue, redis_url: str) -> None:
         'toril_job_run_seconds_count{job_name="quick",outcome="completed",queue="jobs"}': 2,
         'toril_job_wait_seconds_count{job_name="fails",queue="jobs"}': 2,
         'toril_worker_slots{queue="jobs",state="idle"}': 3,
-        'toril_job_schedulers_stuck{queue="jobs"}': 0,
         'toril_build_info{queue="jobs",version="0.1.0"}': 1,
     }
     assert {name: found.get(name) for name in expected} == expected

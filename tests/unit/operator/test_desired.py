@@ -140,6 +140,12 @@ def test_the_users_environment_comes_last_and_may_refer_to_ours() -> None:
     assert environment()["TORIL_POD_NAME"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.name"
 
 
+def test_a_worker_is_told_which_container_of_which_pod_it_is() -> None:
+    told = environment()
+    assert told["TORIL_POD_UID"]["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.uid"
+    assert told["TORIL_CONTAINER"]["value"] == pod()["containers"][0]["name"]
+
+
 def test_what_the_user_says_of_the_pod_is_passed_on() -> None:
     built = pod(
         worker=worker(

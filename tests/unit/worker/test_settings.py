@@ -89,3 +89,16 @@ def test_a_wrong_value_is_named_and_never_shown(name: str, value: str, words: st
         read(**{name: value})
     assert words in str(caught.value)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "container"),
+    [
+        ({"TORIL_POD_UID": "uid-1", "TORIL_CONTAINER": "worker"}, "uid-1/worker"),
+        ({"TORIL_POD_UID": "uid-1"}, ""),
+        ({"TORIL_POD_UID": "", "TORIL_CONTAINER": "worker"}, ""),
+        ({}, ""),
+    ],
+)
+def test_a_container_is_known_by_both_of_its_variables(variables: dict[str, str], container: str) -> None:
+    assert read(**variables).container == container

@@ -8,7 +8,7 @@ import pytest
 
 from toril.worker.states import TRANSITIONS, Course, Event, State
 
-OF_A_RUNNING_WORKER = (State.RUNNING, State.LIMITED, State.RECOVERING, State.RECOVERING_SINGLY)
+OF_A_RUNNING_WORKER = (State.RUNNING, State.LIMITED, State.FLAGGED, State.RECOVERING, State.RECOVERING_SINGLY)
 
 
 def after(state: State, *events: Event) -> State:
@@ -28,7 +28,11 @@ def test_a_worker_begins_by_recovering_and_then_runs() -> None:
     ("state", "events", "expected"),
     [
         (State.RUNNING, [Event.LIMITED], State.LIMITED),
-        (State.LIMITED, [Event.LIMIT_OVER], State.RUNNING),
+        (State.LIMITED, [Event.PAUSE_OVER], State.RUNNING),
+        (State.RUNNING, [Event.FLAGGED], State.FLAGGED),
+        (State.LIMITED, [Event.FLAGGED], State.FLAGGED),
+        (State.FLAGGED, [Event.LIMITED], State.FLAGGED),
+        (State.FLAGGED, [Event.PAUSE_OVER], State.RUNNING),
         (State.LIMITED, [Event.FAILED, Event.RECOVERED], State.RUNNING),
         (State.RUNNING, [Event.FAILED], State.RECOVERING),
         (State.RUNNING, [Event.REFUSED], State.RECOVERING_SINGLY),
@@ -36,7 +40,7 @@ def test_a_worker_begins_by_recovering_and_then_runs() -> None:
         (State.RUNNING, [Event.REFUSED, Event.FAILED], State.RECOVERING_SINGLY),
         (State.RUNNING, [Event.REFUSED, Event.RECOVERED], State.RUNNING),
         (State.RUNNING, [Event.STOPPED], State.DRAINING),
-        (State.LIMITED, [Event.STOPPED, Event.LIMIT_OVER], State.DRAINING),
+        (State.LIMITED, [Event.STOPPED, Event.PAUSE_OVER], State.DRAINING),
         (State.RECOVERING, [Event.STOPPED], State.DRAINING_RECOVERING),
         (State.RECOVERING_SINGLY, [Event.STOPPED], State.DRAINING_RECOVERING_SINGLY),
         (State.DRAINING, [Event.FAILED, Event.RECOVERED], State.DRAINING),

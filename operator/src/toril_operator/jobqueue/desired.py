@@ -137,12 +137,17 @@ def _environment(spec: JobQueueSpec) -> list[dict[str, Any]]:
     variables: list[dict[str, Any]] = [
         {"name": name, "value": value} for name, value in build_worker_environment(spec).items()
     ]
-    variables.append(
-        {"name": "TORIL_POD_NAME", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
-    )
+    variables.append(_from_pod("TORIL_POD_NAME", "metadata.name"))
+    # By these two a process that starts anew in its container knows the jobs of the one before it.
+    variables.append(_from_pod("TORIL_POD_UID", "metadata.uid"))
+    variables.append({"name": "TORIL_CONTAINER", "value": CONTAINER})
     variables.append({"name": "TORIL_HTTP_PORT", "value": str(HTTP_PORT)})
     variables += _redis_environment(spec)
     return variables + [dict(each) for each in spec.worker.env]
+
+
+def _from_pod(name: str, path: str) -> dict[str, Any]:
+    return {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
 
 
 def _redis_environment(spec: JobQueueSpec) -> list[dict[str, Any]]:

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import os
 import signal
+import sys
+from collections import deque
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 
 from toril import clock
-from toril.cli.dev.worker_process import WorkerProcess
+from toril.cli import output
+from toril.cli.dev import child
 from toril.scaling.fleet import FleetState
 
 HEALTHY_MS = 10_000
 """So long without a crash, and those before are forgotten."""
 FIRST_PAUSE_MS = 500
 LONGEST_PAUSE_MS = 30_000
+_LOG_LINES = 20
+_MAX_LINE_BYTES = 64 * 1024
 
 
 class CrashPauses:
@@ -47,6 +55,27 @@ class CrashPauses:
         return missing if self.in_a_row == 0 else min(missing, 1 - min(starting, 1))
 
 
+@dataclass(slots=True, eq=False)
+class WorkerProcess:
+    """One running worker."""
+
+    name: str
+    process: asyncio.subprocess.Process
+    number: int
+    is_ready: bool = False
+    is_draining: bool = False
+    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
+
+    def send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """End it at once, with whatever it started: each worker leads a process group of its own."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+
 class ProcessFleet:
     """The workers of one queue. Scaling down asks the least busy to drain; a crashed one is replaced after a pause."""
 
@@ -59,12 +88,14 @@ class ProcessFleet:
         on_crash: Callable[[str, str], None],
     ) -> None:
         """Args:
-        name: the workers are `<name>-1`, `<name>-2` …
+        name: the workers are `<name>-<session>-1`, `<name>-<session>-2` …, so that no worker of a later session has the
+            name of one whose jobs are still active.
         environment: complete environment of the workers, but for their names.
         on_line: gets (worker name, line) for everything that a worker prints.
         on_crash: gets a line about a worker that ended unasked, and the last one that it printed.
         """
         self.name = name
+        self._session = os.urandom(2).hex()
         self.wanted = 0
         self.pauses = CrashPauses()
         self._environment = environment
@@ -139,21 +170,50 @@ class ProcessFleet:
 
     async def _spawn(self) -> None:
         number = next(self._numbers)
-        worker = WorkerProcess(f"{self.name}-{number}", number, self._on_line)
-        await worker.start(self._environment)
-        self._workers[worker.name] = worker
-        watcher = asyncio.create_task(self._watch(worker), name=f"watch {worker.name}")
+        name = f"{self.name}-{self._session}-{number}"
+        process = await asyncio.create_subprocess_exec(
+            # -P: modules come from where the environment says, and not first from the current folder.
+            *child.guarded(sys.executable, "-P", "-m", "toril.worker"),
+            env={**self._environment, "TORIL_POD_NAME": name},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            # Ctrl-C in the terminal is for us: we ask the workers to drain.
+            start_new_session=True,
+            limit=_MAX_LINE_BYTES,
+        )
+        worker = WorkerProcess(name, process, number)
+        self._workers[name] = worker
+        watcher = asyncio.create_task(self._watch(worker), name=f"watch {name}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
     async def _watch(self, worker: WorkerProcess) -> None:
-        code = await worker.wait()
+        reader = asyncio.create_task(self._read_lines(worker), name=f"read {worker.name}")
+        code = await worker.process.wait()
+        # What it started and left behind would hold its output open.
+        worker.kill()
+        await reader
         del self._workers[worker.name]
         if not worker.is_draining:
             self._crashed(worker, code)
 
+    async def _read_lines(self, worker: WorkerProcess) -> None:
+        assert worker.process.stdout is not None
+        while True:
+            try:
+                line = await worker.process.stdout.readline()
+            except ValueError:
+                # Longer than the limit; what was read of it is dropped.
+                continue
+            if not line:
+                return
+            text = output.printable(line.decode(errors="replace").rstrip())
+            worker.last_lines.append(text)
+            self._on_line(worker.name, text)
+
     def _crashed(self, worker: WorkerProcess, code: int) -> None:
         pause_ms = self.pauses.note_crash(clock.monotonic_ms())
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-        what = f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s"
-        self._on_crash(what, worker.last_words)
+        last = next((line for line in reversed(worker.last_lines) if line.strip()), "it said nothing")
+        self._on_crash(f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s", last)

@@ -1,5 +1,6 @@
--- Give jobs back whose worker is gone: active at the last check and at this one, and without a lock. Then tell parents
--- what keys of another type in their queues have kept from them. Time is Redis's.
+-- Give jobs back whose worker is gone: active at the last check and at this one, and without a lock. Each has stalled once
+-- more; but when its worker was one of ours and had several jobs, then none is charged: see `recover_job`. Then tell
+-- parents what keys of another type in their queues have kept from them. Time is Redis's.
 --
 -- KEYS[1] stalled (set)   KEYS[2] wait (list)   KEYS[3] paused (list)   KEYS[4] active (list)
 -- KEYS[5] stalled-check (string)   KEYS[6] meta (hash)   KEYS[7] marker (zset)   KEYS[8] events (stream)
@@ -15,6 +16,7 @@
 -- include: waking
 -- include: limiting
 -- include: parents
+-- include: suspecting
 local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local base, layout = ARGV[1], ARGV[2]
@@ -29,26 +31,22 @@ local is_paused = meta[1] and true or false
 local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 local max_events = ensure_max_events(meta_key, meta[3])
 redis.call('LLEN', target_key)
-local recovered = {}
+local recovered, stalled = {}, {}
 for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
-  local job_key = base .. job_id
-  if redis.call('EXISTS', job_key .. ':lock') == 0 and redis.call('LREM', active_key, 1, job_id) > 0
-      and redis.call('TYPE', job_key).ok == 'hash' then
-    -- Not by HINCRBY: a count that is no number would end the check for all jobs.
-    local stalled_count = number_of(redis.call('HGET', job_key, 'stc')) + 1
-    redis.call('HSET', job_key, 'stc', text_of(stalled_count))
-    if stalled_count > tonumber(ARGV[3]) then
-      local scheduler_id = redis.call('HGET', job_key, 'rjk')
-      -- Where it cannot be told whether the scheduler is there, it counts as being there: the job is out of `active`.
-      if not (scheduler_id and redis.pcall('ZSCORE', repeat_key, scheduler_id)) then
-        redis.call('HSET', job_key, 'defa', 'job stalled more than allowable limit')
-      end
+  if redis.call('EXISTS', base .. job_id .. ':lock') == 0 then
+    stalled[#stalled + 1] = job_id
+  end
+end
+if #stalled > 0 then
+  local place = {
+    base = base, active = active_key, target = target_key, events = events_key, max_events = max_events,
+    schedulers = repeat_key, max_stalled_count = tonumber(ARGV[3]),
+  }
+  local suspects = find_suspects(base, active_key, stalled)
+  for _, job_id in ipairs(stalled) do
+    if recover_job(place, job_id, suspects[job_id]) then
+      recovered[#recovered + 1] = job_id
     end
-    redis.call('RPUSH', target_key, job_id)
-    redis.call('XADD', events_key, 'MAXLEN', '~', max_events, '*',
-      'event', 'waiting', 'jobId', job_id, 'prev', 'active')
-    redis.call('XADD', events_key, '*', 'event', 'stalled', 'jobId', job_id)
-    recovered[#recovered + 1] = job_id
   end
 end
 redis.call('DEL', stalled_key)

@@ -48,6 +48,7 @@ from toril.engine.scripts.worker import (
     finish_and_take,
     flag_workers,
     recover_stalled,
+    register_worker,
     take_jobs,
 )
 
@@ -84,6 +85,7 @@ __all__ = [
     "read_schedulers",
     "read_signals",
     "recover_stalled",
+    "register_worker",
     "remove_children",
     "remove_job",
     "remove_scheduler",

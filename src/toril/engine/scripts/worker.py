@@ -68,7 +68,7 @@ class Taken:
 def group_of(finish: Finish) -> tuple[Part, ...]:
     """What many ends have in common: a group of the script `finish_and_take`, its parts in the order of the header."""
     job, kind = finish.job, finish.kind
-    is_plain = kind == "completed" and not finish.is_repeated
+    is_plain = kind == "completed" and not finish.is_repeated and not job.is_suspect
     details = _keep_json(finish.keep) if is_plain else _details_json(finish)
     shared = "null" if kind == "completed" and finish.value == "null" else ""
     return (job.token, job.attempts_started, job.attempts_made + 1, kind, details, job.new_fields, shared)
@@ -82,6 +82,9 @@ def _details_json(finish: Finish) -> str:
         details["is_unstarted"] = True
     if finish.is_repeated:
         details["stalled_before"] = finish.job.stalled_count
+    if finish.job.is_suspect and finish.kind != "requeue":
+        # Its worker has outlived it.
+        details["is_cleared"] = True
     return json.dumps({**details, **_keep_details(finish.keep)}, ensure_ascii=False, separators=(",", ":"))
 
 
@@ -159,6 +162,24 @@ def recover_stalled(
         keys.repeat,
     ]  # fmt: skip
     return Call("recover_stalled", names, [keys.base, layout, max_stalled_count, interval_ms], texts)
+
+
+def register_worker(
+    keys: QueueKeys,
+    name: str,
+    process: str,
+    container: str,
+    *,
+    max_stalled_count: int,
+    lifetime_ms: int,
+    is_start: bool,
+    layout: Layout = "6",
+) -> Call[list[str]]:
+    """Register a process that works on the queue; answers the ids of the jobs of a dead one that were given back."""
+    args: list[Part] = [
+        keys.base, layout, name, process, container, max_stalled_count, lifetime_ms, 1 if is_start else 0
+    ]  # fmt: skip
+    return Call("register_worker", [keys.meta], args, texts)
 
 
 def flag_workers(keys: QueueKeys, names: Sequence[str], lifetime_ms: int) -> Call[int]:

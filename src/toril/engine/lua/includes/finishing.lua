@@ -8,8 +8,8 @@
 --   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key}
 -- with details {stacktrace (JSON array), delay_ms (of a retry, limit or delay), keep_count, keep_age_ms, keep_limit (nil =
 -- no limit), attempts (allowed), is_unstarted (of a requeue: its having been taken is no start), stalled_before (of a
--- finish that was sent before and not answered: how often the job had stalled when it was taken)}, all of which may be
--- missing.
+-- finish that was sent before and not answered: how often the job had stalled when it was taken), is_cleared (of a
+-- suspect: its worker has outlived it)}, all of which may be missing.
 
 local NO_DETAILS = {}
 
@@ -303,6 +303,9 @@ local function end_some(queue, finishes, metrics_minutes, now_ms)
   for index = 1, #finishes do
     if codes[index] == 0 then
       ended_locks[#ended_locks + 1], ended_ids[#ended_ids + 1] = lock_keys[index], finishes[index].id
+      if finishes[index].details.is_cleared then
+        call('HDEL', finishes[index].key, 'torilSuspect')
+      end
     end
   end
   local ended = store_all(queue, finishes, codes, now_ms)
