@@ -23,7 +23,7 @@
   verbs: [patch]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list]
+  verbs: [list, watch]
 # One by one, as a JobQueue names them: never listed, never watched.
 - apiGroups: [""]
   resources: [secrets]

@@ -18,6 +18,7 @@ from toril_operator.cronjobschedule.observe import Observer as ScheduleObserver
 from toril_operator.cronjobschedule.reconcile import Reconciler as ScheduleReconciler
 from toril_operator.event_recorder import EventRecorder
 from toril_operator.jobqueue.apply import Applier
+from toril_operator.jobqueue.drainer import Drainer
 from toril_operator.jobqueue.observe import Observer
 from toril_operator.jobqueue.plan import WorkerDefaults
 from toril_operator.jobqueue.reconcile import Reconciler
@@ -34,11 +35,14 @@ from toril_operator.work_queue import WorkQueue
 RECONCILERS = {Kind.JOB_QUEUE: 8, Kind.CRON_JOB_SCHEDULE: 4}
 """Objects of a kind that are looked at side by side."""
 RESOURCES = {
+    Kind.POD: kube.PODS,
     Kind.DEPLOYMENT: kube.DEPLOYMENTS,
     Kind.JOB_QUEUE: kube.JOB_QUEUES,
     Kind.CRON_JOB_SCHEDULE: kube.CRON_JOB_SCHEDULES,
 }
 """What is listed, in this order: what belongs to an object before the object."""
+SELECTORS = {Kind.POD: labels.POD_SELECTOR, Kind.DEPLOYMENT: labels.MANAGED_BY_SELECTOR}
+"""Of these only ours are asked for."""
 RELIST_SECONDS = 300.0
 RELIST_RETRY_SECONDS = 5.0
 HEARTBEAT_SECONDS = 1.0
@@ -132,11 +136,13 @@ class Manager:
 
     def _job_queues(self, client: kube.KubeClient, status_writer: StatusWriter, events: EventRecorder) -> Reconciler:
         queue = self._queues[Kind.JOB_QUEUE]
+        drainer = Drainer(self._cache, self._pollers)
         return Reconciler(
             cache=self._cache,
             queue=queue,
-            observer=Observer(client, self._cache, self._pollers, status_writer, queue.add),
+            observer=Observer(client, self._cache, self._pollers, status_writer, queue.add, drainer.needs_queue),
             applier=Applier(client, self._cache, self._pollers),
+            drainer=drainer,
             status_writer=status_writer,
             events=events,
             metrics=self._metrics,
@@ -206,12 +212,11 @@ class Manager:
     async def _list(self, client: kube.KubeClient) -> None:
         """Read everything and look at all of it: the remedy for whatever a watch has lost."""
         for kind, resource in RESOURCES.items():
-            selector = labels.MANAGED_BY_SELECTOR if kind is Kind.DEPLOYMENT else None
             known_before = self._cache.versions(kind)
             found = [
                 item
                 for namespace in self._settings.namespaces or (None,)
-                async for item in client.list(resource, namespace, selector)
+                async for item in client.list(resource, namespace, SELECTORS.get(kind))
             ]
             self._concern(kind, self._cache.replace(kind, found, known_before=known_before))
         for kind, queue in self._queues.items():

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from toril_operator import labels
+
 Json = Mapping[str, Any]
 
 
@@ -27,6 +29,7 @@ class Kind(StrEnum):
     JOB_QUEUE = "JobQueue"
     CRON_JOB_SCHEDULE = "CronJobSchedule"
     DEPLOYMENT = "Deployment"
+    POD = "Pod"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,22 @@ def job_queue_of(deployment: Json) -> Key | None:
     return Key(key_of(deployment).namespace, str(owner["name"]))
 
 
+def job_queue_of_pod(pod: Json) -> Key:
+    """The JobQueue that a pod's label names, whether it is there or not."""
+    named = ((pod.get("metadata") or {}).get("labels") or {}).get(labels.JOB_QUEUE)
+    return Key(key_of(pod).namespace, str(named or ""))
+
+
+def slim_pod(pod: Json) -> Json:
+    """What is kept of a pod: there may be thousands."""
+    metadata, status = pod.get("metadata") or {}, pod.get("status") or {}
+    kept = ("namespace", "name", "uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "labels")
+    return {
+        "metadata": {name: metadata[name] for name in kept if name in metadata},
+        "status": {name: status[name] for name in ("phase", "conditions", "containerStatuses") if name in status},
+    }
+
+
 def queue_of(schedule: Json) -> Key:
     """The JobQueue that a CronJobSchedule names, whether it is there or not."""
     reference = (schedule.get("spec") or {}).get("queueRef") or {}
@@ -80,8 +99,8 @@ class ObjectCache:
 
     def __init__(self) -> None:
         self._objects: dict[Kind, dict[Key, Json]] = {kind: {} for kind in Kind}
-        self._schedules: dict[Key, set[Key]] = {}
-        """By JobQueue."""
+        self._of_queue: dict[Kind, dict[Key, set[Key]]] = {kind: {} for kind in _QUEUE_OF}
+        """What names a JobQueue, by that."""
 
     def get(self, kind: Kind, key: Key) -> Json | None:
         return self._objects[kind].get(key)
@@ -94,7 +113,11 @@ class ObjectCache:
 
     def schedules_of(self, job_queue: Key) -> set[Key]:
         """The schedules that name a JobQueue."""
-        return self._schedules.get(job_queue, set())
+        return self._of_queue[Kind.CRON_JOB_SCHEDULE].get(job_queue, set())
+
+    def pods_of(self, job_queue: Key) -> list[Json]:
+        """The pods of a JobQueue's workers, as `slim_pod` leaves them; also of one that is gone."""
+        return [self._objects[Kind.POD][key] for key in self._of_queue[Kind.POD].get(job_queue, ())]
 
     def note(self, seen: Seen) -> set[Key]:
         """Take in one change; answers the objects that it concerns. Older news than what is known is dropped."""
@@ -105,9 +128,9 @@ class ObjectCache:
                 self.forget(seen.kind, seen.key)
         elif old is None or _uid(old) != _uid(seen.manifest) or _version(seen.manifest) > _version(old):
             self.forget(seen.kind, seen.key)
-            known[seen.key] = seen.manifest
-            if seen.kind is Kind.CRON_JOB_SCHEDULE:
-                self._schedules.setdefault(queue_of(seen.manifest), set()).add(seen.key)
+            known[seen.key] = slim_pod(seen.manifest) if seen.kind is Kind.POD else seen.manifest
+            if seen.kind in _QUEUE_OF:
+                self._of_queue[seen.kind].setdefault(_QUEUE_OF[seen.kind](seen.manifest), set()).add(seen.key)
         else:
             return set()
         return self._concerned(seen.kind, seen.key, seen.manifest)
@@ -137,11 +160,11 @@ class ObjectCache:
     def forget(self, kind: Kind, key: Key) -> None:
         """Drop what is known of one object, after an answer that it is gone."""
         old = self._objects[kind].pop(key, None)
-        if kind is Kind.CRON_JOB_SCHEDULE and old is not None:
-            of_queue = self._schedules[queue_of(old)]
-            of_queue.discard(key)
-            if not of_queue:
-                del self._schedules[queue_of(old)]
+        if kind in _QUEUE_OF and old is not None:
+            job_queue, known = _QUEUE_OF[kind](old), self._of_queue[kind]
+            known[job_queue].discard(key)
+            if not known[job_queue]:
+                del known[job_queue]
 
     def _concerned(self, kind: Kind, key: Key, manifest: Json) -> set[Key]:
         if kind is Kind.CRON_JOB_SCHEDULE:
@@ -151,8 +174,14 @@ class ObjectCache:
             return {key} | {rival for rival in rivals if scheduler_of(known[rival]) == wanted}
         if kind is Kind.JOB_QUEUE:
             return {key}
+        if kind is Kind.POD:
+            return {job_queue_of_pod(manifest)}
         owner = job_queue_of(manifest)
         return set() if owner is None else {owner}
+
+
+_QUEUE_OF = {Kind.CRON_JOB_SCHEDULE: queue_of, Kind.POD: job_queue_of_pod}
+"""Kinds that are found by the JobQueue that they name."""
 
 
 def _uid(manifest: Json) -> str:

@@ -57,6 +57,7 @@ def test_the_pod_keeps_to_the_restricted_standard() -> None:
     }
     assert built["automountServiceAccountToken"] is False
     assert built["enableServiceLinks"] is False
+    assert built["shareProcessNamespace"] is True
 
 
 def test_the_grace_period_covers_the_drain() -> None:

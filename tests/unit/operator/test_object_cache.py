@@ -129,3 +129,38 @@ def test_a_schedule_concerns_those_with_the_same_scheduler() -> None:
     cache.note(schedule("other", "email"))
     assert cache.note(schedule("two", "email", "shared")) == {Key("team", "one"), Key("team", "two")}
     assert cache.note(schedule("three", "email", "team.other")) == {Key("team", "other"), Key("team", "three")}
+
+
+def pod(name: str, version: int, job_queue: str = "email", **metadata: Any) -> dict[str, Any]:
+    labels = {"toril.dev/jobqueue": job_queue}
+    return {
+        "metadata": {
+            "namespace": "shop", "name": name, "uid": name, "resourceVersion": str(version), "labels": labels,
+            "managedFields": ["much"], **metadata,
+        },
+        "spec": {"containers": ["much"]},
+        "status": {"phase": "Pending", "podIP": "10.0.0.1"},
+    }  # fmt: skip
+
+
+def test_pods_are_found_by_their_job_queue_and_only_what_is_needed_of_them_is_kept() -> None:
+    cache = ObjectCache()
+    key = Key("shop", "email")
+    assert cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 1))) == {key}
+    cache.note(Seen(Kind.POD, Key("shop", "b"), pod("b", 2, "image")))
+    cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 3, deletionTimestamp="now")))
+    (found,) = cache.pods_of(key)
+    assert found["metadata"]["deletionTimestamp"] == "now"
+    assert found["status"] == {"phase": "Pending"}
+    assert "spec" not in found
+    assert "managedFields" not in found["metadata"]
+    assert cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 4), is_deleted=True)) == {key}
+    assert cache.pods_of(key) == []
+
+
+def test_a_list_without_a_pod_concerns_its_job_queue() -> None:
+    cache = ObjectCache()
+    cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 1)))
+    concerned = cache.replace(Kind.POD, [], known_before=cache.versions(Kind.POD))
+    assert concerned == {Key("shop", "email")}
+    assert cache.pods_of(Key("shop", "email")) == []

@@ -78,6 +78,9 @@ def _pod(spec: JobQueueSpec, image: str, image_pull_policy: str | None) -> dict[
         # Whoever may create a JobQueue gets no token of another account by it.
         "automountServiceAccountToken": worker.service_account_name is not None,
         "enableServiceLinks": False,
+        # The pause process is process 1 then: it reaps orphans, and the worker is a process that SIGTERM ends from its
+        # first instruction on. As process 1 it would be deaf to it until its handler stands.
+        "shareProcessNamespace": True,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "volumes": [{"name": "tmp", "emptyDir": {}}],
     }

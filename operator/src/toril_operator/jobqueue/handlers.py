@@ -1,4 +1,4 @@
-"""What kopf tells of: changes of JobQueues and of our Deployments. Passed on at once; nothing is decided here."""
+"""What kopf sees: changes of JobQueues, of our Deployments and of their pods. Passed on; nothing is decided here."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ def register(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, p
     """
     # The server sends only ours.
     settings.watching.label_selectors["apps", "deployments"] = labels.MANAGED_BY_SELECTOR
+    settings.watching.label_selectors["v1", "pods"] = labels.POD_SELECTOR
 
     @kopf.on.event("toril.dev", "v1alpha1", "jobqueues", registry=registry)
     async def job_queue_changed(event: Mapping[str, Any], **_: Any) -> None:
@@ -29,6 +30,10 @@ def register(registry: kopf.OperatorRegistry, settings: kopf.OperatorSettings, p
     @kopf.on.event("apps", "v1", "deployments", registry=registry)
     async def deployment_changed(event: Mapping[str, Any], **_: Any) -> None:
         publish(_seen(Kind.DEPLOYMENT, event))
+
+    @kopf.on.event("v1", "pods", registry=registry)
+    async def pod_changed(event: Mapping[str, Any], **_: Any) -> None:
+        publish(_seen(Kind.POD, event))
 
 
 def _seen(kind: Kind, event: Mapping[str, Any]) -> Seen:

@@ -28,8 +28,6 @@ SECRETS_MS = 300_000
 """Secrets are read anew after so long …"""
 SECRETS_RETRY_MS = 5_000
 """… and after so long when they were missing or Redis did not accept them."""
-PODS_MS = 5_000
-"""Pods are looked at so often while some are not ready."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,7 @@ class _Access:
 
 
 class Observer:
-    """Keeps what is costly to ask for: secrets for minutes, pods for seconds."""
+    """Keeps what is costly to ask for: secrets, for minutes."""
 
     def __init__(
         self,
@@ -52,17 +50,21 @@ class Observer:
         pollers: Pollers,
         status_writer: StatusWriter,
         concern: Callable[[Key], None],
+        is_needed: Callable[[Key], bool],
     ) -> None:
-        """Args: concern: called with JobQueues that must be looked at because of another one."""
+        """Args:
+        concern: called with JobQueues that must be looked at because of another one.
+        is_needed: says whether a queue is to be read on, though its JobQueue does not ask for it.
+        """
         self._client = client
         self._cache = cache
         self._pollers = pollers
         self._status_writer = status_writer
         self._concern = concern
+        self._is_needed = is_needed
         self._parsed = SpecCache(specs.parse_job_queue)
         self._access: dict[Key, _Access] = {}
         self._identities: dict[Key, Identity] = {}
-        self._pods: dict[Key, tuple[int, list[Json]]] = {}
 
     async def observe(self, key: Key, manifest: Json) -> Observed:
         """Look at one JobQueue, and have its queue read from now on.
@@ -94,7 +96,6 @@ class Observer:
         self._leave(key)
         self._parsed.forget(key)
         self._access.pop(key, None)
-        self._pods.pop(key, None)
 
     async def _with_redis(self, observed: Observed, spec: specs.JobQueueSpec, manifest: Json) -> Observed:
         key = observed.key
@@ -105,7 +106,7 @@ class Observer:
             return replace(observed, redis=access.problem, signal=Unknown(access.problem.message))
         self._claim(key, _identity(access.settings, spec))
         if (older := self._older_claimant(key, manifest)) is not None:
-            self._pollers.set_target(key, None)
+            self._end_reading(key)
             message = f"the queue is read for JobQueue {older.name}"
             return replace(
                 observed,
@@ -135,22 +136,14 @@ class Observer:
         if found is None and is_wanted:
             # Only ours are watched: somebody else's may be there.
             found = await self._client.get_or_none(kube.DEPLOYMENTS, key.namespace, key.name)
-        pods = await self._unready_pods(observed.key, found) if found is not None else []
+        pods = self._unready_pods(observed.key, found) if found is not None else []
         return replace(observed, deployment=found, pods=pods)
 
-    async def _unready_pods(self, key: Key, deployment: Json) -> list[Json]:
+    def _unready_pods(self, key: Key, deployment: Json) -> list[Json]:
         """The pods, while some are not ready; else none."""
         wanted = int(deployment["spec"].get("replicas") or 0)
-        if int((deployment.get("status") or {}).get("readyReplicas") or 0) >= wanted:
-            self._pods.pop(key, None)
-            return []
-        now_ms = clock.monotonic_ms()
-        looked_ms, pods = self._pods.get(key, (None, []))
-        if looked_ms is None or now_ms - looked_ms >= PODS_MS:
-            selector = labels.as_selector_text(labels.selector(key.name))
-            pods = [pod async for pod in self._client.list(kube.PODS, key.namespace, selector)]
-            self._pods[key] = (now_ms, pods)
-        return pods
+        ready = int((deployment.get("status") or {}).get("readyReplicas") or 0)
+        return self._cache.pods_of(key) if ready < wanted else []
 
     async def _read_access(self, observed: Observed, spec: specs.JobQueueSpec) -> _Access:
         now_ms = clock.monotonic_ms()
@@ -205,8 +198,13 @@ class Observer:
         return None if oldest == key else oldest
 
     def _leave(self, key: Key) -> None:
-        self._pollers.set_target(key, None)
+        self._end_reading(key)
         self._drop_claim(key)
+
+    def _end_reading(self, key: Key) -> None:
+        """Read the queue no more, unless its Redis must stay known."""
+        if not self._is_needed(key):
+            self._pollers.set_target(key, None)
 
 
 def _redis(status: Status, reason: Reason, message: str) -> Condition:

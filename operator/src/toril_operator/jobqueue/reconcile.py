@@ -15,7 +15,8 @@ from toril_operator.event_recorder import EventReason, EventRecorder
 from toril_operator.jobqueue import plan as planning
 from toril_operator.jobqueue import status as statuses
 from toril_operator.jobqueue.apply import Applier
-from toril_operator.jobqueue.observe import PODS_MS, SECRETS_RETRY_MS, Observer
+from toril_operator.jobqueue.drainer import Drainer
+from toril_operator.jobqueue.observe import SECRETS_RETRY_MS, Observer
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults
 from toril_operator.metrics import Metrics, View
 from toril_operator.object_cache import Key, Kind, ObjectCache
@@ -38,6 +39,7 @@ class Reconciler:
         queue: WorkQueue[Key],
         observer: Observer,
         applier: Applier,
+        drainer: Drainer,
         status_writer: StatusWriter,
         events: EventRecorder,
         metrics: Metrics,
@@ -47,6 +49,7 @@ class Reconciler:
         self._queue = queue
         self._observer = observer
         self._applier = applier
+        self._drainer = drainer
         self._status_writer = status_writer
         self._events = events
         self._metrics = metrics
@@ -57,6 +60,9 @@ class Reconciler:
     async def reconcile(self, key: Key) -> bool:
         """One turn; answers whether the API server took all of it. Raises KubeError: something could not be asked for
         or written."""
+        # First of all: what follows may have to wait for answers.
+        if (pause := await self._drainer.flag(key)) is not None:
+            self._queue.add_later(key, pause)
         manifest = self._cache.get(Kind.JOB_QUEUE, key)
         if manifest is None:
             self._forget(key)
@@ -70,7 +76,7 @@ class Reconciler:
         status = statuses.build_status(observed, plan, outcome, now)
         self._tell(observed, plan, outcome, status)
         self._status_writer.submit(key, manifest, status)
-        self._come_back(key, observed, outcome)
+        self._come_back(key, observed)
         return not (outcome.workload_problem or outcome.scale_problem)
 
     def _memory(self, key: Key, uid: str) -> Memory:
@@ -84,15 +90,11 @@ class Reconciler:
         self._applier.forget(key)
         self._status_writer.forget(key)
 
-    def _come_back(self, key: Key, observed: Observed, outcome: statuses.Outcome) -> None:
+    def _come_back(self, key: Key, observed: Observed) -> None:
         """Look again soon at what nobody tells us of."""
         has_secrets = observed.spec is not None and bool(observed.spec.redis.secret_keys)
         if has_secrets and observed.redis.reason in SECRET_REASONS:
             self._queue.add_later(key, (SECRETS_RETRY_MS + 100) / 1000)
-        deployment = outcome.deployment or {}
-        wanted = (deployment.get("spec") or {}).get("replicas") or 0
-        if ((deployment.get("status") or {}).get("readyReplicas") or 0) < wanted:
-            self._queue.add_later(key, PODS_MS / 1000)
 
     def _tell(self, observed: Observed, plan: Plan, outcome: statuses.Outcome, status: Json) -> None:
         """Metrics and events of this turn."""
