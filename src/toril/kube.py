@@ -113,6 +113,10 @@ class KubeClient:
         """One object. Raises KubeNotFoundError when it is not there."""
         return await self._call("GET", resource.path(namespace, name))
 
+    async def get_cluster_object(self, resource: Resource, name: str) -> Json:
+        """One object that is in no namespace, or one namespace. Raises KubeNotFoundError when it is not there."""
+        return await self._call("GET", resource.path(None, name))
+
     async def get_or_none(self, resource: Resource, namespace: str, name: str) -> Json | None:
         try:
             return await self.get(resource, namespace, name)

@@ -103,7 +103,16 @@ def test_named_namespaces_get_a_role_each_and_the_cluster_none(helm: Path) -> No
     assert objects["RoleBinding", "team-b", "toril"]["subjects"] == [
         {"kind": "ServiceAccount", "name": "toril", "namespace": "toril-system"}
     ]
-    assert objects["Role", "team-a", "toril"]["rules"] == render(helm)["ClusterRole", "", "toril"]["rules"]
+    *rules, own = objects["Role", "team-a", "toril"]["rules"]
+    *cluster_rules, cluster = render(helm)["ClusterRole", "", "toril"]["rules"]
+    assert rules == cluster_rules
+    # The one namespace whose uid tells whose the queues are.
+    assert (own["resources"], own["resourceNames"], own["verbs"]) == (["namespaces"], ["team-a"], ["get"])
+    assert (cluster["resources"], cluster["resourceNames"], cluster["verbs"]) == (
+        ["namespaces"],
+        ["kube-system"],
+        ["get"],
+    )
     assert "--namespaces=team-a,team-b" in container(objects)["args"]
 
 
@@ -129,6 +138,7 @@ def test_the_operator_may_do_no_more_than_it_does(helm: Path) -> None:
         "cronjobschedules/status.toril.dev",
         "deployments.apps",
         "deployments/scale.apps",
+        "namespaces",
         "pods",
         "secrets",
         "events.events.k8s.io",

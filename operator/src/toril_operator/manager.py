@@ -18,6 +18,7 @@ from toril_operator.cronjobschedule.observe import Observer as ScheduleObserver
 from toril_operator.cronjobschedule.reconcile import Reconciler as ScheduleReconciler
 from toril_operator.event_recorder import EventRecorder
 from toril_operator.jobqueue.apply import Applier
+from toril_operator.jobqueue.defaults import DefaultsKeeper, read_scope
 from toril_operator.jobqueue.drainer import Drainer
 from toril_operator.jobqueue.observe import Observer
 from toril_operator.jobqueue.plan import WorkerDefaults
@@ -75,6 +76,7 @@ class Manager:
         self._metrics = Metrics()
         self._metrics.work_queue_depth.set_function(lambda: sum(map(len, self._queues.values())))
         self._pollers = Pollers(self._queue_was_read, allow_special=settings.allow_special_addresses)
+        self._defaults_keeper = DefaultsKeeper(self._cache, self._pollers)
         self._watcher: Watcher | None = None
 
     def stop(self, exit_code: int = 0) -> None:
@@ -143,6 +145,7 @@ class Manager:
             observer=Observer(client, self._cache, self._pollers, status_writer, queue.add, drainer.needs_queue),
             applier=Applier(client, self._cache, self._pollers),
             drainer=drainer,
+            defaults_keeper=self._defaults_keeper,
             status_writer=status_writer,
             events=events,
             metrics=self._metrics,
@@ -181,6 +184,7 @@ class Manager:
             group.create_task(self._list_loop(client))
             # Nothing is decided before everything is known: an object's rivals, and whose Deployment is whose.
             await self._listed.wait()
+            group.create_task(self._defaults_keeper.sweep_loop())
             for kind, count in RECONCILERS.items():
                 for _ in range(count):
                     group.create_task(self._queues[kind].process_loop(turns[kind].process))
@@ -211,6 +215,8 @@ class Manager:
 
     async def _list(self, client: kube.KubeClient) -> None:
         """Read everything and look at all of it: the remedy for whatever a watch has lost."""
+        if self._defaults_keeper.scope is None:
+            self._defaults_keeper.scope = await read_scope(client, self._settings.namespaces)
         for kind, resource in RESOURCES.items():
             known_before = self._cache.versions(kind)
             found = [

@@ -15,6 +15,7 @@ from toril_operator.event_recorder import EventReason, EventRecorder
 from toril_operator.jobqueue import plan as planning
 from toril_operator.jobqueue import status as statuses
 from toril_operator.jobqueue.apply import Applier
+from toril_operator.jobqueue.defaults import DefaultsKeeper
 from toril_operator.jobqueue.drainer import Drainer
 from toril_operator.jobqueue.observe import SECRETS_RETRY_MS, Observer
 from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults
@@ -40,6 +41,7 @@ class Reconciler:
         observer: Observer,
         applier: Applier,
         drainer: Drainer,
+        defaults_keeper: DefaultsKeeper,
         status_writer: StatusWriter,
         events: EventRecorder,
         metrics: Metrics,
@@ -50,6 +52,7 @@ class Reconciler:
         self._observer = observer
         self._applier = applier
         self._drainer = drainer
+        self._defaults_keeper = defaults_keeper
         self._status_writer = status_writer
         self._events = events
         self._metrics = metrics
@@ -64,10 +67,14 @@ class Reconciler:
         if (pause := await self._drainer.flag(key)) is not None:
             self._queue.add_later(key, pause)
         manifest = self._cache.get(Kind.JOB_QUEUE, key)
+        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            await self._defaults_keeper.remove(key)
         if manifest is None:
             self._forget(key)
             return True
         observed = await self._observer.observe(key, manifest)
+        if (pause := await self._defaults_keeper.keep(observed)) is not None:
+            self._queue.add_later(key, pause)
         memory = self._memory(key, observed.uid)
         plan = planning.make_plan(observed, memory, self._defaults, clock.monotonic_ms())
         outcome, memory = await self._applier.carry_out(observed, plan, memory)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 
-from toril import clock
+from toril import clock, errors
 from toril.engine.redis.connection import AsyncConnection
 from toril.engine.redis.settings import RedisSettings
+from toril.errors import RedisReason
 from toril_operator.object_cache import Key
 from toril_operator.polling.poller import Poller
 from toril_operator.polling.targets import Snapshot, Target
@@ -59,6 +60,18 @@ class Pollers:
     async def connection(self, key: Key) -> AsyncConnection:
         """The connection of a queue that is read. Raises as `Poller.connection` does."""
         return await self._poller(self._targets[key].settings).connection()
+
+    def endpoints(self) -> set[RedisSettings]:
+        """Every Redis that is read now, each as one user sees it."""
+        return set(self._pollers)
+
+    async def connection_to(self, settings: RedisSettings) -> AsyncConnection:
+        """The connection to one of `endpoints`. Raises as `Poller.connection` does, or when it is none any more."""
+        poller = self._pollers.get(settings)
+        if poller is None:
+            message = f"Redis {settings.endpoint} is read no more"
+            raise errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, message)
+        return await poller.connection()
 
     def stuck(self) -> list[str]:
         """Endpoints whose poller has stood still for too long or has ended."""
