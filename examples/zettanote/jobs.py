@@ -11,14 +11,17 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import dataclasses
 import hashlib
 import re
+from collections.abc import Sequence
 from typing import TypedDict
 
 from toril import Job, Queue, Unrecoverable
 
 DATABASE_SECONDS = 0.1
 IMAGE_STORE_SECONDS = 0.3
+REMINDER_WINDOW_MINUTES = 5
 _IMAGE_REFERENCE = re.compile(r"!\[[^\]]*\]\(image:([\w-]+)\)")
 _IMAGE_TYPES = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif"}
 """First bytes of a file → what it is."""
@@ -99,42 +102,79 @@ class CleanedImages(TypedDict):
 
 
 class SentReminders(TypedDict):
-    upcoming: int
-    overdue: int
+    upcoming: list[str]
+    overdue: list[str]
 
 
 @cleanups.task
 async def image_cleanup(
     cleanupType: str = "comprehensive", batchSize: int = 50, *, job: Job = Job.current()
 ) -> CleanedImages:
-    """Remove images that were marked for deletion and, if comprehensive, those that no page refers to."""
-    if cleanupType not in ("comprehensive", "marked"):
-        raise Unrecoverable(f"there is no cleanup of type {cleanupType!r}")
-    found = await find_images(is_comprehensive=cleanupType == "comprehensive")
-    names = [*found["orphaned"], *found["marked"]]
-    batches = [names[first : first + batchSize] for first in range(0, len(names), batchSize)]
+    """The cleanup by the clock."""
+    return await clean_images(job, cleanupType, batchSize)
+
+
+@cleanups.task
+async def manual_cleanup(cleanupType: str, batchSize: int = 50, *, job: Job = Job.current()) -> CleanedImages:
+    """A cleanup that somebody starts by hand."""
+    return await clean_images(job, cleanupType, batchSize)
+
+
+async def clean_images(job: Job, cleanup_type: str, batch_size: int) -> CleanedImages:
+    """Mark images that no page refers to (`mark-orphaned`), remove marked ones (`cleanup-marked`), or do both
+    (`comprehensive`)."""
+    if cleanup_type not in ("mark-orphaned", "cleanup-marked", "comprehensive"):
+        raise Unrecoverable(f"there is no cleanup of type {cleanup_type!r}")
+    if batch_size < 1:
+        raise Unrecoverable(f"batchSize is {batch_size}: it must be at least 1")
+    await asyncio.sleep(DATABASE_SECONDS)
+    orphaned = [] if cleanup_type == "cleanup-marked" else [f"orphan-{number}" for number in range(60)]
+    marked = [] if cleanup_type == "mark-orphaned" else [f"marked-{number}" for number in range(15)]
+    names = [*orphaned, *marked]
+    batches = [names[first : first + batch_size] for first in range(0, len(names), batch_size)]
     for number, batch in enumerate(batches, 1):
         await asyncio.sleep(IMAGE_STORE_SECONDS)
-        await job.log(f"batch {number} of {len(batches)}: {len(batch)} images removed")
+        await job.log(f"batch {number} of {len(batches)}: {len(batch)} images")
         await job.progress(100 * number // len(batches))
-    return {"orphaned": len(found["orphaned"]), "marked": len(found["marked"]), "batches": len(batches)}
+    return {"orphaned": len(orphaned), "marked": len(marked), "batches": len(batches)}
+
+
+@dataclasses.dataclass
+class Task:
+    """A task of a user, as the database has it."""
+
+    title: str
+    due_in_minutes: float
+    is_reminded: bool = False
+
+
+TASKS = [
+    Task("water the plants", -1800),
+    Task("pay the rent", -2),
+    Task("call the bank", 54),
+    Task("send the letter", 56),
+    Task("book the train", 64),
+    Task("plan the week", 300),
+    Task("renew the passport", -90, is_reminded=True),
+]
 
 
 @reminders.task
 async def task_reminder(*, job: Job = Job.current()) -> SentReminders:
-    """Remind of tasks whose time comes within the day, and of those whose time is over."""
+    """Remind of tasks that are due in an hour, give or take five minutes, and of those that are overdue: once each."""
     await asyncio.sleep(DATABASE_SECONDS)
-    hours = [-30, -2, 1, 5, 23, 40]
-    upcoming, overdue = sum(0 <= left < 24 for left in hours), sum(left < 0 for left in hours)
-    await job.log(f"{upcoming} tasks are due within a day, {overdue} are overdue")
-    return {"upcoming": upcoming, "overdue": overdue}
+    sent = due_reminders(TASKS)
+    await job.log(f"due in an hour: {len(sent['upcoming'])}, overdue: {len(sent['overdue'])}")
+    return sent
 
 
-async def find_images(*, is_comprehensive: bool) -> dict[str, list[str]]:
-    """Names of images that may go: what the database would tell."""
-    await asyncio.sleep(DATABASE_SECONDS)
-    orphaned = [f"orphan-{number}" for number in range(60)] if is_comprehensive else []
-    return {"orphaned": orphaned, "marked": [f"marked-{number}" for number in range(15)]}
+def due_reminders(tasks: Sequence[Task]) -> SentReminders:
+    """The titles of tasks whose user is to be reminded now."""
+    waiting = [task for task in tasks if not task.is_reminded]
+    return {
+        "upcoming": [task.title for task in waiting if abs(task.due_in_minutes - 60) <= REMINDER_WINDOW_MINUTES],
+        "overdue": [task.title for task in waiting if task.due_in_minutes < 0],
+    }
 
 
 def decode_image(text: str) -> bytes:

@@ -1,6 +1,6 @@
 // Adds jobs to ZettaNote's queues with the real `bullmq` package and waits until each has ended exactly once.
 //
-//   npm install bullmq
+//   npm install bullmq ioredis
 //   REDIS_URL=redis://127.0.0.1:6379 node produce.mjs --page-save 500 --image-upload 200
 //
 // The last line on stdout is a JSON summary. Exit code: 0 = all as planned, 1 = not, 2 = wrong usage.

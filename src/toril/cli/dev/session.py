@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from toril import clock, errors
+from toril.cli.dev import stored_settings
 from toril.cli.dev.fleet import ProcessFleet
 from toril.cli.dev.schedules import Schedules
 from toril.cli.dev.table import Display, Progress, QueueRow
 from toril.engine import getters
 from toril.engine.keys import QueueKeys
-from toril.engine.producer import Producer
 from toril.engine.redis.connection import AsyncConnection
 from toril.jobs.signals import QueueSignals
 from toril.scaling import decide as scaler
@@ -109,8 +109,7 @@ class Session:
     async def run(self) -> None:
         """Go on for ever. Raises RedisError when Redis refuses what every turn needs from the start."""
         for run in self.runs:
-            if run.spec.is_suspended:
-                await Producer(self.connection, run.keys, layout=run.spec.paused_layout.value).pause()
+            await stored_settings.write(self.connection, run.spec, run.keys)
         await self.schedules.start()
         while True:
             await self.schedules.turn()
@@ -131,6 +130,9 @@ class Session:
             await self._look()
             self.show()
             await asyncio.sleep(TURN_SECONDS / 5)
+        for run in self.runs:
+            with contextlib.suppress(errors.RedisError):
+                await stored_settings.remove(self.connection, run.spec, run.keys)
         self.show()
 
     async def kill(self) -> None:
@@ -157,6 +159,8 @@ class Session:
             run.signal = signal if isinstance(signal, QueueSignals) else Unknown(str(signal))
             if isinstance(signal, QueueSignals):
                 run.fleet.note_jobs(signal.locks_by_worker)
+                with contextlib.suppress(errors.RedisError):
+                    await stored_settings.keep(self.connection, run.spec, run.keys, signal)
         if any(run.fleet.has_starting for run in self.runs):
             await self._note_ready()
 

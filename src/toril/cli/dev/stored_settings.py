@@ -1,0 +1,48 @@
+"""What the operator would write in Redis for a JobQueue: its pause, the defaults of its jobs, and its concurrency."""
+
+from __future__ import annotations
+
+from toril import clock
+from toril.engine import operations, queue_defaults
+from toril.engine.keys import QueueKeys
+from toril.engine.limits import LimitedQueue
+from toril.engine.producer import Producer
+from toril.engine.queue_defaults import Owner
+from toril.engine.redis.connection import AsyncConnection
+from toril.jobs.queue_defaults import QueueDefaults
+from toril.jobs.signals import QueueSignals
+from toril.specs.jobqueue import JobQueueSpec
+
+SCOPE = "toril dev"
+"""Whose defaults they are: on a server of the user's, the next session takes those of the last over."""
+
+
+async def write(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
+    """Write all of it, at the start of a session."""
+    if spec.is_suspended:
+        await Producer(connection, keys, layout=spec.paused_layout.value).pause()
+    defaults = QueueDefaults.create(spec.default_job_options, path="spec.defaultJobOptions")
+    # There are no generations here: what is written later counts.
+    await operations.walk(connection, queue_defaults.write(keys, _owner(spec), clock.now_ms(), defaults))
+    if spec.global_concurrency is not None:
+        await _limit(connection, spec, keys)
+
+
+async def keep(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys, seen: QueueSignals) -> None:
+    """Write back what the manifest names and another client has changed."""
+    if spec.global_concurrency is not None and seen.global_concurrency != spec.global_concurrency:
+        await _limit(connection, spec, keys)
+
+
+async def remove(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
+    """Remove the defaults, at the end of a session: they are the manifest's, and nobody stands for it any more."""
+    await operations.walk(connection, queue_defaults.delete(keys, _owner(spec)))
+
+
+async def _limit(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
+    limits = LimitedQueue(connection, keys, layout=spec.paused_layout.value)
+    await limits.set(concurrency=spec.global_concurrency)
+
+
+def _owner(spec: JobQueueSpec) -> Owner:
+    return Owner(SCOPE, f"{spec.namespace}/{spec.name}")
