@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from toril import clock, enqueue_options, errors
+from toril import clock, enqueue_options, errors, loop_client
 from toril.engine import operations
 from toril.engine.keys import QueueKeys
 from toril.engine.queue_defaults import KnownDefaults
@@ -20,6 +20,7 @@ from toril.handle import JobHandle, ResultWaiter
 from toril.job_context import Job
 from toril.jobs.job import JobRecord, JobState, NewJob
 from toril.jobs.options import JobOptions
+from toril.loop_client import LoopClient
 from toril.queue_control import QueueControl, SyncQueueControl
 from toril.queue_limits import LimitMethods
 from toril.schedulers import Schedulers, SyncSchedulers
@@ -29,8 +30,7 @@ if TYPE_CHECKING:
     from toril.engine.events import QueueEvents
     from toril.engine.getters import Inspector
     from toril.engine.limits import LimitedQueue
-    from toril.engine.producer import Producer, SyncProducer
-    from toril.engine.redis.connection import AsyncConnection
+    from toril.engine.producer import SyncProducer
     from toril.engine.redis.settings import RedisSettings
     from toril.engine.scripts import Layout
 
@@ -98,7 +98,6 @@ class Queue(QueueControl, LimitMethods):
         """Run when a job has failed for good."""
         self.known_defaults = KnownDefaults(self.keys)
         """What the queue's manifest says about its jobs, as far as it is known here."""
-        self._clients: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Client] = weakref.WeakKeyDictionary()
         self.schedulers = Schedulers(self)
         """Jobs on a calendar, or at an interval."""
         self.sync = SyncQueue(self)
@@ -294,19 +293,13 @@ class Queue(QueueControl, LimitMethods):
             self._paused_layout = paused_layout_from(os.environ)
         return self._paused_layout
 
-    def _client(self) -> _Client:
-        """Each event loop has its own connection, opened when first used."""
-        loop = asyncio.get_running_loop()
-        client = self._clients.get(loop)
-        if client is None:
-            client = self._clients[loop] = _Client(self)
-        return client
+    def _client(self) -> LoopClient:
+        """Each event loop has its own connection, opened when first used and closed with the loop."""
+        return loop_client.of(self)
 
     async def close(self) -> None:
         """Close this event loop's connection and the synchronous one. The queue can be used again: it connects anew."""
-        client = self._clients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.close()
+        await loop_client.close(self)
         self.sync.close()
 
     async def __aenter__(self) -> Self:
@@ -384,36 +377,3 @@ class SyncQueue(SyncQueueControl):
                     defaults=self._queue.known_defaults,
                 )
             return self._producer
-
-
-class _Client:
-    """What one event loop uses of a queue."""
-
-    def __init__(self, queue: Queue) -> None:
-        from toril.engine.getters import Inspector
-        from toril.engine.limits import LimitedQueue
-        from toril.engine.producer import Producer
-        from toril.engine.redis.connection import AsyncConnection
-
-        settings, keys, layout = queue.settings, queue.keys, queue.paused_layout
-        self.connection: AsyncConnection = AsyncConnection(settings)
-        self.producer: Producer = Producer(self.connection, keys, layout=layout, defaults=queue.known_defaults)
-        self.inspector: Inspector = Inspector(self.connection, keys)
-        self.limits: LimitedQueue = LimitedQueue(self.connection, keys, layout=layout)
-        self.waiter = ResultWaiter(settings, self.connection, keys)
-        self._settings = settings
-        self._keys = keys
-        self._events: weakref.WeakSet[QueueEvents] = weakref.WeakSet()
-
-    def events(self, after: str) -> QueueEvents:
-        from toril.engine.events import QueueEvents
-
-        opened = QueueEvents(self._settings, self.connection, self._keys, after)
-        self._events.add(opened)
-        return opened
-
-    async def close(self) -> None:
-        for opened in list(self._events):
-            await opened.close()
-        await self.waiter.close()
-        await self.connection.close()

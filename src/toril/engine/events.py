@@ -75,11 +75,21 @@ class QueueEvents:
     on after the last event it has passed on: none is lost as long as the stream, which is capped, still holds it.
     """
 
-    def __init__(self, settings: RedisSettings, connection: AsyncConnection, keys: QueueKeys, after: str = "$") -> None:
+    def __init__(
+        self,
+        settings: RedisSettings,
+        connection: AsyncConnection,
+        keys: QueueKeys,
+        after: str = "$",
+        *,
+        owner: object = None,
+    ) -> None:
         """Args:
         connection: for finding the end of the stream.
         after: id of the event to go on after; `$` = only new ones, `0` = all that are still there.
+        owner: closes `connection` when nobody holds it any more.
         """
+        self._owner = owner
         self._connection = connection
         self._blocking = BlockingConnection(settings, client_name=keys.client_name(":qe"))
         self._keys = keys

@@ -131,11 +131,11 @@ async def test_call_goes_before_task_before_queue_object_before_manifest(
         assert opts == {"attempts": 0, "priority": 3, "lifo": False, "keepLogs": 9, "stackTraceLimit": 2}
 
 
-async def test_delay_and_priority_of_the_manifest_take_effect(tasks: Queue, declare: Declare) -> None:
+async def test_delay_and_priority_of_the_manifest_take_effect(tasks: Queue, declare: Declare, redis_url: str) -> None:
     await declare({"priority": 5})
     await tasks.add("x", {})
     assert (await tasks.counts())["prioritized"] == 1
-    later = Queue(tasks.name, url=str(tasks._url))
+    later = Queue(tasks.name, url=redis_url)
     await declare({"delay": 3_600_000})
     async with later:
         job = await (await later.add("x", {})).job()
@@ -240,6 +240,7 @@ async def test_what_cannot_be_read_leaves_the_latest_known(
     declare: Declare,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
+    redis_url: str,
     nonsense: str,
 ) -> None:
     now = 1_000_000
@@ -252,7 +253,7 @@ async def test_what_cannot_be_read_leaves_the_latest_known(
     else:
         texts = {"json": "{", "option": '{"attempts": "many"}', "bytes": b"\xff"}
         stored.raw.hset(stored.keys.defaults, "options", texts[nonsense])
-    other = Queue(tasks.name, url=str(tasks._url))
+    other = Queue(tasks.name, url=redis_url)
     with caplog.at_level(logging.WARNING, "toril.queue"):
         async with other:
             for _ in range(3):

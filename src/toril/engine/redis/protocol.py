@@ -11,7 +11,9 @@ import asyncio
 import collections
 import logging
 import socket
-from collections.abc import Sequence
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 import hiredis
@@ -100,6 +102,20 @@ class Answer(Protocol):
         """`ServerReply`: the server refused; else `UnknownOutcomeError`."""
 
 
+_open: weakref.WeakSet[WireProtocol] = weakref.WeakSet()
+"""Every connection of this process that has not been closed."""
+_changing = threading.Lock()
+
+
+def abandon_closed_loops() -> None:
+    """Close the connections of event loops that were closed without them: nobody else can, or would."""
+    with _changing:
+        opened = list(_open)
+    for protocol in opened:
+        if protocol.is_abandoned:
+            protocol.abandon()
+
+
 class WireProtocol(asyncio.Protocol):
     """The reply side of a connection: bytes in, answers given in order."""
 
@@ -122,6 +138,8 @@ class WireProtocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not every loop's transports are subclasses of asyncio's; uvloop's are not.
         self.transport = cast(asyncio.Transport, transport)
+        with _changing:
+            _open.add(self)
 
     def data_received(self, data: bytes) -> None:
         self._bytes_since_reply += len(data)
@@ -224,9 +242,23 @@ class WireProtocol(asyncio.Protocol):
         """Give the connection up; everything pending fails with `error`."""
         self._fail(error)
 
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its loop was closed, and it was not."""
+        return self.closed is None and self._loop.is_closed()
+
+    def abandon(self) -> None:
+        """Close the socket of a connection whose loop is closed. Who waits for a reply on that loop never goes on."""
+        self.pending.clear()
+        # A transport leaves the end of its closing to its loop, which refuses.
+        self._loop.call_soon = _call_now  # type: ignore[method-assign,assignment]
+        self._fail(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "the event loop was closed"))
+
     def _fail(self, error: errors.RedisUnavailableError) -> None:
         if self.closed is None:
             self.closed = error
+            with _changing:
+                _open.discard(self)
         if self.transport is not None:
             self.transport.abort()
         if self._watchdog is not None:
@@ -238,6 +270,11 @@ class WireProtocol(asyncio.Protocol):
                 answer.set_exception(errors.UnknownOutcomeError(error.reason, str(error)))
                 if isinstance(answer, asyncio.Future):
                     answer.exception()
+
+
+def _call_now(callback: Callable[..., Any], *args: Any, context: Any = None) -> None:
+    """Stands for `call_soon` of a closed loop."""
+    callback(*args)
 
 
 async def open_connection(

@@ -60,6 +60,11 @@ class SyncConnection:
         if connection is not None:
             connection.close()
 
+    def __del__(self) -> None:
+        """A queue that nobody holds any more leaves no connection behind."""
+        if (left := getattr(self, "_socket", None)) is not None:
+            left.close()
+
     def _request_or_raise(self, packed: bytes) -> Any:
         try:
             return self._request(packed)

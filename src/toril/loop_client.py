@@ -1,0 +1,95 @@
+"""What one event loop uses of a queue: connections that are opened when first used, and closed with the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from toril.handle import ResultWaiter
+
+if TYPE_CHECKING:
+    from toril.engine.events import QueueEvents
+    from toril.queue import Queue
+
+_ATTRIBUTE = "_toril_clients"
+"""Where a loop keeps its clients, by queue. A table of ours would keep loops, for a connection holds its loop."""
+
+
+class LoopClient:
+    """Everything of one queue that belongs to one event loop. Holds no `Queue`, which may go before its loop."""
+
+    def __init__(self, queue: Queue) -> None:
+        """Only while the loop runs."""
+        from toril.engine.getters import Inspector
+        from toril.engine.limits import LimitedQueue
+        from toril.engine.producer import Producer
+        from toril.engine.redis.connection import AsyncConnection
+
+        settings, keys, layout = queue.settings, queue.keys, queue.paused_layout
+        self.connection = AsyncConnection(settings)
+        self.producer = Producer(self.connection, keys, layout=layout, defaults=queue.known_defaults)
+        self.inspector = Inspector(self.connection, keys)
+        self.limits = LimitedQueue(self.connection, keys, layout=layout)
+        self.waiter = ResultWaiter(settings, self.connection, keys)
+        self._settings = settings
+        self._keys = keys
+        self._events: weakref.WeakSet[QueueEvents] = weakref.WeakSet()
+        self._guard = _close_at_the_end(self._events, self.waiter.close, self.connection.close)
+        with contextlib.suppress(StopIteration):
+            # As far as its `yield`: from now on the loop knows it.
+            self._guard.__anext__().send(None)
+
+    def events(self, after: str) -> QueueEvents:
+        from toril.engine.events import QueueEvents
+
+        opened = QueueEvents(self._settings, self.connection, self._keys, after, owner=self)
+        self._events.add(opened)
+        return opened
+
+    async def close(self) -> None:
+        await self._guard.aclose()
+
+
+def of(queue: Queue) -> LoopClient:
+    """The running loop's client of a queue."""
+    loop = asyncio.get_running_loop()
+    clients: weakref.WeakKeyDictionary[Queue, LoopClient] | None = getattr(loop, _ATTRIBUTE, None)
+    if clients is None:
+        from toril.engine.redis import protocol
+
+        protocol.abandon_closed_loops()
+        clients = weakref.WeakKeyDictionary()
+        setattr(loop, _ATTRIBUTE, clients)
+    client = clients.get(queue)
+    if client is None:
+        client = clients[queue] = LoopClient(queue)
+    return client
+
+
+async def close(queue: Queue) -> None:
+    """Close the running loop's client of a queue, if there is one."""
+    clients: weakref.WeakKeyDictionary[Queue, LoopClient] | None
+    clients = getattr(asyncio.get_running_loop(), _ATTRIBUTE, None)
+    client = clients.pop(queue, None) if clients else None
+    if client is not None:
+        await client.close()
+
+
+async def _close_at_the_end(
+    events: weakref.WeakSet[QueueEvents], *closers: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[None, None]:
+    """Close everything when this generator is closed.
+
+    `asyncio.run` has a loop close its generators before the loop itself (`shutdown_asyncgens`); and a generator that
+    nobody holds any more, since its queue is gone, is closed by its loop as well.
+    """
+    try:
+        yield
+    finally:
+        for opened in list(events):
+            await opened.close()
+        for close_one in closers:
+            await close_one()
