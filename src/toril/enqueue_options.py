@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
 from toril import errors
+from toril.jobs import hints
 from toril.jobs.options import JobOptions
 from toril.jobs.parents import FAILURE_POLICIES
 
@@ -106,6 +107,9 @@ class EnqueueOptions(TypedDict, total=False):
     """True: all (the default), False: none, a number: the newest so many, or `keep()`."""
     keep_failed: bool | int | Keep
     """As `keep_completed`, for jobs that failed for good."""
+    telemetry: Mapping[str, Any]
+    """Trace context, as BullMQ has it: `{"metadata": text, "omitContext": bool}`. Children that the running job adds
+    take the text over, unless they have one of their own or omit it."""
     on_failure: OnFailure
     """For a child: what its final failure does to its parent. Default: the parent waits on."""
 
@@ -131,10 +135,10 @@ def to_bullmq(options: Mapping[str, Any], now_ms: int) -> dict[str, Any]:
         InvalidOptionError: an unknown name, or a value of the wrong kind. Ranges are checked by `JobOptions`.
     """
     if unknown := options.keys() - ENQUEUE_OPTIONS:
-        known = ", ".join(sorted(ENQUEUE_OPTIONS))
-        raise errors.InvalidOptionError(min(unknown), f"is unknown; known options are {known}")
+        name, known = min(map(str, unknown)), ", ".join(sorted(ENQUEUE_OPTIONS))
+        raise errors.InvalidOptionError(name, hints.of_python(name) or f"is unknown; known options are {known}")
     wire: dict[str, Any] = {
-        name: options[name] for name in ("priority", "lifo", "attempts") if options.get(name) is not None
+        name: options[name] for name in ("priority", "lifo", "attempts", "telemetry") if options.get(name) is not None
     }
     if (job_id := options.get("job_id")) is not None:
         wire["jobId"] = job_id
@@ -169,8 +173,12 @@ def _delay_ms(options: Mapping[str, Any], now_ms: int) -> int | None:
 
 
 def _backoff(backoff: Any) -> dict[str, Any]:
+    if isinstance(backoff, Mapping):
+        raise errors.InvalidOptionError(
+            "backoff", "is written exponential(seconds) or fixed(seconds) here, or as seconds"
+        )
     if not isinstance(backoff, Backoff):
-        backoff = fixed(backoff)
+        backoff = Backoff("fixed", _seconds(backoff, "backoff"))
     wire: dict[str, Any] = {"type": backoff.type, "delay": _milliseconds(backoff.seconds)}
     if backoff.jitter:
         wire["jitter"] = backoff.jitter
@@ -209,7 +217,7 @@ def _retention(kept: Any, name: str) -> Any:
         return {key: value for key, value in (("count", kept.count), ("age", kept.age_seconds)) if value is not None}
     if isinstance(kept, int) and kept >= 0:
         return kept
-    raise errors.InvalidOptionError(name, "must be True, False, a number of jobs, or keep(…)")
+    raise errors.InvalidOptionError(name, "must be True, False, a number of jobs, or keep(count, age=seconds)")
 
 
 def _seconds(value: Any, field: str) -> float:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 from toril import clock, enqueue_options, errors
 from toril.enqueue_options import Duration
-from toril.jobs import codec
+from toril.jobs import codec, options
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord
 from toril.jobs.parents import ParentLink
@@ -103,8 +103,7 @@ class Job:
     @property
     def attempts(self) -> int:
         """How often the job may be tried in all."""
-        attempts = self.opts.get("attempts")
-        return max(1, attempts) if isinstance(attempts, int) else 1
+        return max(1, options.attempts_in(self.opts))
 
     @property
     def is_cancelled(self) -> bool:
@@ -138,8 +137,7 @@ class Job:
     async def log(self, row: object) -> int:
         """Append a row to the job's log and return how many rows there are. Raises JobNotFoundError when it is gone."""
         run = self._run
-        kept = self.opts.get("keepLogs")
-        return await run.channel.log(run.record.id, log_row(row), kept if isinstance(kept, int) else None)
+        return await run.channel.log(run.record.id, log_row(row), options.count_in(self.opts.get("keepLogs")))
 
     async def update_data(self, data: Any) -> None:
         """Replace the job's data: what a next attempt starts with. `self.data` stays as it is.
@@ -156,6 +154,8 @@ class Job:
     async def add_child(self, draft: Draft[R]) -> JobHandle[R]:
         """Add a job that this one waits for: it cannot complete before, see `move_to_waiting_children`.
 
+        It belongs to this job's trace, unless it names another or omits it (`telemetry`).
+
         Raises:
             InvalidOptionError: the draft has a deduplication.
             ParentConflictError: there is such a job, and it belongs to another one.
@@ -164,7 +164,7 @@ class Job:
         from toril.handle import JobHandle
 
         run = self._run
-        child = draft.job.under(run.channel.as_parent(run.record.id))
+        child = draft.job.under(run.channel.as_parent(run.record.id)).in_trace(run.record.trace_metadata)
         (job_id,) = await draft.queue.add_new([child])
         return JobHandle(draft.queue, job_id)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from toril import errors
 from toril.engine import administration, getters
@@ -238,12 +238,12 @@ def _retry_all(keys: QueueKeys, state: object, until: datetime | None, layout: L
     return administration.retry_all(keys, finished_state(state), until_ms=until_ms, layout=layout)
 
 
-def _publish(keys: QueueKeys, name: object, fields: Mapping[str, object]) -> Steps[str]:
+def _publish(keys: QueueKeys, name: object, fields: Mapping[Any, object]) -> Steps[str]:
     if not isinstance(name, str) or not name.isprintable() or name in {"", *_EVENTS_OF_BULLMQ}:
         raise errors.InvalidOptionError("name", "must be printable text, and none of BullMQ's own events")
     texts: dict[str, str] = {}
     for field, value in fields.items():
-        is_fine = isinstance(value, str | int) and not isinstance(value, bool)
+        is_fine = isinstance(field, str) and isinstance(value, str | int) and not isinstance(value, bool)
         if not is_fine or field == "event" or not field.isprintable():
             raise errors.InvalidOptionError(f"fields.{field}", "must be text or a whole number, and not named event")
         texts[field] = str(value).encode(errors="replace").decode()

@@ -13,7 +13,7 @@ from toril.engine import schedulers
 from toril.engine.operations import Steps
 from toril.enqueue_options import Duration, EnqueueOptions
 from toril.handle import JobHandle
-from toril.jobs.options import LONG_NAMES
+from toril.jobs.options import public
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, SchedulerRecord
 
@@ -209,7 +209,7 @@ def _template(
         raise errors.InvalidOptionError("draft", f"is of queue {draft.queue.name}, not of {queue.name}")
     if name is not None or data is not None or options:
         raise errors.InvalidOptionError("draft", "says name, data and the jobs' options: leave those out")
-    opts = {LONG_NAMES.get(key, key): value for key, value in draft.job.options.wire.items()}
+    opts = public(draft.job.options.wire)
     return JobTemplate.of_json(draft.job.name, draft.job.data_json, opts, "draft")
 
 

@@ -17,7 +17,7 @@ from support.waiting import stays, wait_until
 
 pytestmark = pytest.mark.usefixtures("operator")
 
-CONDITIONS = {"Ready", "RedisReachable", "WorkersAvailable", "ScalingActive", "Suspended"}
+CONDITIONS = {"Ready", "RedisReachable", "WorkersAvailable", "ScalingActive", "Suspended", "SchedulersAdvancing"}
 
 
 def create(queues: JobQueues, url: str, **spec: Any) -> dict[str, Any]:

@@ -29,6 +29,13 @@ ADDS = {
     ],
     "limits": [{"keepLogs": 3, "stackTraceLimit": 2, "sizeLimit": 1000}],
     "custom-id": [{"jobId": "invoice-7"}, {"jobId": "invoice-7"}, {}],
+    "telemetry": [
+        {"telemetry": {"metadata": '{"traceparent":"00-ab-cd-01"}'}},
+        {"telemetry": {"metadata": "ü", "omitContext": False}},
+        {"telemetry": {"omitContext": True}},
+        {"tm": "raw"},
+    ],
+    "always": [{"attempts": 1e300, "keepLogs": 1e300}],
     "lifo": [{}, {"lifo": True}, {}],
     "delayed": [{"delay": 60_000}, {"delay": 60_000}, {"delay": 30_000}],
     "delayed-prioritized": [{"delay": 60_000, "priority": 4}],

@@ -14,7 +14,6 @@ ODD_JOBS = """
 import os
 from typing import Any
 from toril import Job, Queue
-from toril.jobs.codec import MAX_BYTES
 
 queue = Queue(os.environ["TORIL_QUEUE"])
 
@@ -27,10 +26,10 @@ async def run(job: Job) -> Any:
             return ["\\ud800"]
         case "object":
             return {"when": object()}
-        case "too-large":
+        case "key":
+            return {"counts": {1: "a", "1": "b"}}
+        case "large":
             return "x" * 10 * 1024 * 1024
-        case "largest":
-            return "x" * (MAX_BYTES - 2)
         case "raises-surrogate":
             raise ValueError("no \\ud800")
         case "raises-large":
@@ -41,7 +40,7 @@ REASONS = {
     "nan": "return value.rate: is nan, which JSON does not have",
     "surrogate": "return value[0]: holds a lone surrogate",
     "object": "return value.when: is a object, which is not JSON",
-    "too-large": "return value: is 10485762 bytes as JSON; the limit is 5242880",
+    "key": "return value.counts: has the key 1, of type int; keys must be text",
     "raises-surrogate": "no ?",
     "raises-large": "x" * 1000,
 }
@@ -59,7 +58,7 @@ async def test_their_listener_hears_of_each_and_of_what_comes_after(
                 await peer.finished(events, job_id)
             assert str(refused.value).startswith(reason)
             assert ours.hash(job_id)["ats"] == ("3" if name == "raises-large" else "1"), "the work is not done again"
-        assert len(await peer.finished(events, await peer.queue.add("largest", {}))) == 5 * 1024 * 1024 - 2
+        assert len(await peer.finished(events, await peer.queue.add("large", {}))) == 10 * 1024 * 1024
         assert await peer.finished(events, await peer.queue.add("echo", {"still": "alive"})) == {"still": "alive"}
         assert worker.process.poll() is None
     ends = [name for name in ours.event_names() if name in ("completed", "failed")]

@@ -181,3 +181,11 @@ async def test_what_is_added_while_nothing_runs_waits_for_us(peer: Peer, ours: E
     await peer.queue.add("n")
     assert await waiting == 0
     assert len(await ours.take()) == 1
+
+
+async def test_trace_context_of_either_side_is_read_by_the_other(peer: Peer, ours: EngineQueue) -> None:
+    telemetry = {"metadata": '{"traceparent":"00-ab-cd-01"}', "omitContext": False}
+    await peer.queue.add("theirs", {}, telemetry=telemetry)
+    assert (await ours.take_one()).opts["telemetry"] == telemetry
+    job_id = await ours.add("ours", {}, telemetry=telemetry)
+    assert (await peer.queue.job(job_id))["opts"]["telemetry"] == telemetry

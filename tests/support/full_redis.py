@@ -13,6 +13,7 @@ from support.engine import EngineQueue
 from toril.engine import flows, scripts
 from toril.engine.flows import Node
 from toril.engine.redis.connection import Call
+from toril.engine.scripts import Limiter, Taker
 from toril.jobs.job import JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.outcome import Finish, TakenJob
@@ -142,9 +143,13 @@ def adding_flow(queue: EngineQueue, held: Jobs) -> Call[Any]:
     return scripts.add_flow(flows.lay_out([root]), now_ms=LONG_AGO_MS)
 
 
-def finishing(*make: Callable[[TakenJob], Finish], take: int = 0) -> Ask:
+def finishing(*make: Callable[[TakenJob], Finish], take: int = 0, taker: Taker | None = None) -> Ask:
     return lambda queue, held: scripts.finish_and_take(
-        queue.keys, queue.active.taker, [end(job) for end, job in zip(make, held, strict=True)], take, "next:1"
+        queue.keys,
+        taker or queue.active.taker,
+        [end(job) for end, job in zip(make, held, strict=True)],
+        take,
+        "next:1",
     )
 
 
@@ -220,6 +225,15 @@ def writing_defaults(generation: int | None) -> Ask:
 
 async def with_defaults(queue: EngineQueue) -> Jobs:
     await queue.connection.run(writing_defaults(1)(queue, []))
+    return []
+
+
+def flagging(queue: EngineQueue, held: Jobs) -> Call[Any]:
+    return scripts.flag_workers(queue.keys, ["worker-1"], 60_000)
+
+
+async def with_flags(queue: EngineQueue) -> Jobs:
+    await queue.connection.run(scripts.flag_workers(queue.keys, ["worker-2"], HOUR_MS))
     return []
 
 
@@ -307,6 +321,8 @@ CASES = [
     passes("finish_and_take", _FINISHED, jobs(ONE, ONE, ONE, then="tt"), finishing(completed, failed, take=2)),
     passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(failed), "own", "failJob", TOKEN),
     *(passes("finish_and_take", _FINISHED, jobs(ONE, ONE, then="ct"), finishing(keeping(count))) for count in (0, 1)),
+    passes("finish_and_take", _FINISHED, jobs(ONE, ONE, ONE, then="tt"),
+           finishing(completed, failed, take=1, taker=Taker(metrics_minutes=5, limiter=Limiter(10, 60_000)))),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3}, DUE, then="t"),
            finishing(lambda held: Finish.retry(held, "no", "[]", 0)), "own", "failJob", TOKEN),
     passes("finish_and_take", _AGAIN, jobs({**OWN, "attempts": 3, "backoff": 60_000}, then="t"),
@@ -332,8 +348,6 @@ CASES = [
     passes("register_worker", _REGISTERED, jobs(ONE), registering("now")),
     passes("register_worker", _REGISTERED, jobs(ONE), registering("now", is_start=False)),
     passes("register_worker", _REGISTERED, restarted, registering("now")),
-    passes("flag_workers", "flag workers that are to take nothing more", jobs(ONE),
-           on("flag_workers", ["pod"], HOUR_MS)),
     passes("promote_due", "let the delayed jobs run that are due", jobs(DUE, LATE), on("promote_due")),
     *(passes("promote_job", "let a delayed job run now", jobs({**OWN, **LATE, **given}),
              on("promote_job", "own"), "own", "promote") for given in (ONE, URGENT)),
@@ -358,6 +372,8 @@ CASES = [
            "queue", "setGlobalConcurrency", 2, they_pass=False),
     passes("set_limits", "set limits of a queue", jobs(ONE), on("set_limits", {"max": 2, "duration": 1000}),
            "queue", "setGlobalRateLimit", 2, 1000, they_pass=False),
+    *(passes("flag_workers", "flag workers that are to take nothing more", prepare, flagging)
+      for prepare in (jobs(ONE), with_flags)),
     passes("remove_job", "remove jobs and job schedulers", jobs(OWN),
            on("remove_job", "own", with_children=True, count=10), "own", "remove"),
     passes("remove_job", "remove jobs and job schedulers", family(),

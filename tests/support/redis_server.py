@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import redis
@@ -69,15 +69,22 @@ class RedisServer:
         """A plain client, for looking at what is stored."""
         return redis.Redis(host="127.0.0.1", port=self.port, db=db, decode_responses=True)
 
+    def full(self, max_bytes: int = 1) -> AbstractContextManager[None]:
+        """Let the server be out of memory for a while, or have so much: beyond it nothing is evicted."""
+        return self._set("maxmemory", max_bytes)
+
+    def without_replicas(self) -> AbstractContextManager[None]:
+        """Let the server take no writes for a while: it misses a replica that it is to have."""
+        return self._set("min-replicas-to-write", 1)
+
     @contextmanager
-    def full(self) -> Iterator[None]:
-        """Let the server be out of memory for a while: `maxmemory` is reached, and nothing may be evicted."""
+    def _set(self, name: str, value: int) -> Iterator[None]:
         with self.client() as client:
-            client.config_set("maxmemory", 1)
+            client.config_set(name, value)
             try:
                 yield
             finally:
-                client.config_set("maxmemory", 0)
+                client.config_set(name, 0)
 
     def start(self, *, is_ready: bool = True) -> None:
         """Start the process; wait until it answers, unless it is not meant to."""

@@ -97,3 +97,26 @@ def test_names_are_taken_once() -> None:
     queue.default(lambda job: None)
     with pytest.raises(errors.InvalidOptionError, match="queue a has a default already"):
         queue.default(lambda job: None)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "words"),
+    [
+        ({"removeOnComplete": 100}, "removeOnComplete", "keep_completed=100"),
+        ({"removeOnFail": True}, "removeOnFail", "keep_failed=100, true is False"),
+        ({"jobId": "a"}, "jobId", "is written job_id here"),
+        ({"repeat": {"pattern": "* * * * *"}}, "repeat", "queue.schedulers.upsert(id, cron="),
+        ({"cron": "* * * * *"}, "cron", "queue.schedulers.upsert(id, cron="),
+        ({"failParentOnFailure": True}, "failParentOnFailure", 'on_failure="fail_parent"'),
+        ({"keepLogs": 5}, "keepLogs", "queue.add(name, data, {…})"),
+        ({"max_retries": 5}, "max_retries", "is written attempts here"),
+        ({"backoff": {"type": "exponential", "delay": 5}}, "backoff", "exponential(seconds)"),
+        ({"prioriy": 5}, "prioriy", "known options are attempts, backoff"),
+        ({1: 5, "zz": 6}, "1", "known options are"),
+    ],
+)
+def test_what_is_written_otherwise_here_says_how(options: dict[Any, Any], field: str, words: str) -> None:
+    with pytest.raises(errors.InvalidOptionError) as caught:
+        enqueue_options.to_bullmq(options, 0)
+    assert caught.value.field == field
+    assert words in caught.value.problem

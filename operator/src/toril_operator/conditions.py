@@ -26,6 +26,8 @@ class Type(StrEnum):
     """The number of workers follows the backlog."""
     SUSPENDED = "Suspended"
     """No new jobs are started, or no more slots made."""
+    SCHEDULERS_ADVANCING = "SchedulersAdvancing"
+    """The job schedulers that are stored in the queue can be carried on, whoever stored them."""
     QUEUE_FOUND = "QueueFound"
     """A schedule's JobQueue is there."""
     SCHEDULE_VALID = "ScheduleValid"
@@ -87,6 +89,10 @@ class Reason(StrEnum):
     PAUSED_IN_REDIS = "PausedInRedis"
     """Somebody paused the queue by BullMQ's means; it is theirs to resume."""
     NOT_SUSPENDED = "NotSuspended"
+
+    ADVANCING = "Advancing"
+    SERIES_STUCK = "SeriesStuck"
+    """A series cannot be carried on and is left as it is; the message has its id."""
 
     FOUND = "Found"
     QUEUE_NOT_FOUND = "QueueNotFound"

@@ -10,7 +10,7 @@ from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
 from toril import clock, errors, kube
-from toril.telemetry import probe_server
+from toril.telemetry import probe_server, zone_data
 from toril_operator import labels
 from toril_operator.controller import Controller
 from toril_operator.cronjobschedule.apply import Applier as ScheduleApplier
@@ -104,6 +104,7 @@ class Manager:
 
     async def _serve(self, client: kube.KubeClient) -> None:
         logger.info("Kubernetes at %s", client.place)
+        logger.info("time zones: release %s", zone_data.describe())
         leadership = Leadership()
         status_writers = {
             kind: StatusWriter(

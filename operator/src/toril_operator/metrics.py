@@ -28,6 +28,7 @@ class View:
     desired: int
     current: int
     ready: int
+    stuck_schedulers: int
 
 
 class Metrics:
@@ -77,16 +78,20 @@ class _Views(Collector):
         oldest = GaugeMetricFamily("toril_oldest_waiting_seconds", "Age of the job that is next in line.", labels=names)
         replicas = GaugeMetricFamily("toril_replicas", "Workers: desired, current and ready.", labels=[*names, "kind"])
         is_up = GaugeMetricFamily("toril_redis_up", "1 while the queue can be read, else 0.", labels=names)
+        stuck = GaugeMetricFamily(
+            "toril_job_schedulers_stuck", "Job schedulers whose series cannot be carried on.", labels=names
+        )
         for key, view in self._views.items():
             for kind in ("desired", "current", "ready"):
                 replicas.add_metric([*key, kind], getattr(view, kind))
             is_up.add_metric(list(key), int(view.is_redis_up))
             if isinstance(view.signal, Unknown):
                 continue
+            stuck.add_metric(list(key), view.stuck_schedulers)
             for state, count in _counts(view.signal).items():
                 jobs.add_metric([*key, view.queue, state], count)
             oldest.add_metric(list(key), (view.signal.oldest_waiting_ms or 0) / 1000)
-        yield from (jobs, oldest, replicas, is_up)
+        yield from (jobs, oldest, replicas, is_up, stuck)
 
 
 def _counts(signal: QueueSignals) -> dict[str, int]:

@@ -22,6 +22,8 @@ from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerReco
 
 PAGE = 200
 """Schedulers read, and jobs made, by one call."""
+STUCK_PAGE = 20
+"""Schedulers read by one call of a reader whose replies may not be large."""
 MAX_SLOTS_A_TURN = 100
 """Missed slots of one scheduler that one turn makes up for; the next turn goes on."""
 MAX_TAKEN_SLOTS = 32
@@ -204,6 +206,20 @@ class JobSchedulers:
         turn = _Turn(read, catch_up_ms=catch_up_ms, also_waiting=True)
         await self._make([record for record in read.records if record.slot_ms <= read.now_ms], turn)
         return turn.result(None)
+
+    async def stuck(self) -> dict[str, str]:
+        """The schedulers whose slot has come and that cannot be carried on, and why; among the first 200 by slot."""
+        found: dict[str, str] = {}
+        for position in range(0, PAGE, STUCK_PAGE):
+            read = await self.connection.run(scripts.read_schedulers(self.keys, "due", position, STUCK_PAGE))
+            for record in read.records:
+                try:
+                    scheduler.next_job(record, read.now_ms)
+                except errors.InvalidInputError as problem:
+                    found[record.id] = str(problem)
+            if len(read.records) < STUCK_PAGE:
+                break
+        return found
 
     async def _make(self, records: Sequence[SchedulerRecord], turn: _Turn) -> int:
         """Make next jobs, and those after while there are any. Returns how many of the records stay as they are."""

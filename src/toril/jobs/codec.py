@@ -16,9 +16,10 @@ from toril import errors
 MAX_SAFE_INTEGER = 2**53
 """JavaScript's numbers are doubles: larger integers arrive changed."""
 
-MAX_BYTES = 5 * 1024 * 1024
-"""Largest value, as JSON in UTF-8. Redis copies it while all others wait, a worker that takes the job holds it, and a
-result is stored twice, in the job and in the stream that everyone reads. Larger things belong in a store for files."""
+MAX_DATA_BYTES = 256 * 1024 * 1024
+"""Largest data of a job that our clients add, as JSON in UTF-8. Queues may set lower limits (`sizeLimit`)."""
+MAX_BYTES = 512 * 1024 * 1024 - 1
+"""Largest return value or progress, as JSON in UTF-8: a server takes no longer text (`proto-max-bulk-len`)."""
 
 MAX_DEPTH = 200
 """Objects and arrays inside one another. Readers give up somewhere between this and a thousand levels, Python's by how
@@ -26,10 +27,10 @@ deep in calls they are: what is accepted here, every worker can read."""
 
 _MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
 _CONTAINERS = (dict, list, tuple)
-_NO_INTEGERS = frozenset((str, bool, float, type(None)))
-"""Types of values that are no integers and hold none."""
-_SCALARS = _NO_INTEGERS | {int}
+_SCALARS = frozenset((str, bool, int, float, type(None)))
 """Types of values that hold no others; there may be more."""
+_join = "".join
+"""Refuses whatever is no text, at once for all keys of an object."""
 
 
 def _no_default(value: Any) -> NoReturn:
@@ -48,20 +49,29 @@ def encode(value: Any, field: str = "data") -> str:
         field: how errors name the value, such as `data` or `return value`.
 
     Raises:
-        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, a lone surrogate, more
-            than 200 levels, or more than 5 MiB; the error names the path inside the value. Nothing has been written.
+        InvalidPayloadError: not JSON (NaN and infinities included), an integer beyond 2**53, a key that is no text, a
+            lone surrogate, more than 200 levels, or larger than `MAX_DATA_BYTES` (data) or `MAX_BYTES`; the error names
+            the path inside the value. Nothing has been written.
     """
     try:
         text = "".join(_pieces(value, 0))
         size = len(text) if text.isascii() else len(text.encode())
     except (TypeError, ValueError, RecursionError):
         _refuse(value, field)
-    if size > MAX_BYTES:
+    limit = MAX_DATA_BYTES if field == "data" else MAX_BYTES
+    if size > limit:
         raise errors.InvalidPayloadError(
-            field, f"is {size} bytes as JSON; the limit is {MAX_BYTES}: store it elsewhere and send where it is"
+            field, f"is {size} bytes as JSON; the limit is {limit}: store it elsewhere and send where it is"
         )
-    has_no_integers = type(value) is dict and _NO_INTEGERS.issuperset(map(type, value.values()))
-    if not has_no_integers and (_MAYBE_LARGE_INTEGER.search(text) or _is_too_deep(value, text)):
+    kinds = set(map(type, value.values())) if type(value) is dict else {dict}
+    is_flat = kinds <= _SCALARS
+    try:
+        _join(value) if is_flat else _try_keys(value)
+    except (TypeError, RecursionError):
+        _check(value, field, 0)
+    if is_flat and int not in kinds:
+        return text
+    if _MAYBE_LARGE_INTEGER.search(text) or (not is_flat and _is_too_deep(value, text)):
         _check(value, field, 0)
     return text
 
@@ -102,6 +112,22 @@ def _refuse(value: Any, field: str) -> NoReturn:
     raise errors.InvalidPayloadError(field, "cannot be written as JSON")
 
 
+def _try_keys(whole: Any) -> None:
+    """Raise TypeError when a key inside is no text, which would be written as text without a word.
+
+    Raises RecursionError for what is nested very deeply.
+    """
+    if isinstance(whole, dict):
+        _join(whole)
+        whole = whole.values()
+    elif not isinstance(whole, list | tuple):
+        return
+    if not _SCALARS.issuperset(map(type, whole)):
+        for part in whole:
+            if type(part) not in _SCALARS:
+                _try_keys(part)
+
+
 def _is_too_deep(value: Any, text: str) -> bool:
     """Whether the value has more than `MAX_DEPTH` levels. Short texts and those with few brackets cost nothing."""
     if len(text) <= 2 * MAX_DEPTH or text.count("[") + text.count("{") <= MAX_DEPTH:
@@ -128,8 +154,9 @@ def _check(value: Any, path: str, depth: int) -> None:
         raise errors.InvalidPayloadError(path, problem)
     if isinstance(value, dict):
         for key, inner in value.items():
-            if not isinstance(key, str | int | float | bool | None):
-                raise errors.InvalidPayloadError(path, f"has a key of type {type(key).__name__}; keys must be text")
+            if not isinstance(key, str):
+                words = f"has the key {repr(key)[:80]}, of type {type(key).__name__}; keys must be text"
+                raise errors.InvalidPayloadError(path, words)
             _check(inner, f"{path}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):

@@ -10,7 +10,7 @@ from typing import Any
 
 from toril import errors
 from toril.jobs import codec
-from toril.jobs.options import LONG_NAMES, JobOptions
+from toril.jobs.options import JobOptions, public
 from toril.jobs.parents import ParentLink
 
 MAX_NAME = 1000
@@ -46,7 +46,7 @@ class NewJob:
         """Check name and data.
 
         Raises:
-            InvalidPayloadError: data is not JSON, or larger than 5 MiB or the option `sizeLimit` (UTF-8 bytes).
+            InvalidPayloadError: data is not JSON, or larger than 256 MiB or the option `sizeLimit` (UTF-8 bytes).
             InvalidOptionError: the name is empty, too long or not text.
         """
         check_name(name)
@@ -60,15 +60,19 @@ class NewJob:
         options = self.options.under(parent)
         return replace(self, options=options, links_json=links_to_json(options))
 
+    def in_trace(self, metadata: str | None) -> NewJob:
+        """The same job as part of a trace, unless it names one or wants none."""
+        return self if metadata is None else replace(self, options=self.options.in_trace(metadata))
+
     @property
     def opts_json(self) -> str:
         return self.options.wire_json
 
 
-def check_size(data_json: str, limit: int) -> None:
+def check_size(data_json: str, limit: float) -> None:
     """Refuse data that is larger than `limit`, bytes of JSON in UTF-8. Raises InvalidPayloadError with both numbers."""
     if len(data_json) * 4 > limit and (size := len(data_json.encode())) > limit:
-        raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit}")
+        raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit:.17g}")
 
 
 def check_name(name: object) -> None:
@@ -188,8 +192,17 @@ class JobRecord:
             stored = codec.decode(self._fields.get(b"opts", b""), "opts")
             if not isinstance(stored, dict):
                 raise errors.InvalidPayloadError("opts", "is not a JSON object")
-            self._opts = {LONG_NAMES.get(str(key), str(key)): value for key, value in stored.items()}
+            self._opts = public(stored)
         return self._opts
+
+    @property
+    def trace_metadata(self) -> str | None:
+        """The trace that the job belongs to, as text; None = none, or what is stored makes no sense."""
+        try:
+            found = self.opts.get("telemetry", {}).get("metadata")
+        except errors.InvalidPayloadError:
+            return None
+        return found if isinstance(found, str) else None
 
     @property
     def opts_json(self) -> bytes:

@@ -7,13 +7,15 @@ import functools
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from toril import errors
-from toril.jobs import deduplication
+from toril.jobs import deduplication, hints, telemetry
 from toril.jobs.backoff import Backoff
+from toril.jobs.codec import MAX_SAFE_INTEGER
 from toril.jobs.parents import FAILURE_POLICIES, ParentLink
 from toril.jobs.retention import KeepPolicy
 
@@ -25,21 +27,24 @@ SHORT_CODES = {
 }
 """Public option name → the name under which BullMQ stores it. `telemetry` becomes `tm` and `omc`."""
 LONG_NAMES = {code: name for name, code in SHORT_CODES.items()}
+LARGEST_NUMBER = sys.float_info.max
+"""JavaScript's `Number.MAX_VALUE`, by which producers say "always"."""
 
-_WHOLE_NUMBERS = {
+_WHOLE_NUMBERS: Mapping[str, tuple[float, float]] = {
     # name: (lowest, highest)
-    "attempts": (0, 2**31),
+    "attempts": (0, LARGEST_NUMBER),
     "priority": (0, MAX_PRIORITY),
-    "keepLogs": (0, 2**31),
-    "stackTraceLimit": (0, 2**31),
-    "sizeLimit": (0, 2**40),
-    "torilMaxDelay": (0, 2**41),
+    "keepLogs": (0, LARGEST_NUMBER),
+    "stackTraceLimit": (0, LARGEST_NUMBER),
+    "sizeLimit": (0, LARGEST_NUMBER),
+    "torilMaxDelay": (0, LARGEST_NUMBER),
 }
 _FLAGS = {"lifo", *FAILURE_POLICIES}
 _KNOWN = {
     *_WHOLE_NUMBERS, *_FLAGS, "delay", "backoff", "removeOnComplete", "removeOnFail", "jobId", "timestamp", "parent",
-    "deduplication",
+    "deduplication", "telemetry",
 }  # fmt: skip
+_KNOWN_TEXT = ", ".join(sorted(_KNOWN))
 
 _RESERVED_IDS = frozenset(
     (
@@ -63,7 +68,7 @@ class JobOptions:
     lifo: bool = False
     timestamp_ms: float | None = None
     """When the job counts as created, Unix milliseconds; None = when it is added."""
-    size_limit_bytes: int | None = None
+    size_limit_bytes: float | None = None
     deduplication: Mapping[str, Any] | None = None
     """BullMQ's option of that name, checked."""
     parent: ParentLink | None = None
@@ -92,9 +97,10 @@ class JobOptions:
             if "deduplication" in given:
                 raise errors.InvalidOptionError(f"{path}.debounce", "give either `deduplication` or `debounce`")
             given["deduplication"] = deduplication.checked(given.pop("debounce"), f"{path}.debounce")
-        wire: dict[str, Any] = {}
+        wire = telemetry.to_wire(given, path)
         for name, value in given.items():
-            wire[SHORT_CODES.get(name, name)] = _checked(name, value, f"{path}.{name}")
+            if name not in telemetry.NAMES:
+                wire[SHORT_CODES.get(name, name)] = _checked(name, value, f"{path}.{name}")
         has_attempts = "attempts" in wire
         wire.setdefault("attempts", 0)
         delay = wire.get("delay", 0)
@@ -148,9 +154,45 @@ class JobOptions:
             raise errors.InvalidOptionError("deduplication", "is not possible for a job with a parent")
         return dataclasses.replace(self, wire={**self.wire, "parent": parent.to_option()}, parent=parent)
 
+    def in_trace(self, metadata: str) -> JobOptions:
+        """The same options for a job that belongs to a trace, unless they name one or want none."""
+        if "tm" in self.wire or self.wire.get("omc"):
+            return self
+        return dataclasses.replace(self, wire={**self.wire, "tm": metadata})
+
     def with_id(self, job_id: str) -> JobOptions:
         """The same options for a job with this id, which was made for it and is not one of its options."""
         return dataclasses.replace(self, job_id=job_id)
+
+
+def public(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored options under the names by which callers give them, `telemetry` included."""
+    options = {LONG_NAMES.get(name, name): value for name, value in stored.items() if name not in ("tm", "omc")}
+    if found := telemetry.of_wire(stored):
+        options["telemetry"] = found
+    return options
+
+
+def attempts_in(options: Mapping[str, Any]) -> int:
+    """How often a job may be tried in all by its options as they are stored; 0 = nothing usable is said, so once.
+
+    As JavaScript compares: a fraction allows one more (2.5 = three tries), text counts as the number it holds.
+    """
+    value = options.get("attempts")
+    try:
+        number = float(value) if isinstance(value, str | int | float) else 0
+    except (ValueError, OverflowError):
+        return 0
+    if number != number or number <= 0:
+        return 0
+    return math.ceil(min(number, LARGEST_NUMBER))
+
+
+def count_in(value: Any) -> int | None:
+    """A stored number that counts something, such as rows that are kept; None = it is none. Not beyond 2**53."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
+        return None
+    return int(min(value, MAX_SAFE_INTEGER))
 
 
 def merge_wire(own: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -170,11 +212,11 @@ def _checked(name: str, value: Any, path: str) -> Any:
     if name in _WHOLE_NUMBERS:
         return _whole_number(value, path, *_WHOLE_NUMBERS[name])
     if name not in _KNOWN:
-        raise errors.InvalidOptionError(path, f"is unknown; known options are {', '.join(sorted(_KNOWN))}")
+        raise errors.InvalidOptionError(path, hints.of_bullmq(name) or f"is unknown; known options are {_KNOWN_TEXT}")
     if name in ("delay", "timestamp"):
         if not _is_number(value) or not math.isfinite(value) or value < 0:
             raise errors.InvalidOptionError(path, "must be a number of milliseconds, 0 or more")
-        return int(value) if float(value).is_integer() else value
+        return int(value) if value <= MAX_SAFE_INTEGER and float(value).is_integer() else float(value)
     if name in _FLAGS:
         if not isinstance(value, bool):
             raise errors.InvalidOptionError(path, "must be true or false")
@@ -214,10 +256,11 @@ def checked_job_id(value: Any, path: str = "opts.jobId") -> str:
     return value
 
 
-def _whole_number(value: Any, path: str, lowest: int, highest: int) -> int:
+def _whole_number(value: Any, path: str, lowest: float, highest: float) -> int | float:
+    """Numbers beyond 2**53 stay as JavaScript writes them."""
     if not _is_number(value) or value % 1 != 0 or not lowest <= value <= highest:
-        raise errors.InvalidOptionError(path, f"must be a whole number from {lowest} to {highest}")
-    return int(value)
+        raise errors.InvalidOptionError(path, f"must be a whole number from {lowest:.17g} to {highest:.17g}")
+    return int(value) if value <= MAX_SAFE_INTEGER else float(value)
 
 
 def _is_number(value: Any) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 
 from toril import errors
 from toril.jobs.job import NewJob, check_size
-from toril.jobs.options import LONG_NAMES, JobOptions
+from toril.jobs.options import JobOptions, public
 from toril.jobs.scheduler import JobTemplate
 
 _OF_ONE_JOB = ("jobId", "timestamp", "parent", "deduplication", "debounce", "telemetry", "tm", "omc")
@@ -55,8 +55,7 @@ class QueueDefaults:
 
     def to_texts(self) -> tuple[str, str, str]:
         """The fields `options`, `sizeLimit` and `priorities` as they are stored; empty = says nothing."""
-        stored = self.options.wire.items()
-        options = {LONG_NAMES.get(name, name): value for name, value in stored if name != "attempts" or value}
+        options = public({name: value for name, value in self.options.wire.items() if name != "attempts" or value})
         limit = "" if self.size_limit_bytes is None else str(self.size_limit_bytes)
         return _text(options), limit, _text(self.priorities)
 

@@ -12,7 +12,7 @@ from toril import errors
 from toril.jobs import codec
 from toril.jobs.cron_dialects import Dialect
 from toril.jobs.job import check_size
-from toril.jobs.options import LONG_NAMES, MAX_PRIORITY, JobOptions, merge_wire
+from toril.jobs.options import MAX_PRIORITY, JobOptions, merge_wire, public
 from toril.jobs.schedule import Schedule
 
 MAX_ID_LENGTH = 256
@@ -20,6 +20,8 @@ MAX_DEPTH = 100
 """What is nested deeper in a job's options is not handed on to the scheduler's next job."""
 _NOT_IN_TEMPLATES = ("jobId", "delay", "timestamp", "repeat", "parent", "deduplication")
 _SET_BY_SCHEDULER = ("jobId", "delay", "timestamp", "repeat", "repeatJobKey", "prevMillis")
+_OF_ONE_RUN = ("tm",)
+"""What the next run does not take over: each run begins a trace of its own. With BullMQ all stay in one for ever."""
 
 
 def checked_scheduler_id(value: object, path: str = "scheduler") -> str:
@@ -132,7 +134,7 @@ class SchedulerRecord:
     @property
     def opts(self) -> dict[str, Any]:
         """The template's options under their public names; nothing, when they make no sense."""
-        return {LONG_NAMES.get(key, key): value for key, value in options_of(self.fields.get("opts", "")).items()}
+        return public(options_of(self.fields.get("opts", "")))
 
     @property
     def repeat(self) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> N
     slot_ms = schedule.next_slot_ms(record.slot_ms, reference_ms, offset_ms=offset_ms)
     if slot_ms is None:
         return None
-    for name in _SET_BY_SCHEDULER:
+    for name in (*_SET_BY_SCHEDULER, *_OF_ONE_RUN):
         opts.pop(name, None)
     opts.setdefault("attempts", 0)
     if isinstance(opts.get("backoff"), int | float):

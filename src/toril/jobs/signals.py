@@ -37,6 +37,9 @@ class QueueSignals:
     """Jobs that have started in the present window of a rate limit, the queue's or its workers'."""
     locks_by_worker: Mapping[str, int] = field(default_factory=dict)
     """Locked active jobs by worker name (`pb`; empty text for workers without a name)."""
+    overdue_schedulers: int = 0
+    """Job schedulers whose current slot is over for a minute: their jobs wait for workers, or the series has ended, or
+    cannot be carried on."""
 
     @property
     def work(self) -> int:

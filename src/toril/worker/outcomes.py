@@ -12,7 +12,7 @@ from typing import Any
 
 from toril import errors
 from toril.enqueue_options import milliseconds
-from toril.jobs import backoff, codec, retention
+from toril.jobs import backoff, codec, options, retention
 from toril.jobs.backoff import Backoff
 from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
@@ -61,9 +61,9 @@ class RuleBook:
         self._strategy = strategy
         self._known: dict[bytes, Rules] = {}
 
-    def use_defaults(self, options: Mapping[str, Any]) -> None:
+    def use_defaults(self, stored: Mapping[str, Any]) -> None:
         """Let the queue's default options say what is kept, where neither job nor worker does."""
-        of_queue = (KeepPolicy.parse(options.get(name), name) for name in ("removeOnComplete", "removeOnFail"))
+        of_queue = (KeepPolicy.parse(stored.get(name), name) for name in ("removeOnComplete", "removeOnFail"))
         keeps = tuple(own or default for own, default in zip(self._own_keeps, of_queue, strict=True))
         if keeps != (self._keep_completed, self._keep_failed):
             self._keep_completed, self._keep_failed = keeps
@@ -85,12 +85,11 @@ class RuleBook:
         return rules
 
     def _read(self, opts: Mapping[str, Any]) -> Rules:
-        attempts = _whole(opts.get("attempts"))
         return Rules(
-            attempts=attempts or 0,
+            attempts=min(options.attempts_in(opts), codec.MAX_SAFE_INTEGER),
             backoff=_lenient(lambda: Backoff.parse(opts.get("backoff")), None),
-            max_delay_ms=_whole(opts.get("torilMaxDelay")),
-            stack_trace_limit=_whole(opts.get("stackTraceLimit")),
+            max_delay_ms=options.count_in(opts.get("torilMaxDelay")),
+            stack_trace_limit=options.count_in(opts.get("stackTraceLimit")),
             keep_completed=_lenient(
                 lambda: retention.choose(opts.get("removeOnComplete"), self._keep_completed, "removeOnComplete"),
                 self._keep_completed or KEEP_ALL,
@@ -99,7 +98,7 @@ class RuleBook:
                 lambda: retention.choose(opts.get("removeOnFail"), self._keep_failed, "removeOnFail"),
                 self._keep_failed or KEEP_ALL,
             ),
-            delay_ms=_whole(opts.get("delay")) or 0,
+            delay_ms=options.count_in(opts.get("delay")) or 0,
             strategy=self._strategy,
         )
 
@@ -200,12 +199,6 @@ def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None
 def _storable(text: str) -> str:
     """Text that is UTF-8: lone surrogates become question marks."""
     return text.encode(errors="replace").decode()
-
-
-def _whole(value: Any) -> int | None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
-        return None
-    return int(min(value, 2**53))
 
 
 def _lenient(read: Callable[[], Any], otherwise: Any) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from toril import errors
+from toril.telemetry import zone_data
 from toril.worker import logs, processors, signals
 from toril.worker.settings import CONTAINER_VARIABLES, WorkerSettings
 from toril.worker.worker import Worker
@@ -90,6 +91,7 @@ async def _serve(
     try:
         with signals.delivered(asyncio.get_running_loop(), stop):
             logger.info("worker %s serves queue %s: %s", settings.name, settings.queue, tasks)
+            logger.info("time zones: release %s", zone_data.describe())
             unrecorded = await worker.run()
     except OSError as problem:
         logger.error("TORIL_HTTP_PORT %d cannot be used: %s; 0 = no probes", settings.http_port, problem.strerror)

@@ -105,6 +105,7 @@ REFUSED: dict[str, tuple[str, Callable[[Queue], Any]]] = {
     "too-high-a-priority": ("priority", lambda queue: queue.handle("1").change_priority(2**21)),
     "a-delay-that-is-none": ("delay", lambda queue: queue.handle("1").change_delay(float("nan"))),
     "an-event-of-bullmq": ("name", lambda queue: queue.publish_event("completed")),
+    "an-event-with-a-number-as-field": ("fields.1", lambda queue: queue.publish_event("mine", {1: "a"})),  # type: ignore[dict-item]
     "an-event-that-is-no-text": ("name", lambda queue: queue.publish_event("\ud800")),
     "an-event-with-an-object": ("fields.a", lambda queue: queue.publish_event("mine", {"a": {}})),  # type: ignore[dict-item]
     "progress-that-is-no-json": ("progress", lambda queue: queue.handle("1").progress(float("inf"))),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -18,8 +20,8 @@ from toril.jobs.signals import QueueSignals
 from toril.scaling.fleet import FleetState
 from toril.specs.jobqueue import parse_job_queue
 
-JOBS = """
-import asyncio, pathlib
+JOBS = '''
+import asyncio, os, pathlib, subprocess
 from toril import Queue
 
 queue = Queue("QUEUE")
@@ -28,7 +30,15 @@ queue = Queue("QUEUE")
 async def hold(file: str) -> None:
     while not pathlib.Path(file).exists():
         await asyncio.sleep(0.02)
-"""
+
+@queue.task
+async def leave(file: str, session: bool, code: int) -> None:
+    """Leave a process behind that holds the worker's output open; with a code, end the worker at once."""
+    child = subprocess.Popen(["sleep", "300"], start_new_session=session)
+    pathlib.Path(file).write_text(str(child.pid))
+    if code:
+        os._exit(code)
+'''
 
 
 @pytest.fixture
@@ -91,3 +101,44 @@ async def test_scaling_down_drains_the_idle_worker_and_leaves_the_busy_one(
 
     await wait_until_async(is_empty, "the busy worker to end after its job")
     assert queue.places() == {"completed": ["1"]}
+
+
+@pytest.mark.parametrize("session", [False, True], ids=["in the worker's group", "in a session of its own"])
+@pytest.mark.parametrize("code", [0, 3], ids=["the worker is asked to drain", "the worker crashes"])
+async def test_a_process_that_a_job_left_holds_nothing_up(
+    fleet: ProcessFleet, queue: EngineQueue, tmp_path: Path, session: bool, code: int
+) -> None:
+    await fleet.scale(1)
+    left = tmp_path / "pid"
+
+    async def is_left() -> bool:
+        await look(fleet, queue)
+        return left.exists() and left.read_text() != ""
+
+    job_id = await queue.add("leave", {"file": str(left), "session": session, "code": code})
+    await wait_until_async(is_left, "the process that the job leaves", timeout_seconds=60)
+    pid = int(left.read_text())
+    try:
+        if code:
+
+            async def is_replaced() -> bool:
+                await fleet.scale(1)
+                await look(fleet, queue)
+                return fleet.ready == 1 and fleet.pauses.in_a_row == 1
+
+            await wait_until_async(is_replaced, "another worker", timeout_seconds=60)
+        else:
+
+            async def is_completed() -> bool:
+                return await queue.inspector.state(job_id) == "completed"
+
+            await wait_until_async(is_completed, "the end of the job")
+            await fleet.scale(0)
+
+            async def is_empty() -> bool:
+                return fleet.running == 0
+
+            await wait_until_async(is_empty, "the end of the worker", timeout_seconds=60)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)

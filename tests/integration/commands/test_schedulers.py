@@ -12,6 +12,7 @@ from support.contents import contents
 from support.engine import EngineQueue, open_queue
 from support.waiting import wait_until_async
 from toril import errors
+from toril.engine.getters import read_signals
 from toril.engine.maintenance import advance_schedulers, promote_due
 from toril.engine.schedulers import Upserted
 from toril.engine.worker import Finish
@@ -276,6 +277,24 @@ async def test_a_scheduler_that_makes_no_sense_is_told_and_stops_no_other(queue:
     assert "repeat.pattern" in turn.problems["bad"]
     assert "good" not in turn.problems
     await queue.schedulers.list()
+
+
+async def test_stuck_schedulers_are_found_behind_any_number_of_ended_ones(queue: EngineQueue) -> None:
+    raw, repeat = queue.raw, queue.keys.repeat
+    for number in range(25):
+        raw.hset(f"{repeat}:ended-{number}", mapping={"every": HOUR_MS, "limit": 1, "ic": 1})
+        raw.zadd(repeat, {f"ended-{number}": number})
+    raw.hset(f"{repeat}:odd", mapping={"pattern": "FREQ=DAILY", "ic": 1})
+    raw.zadd(repeat, {"odd": 1000, "no-hash": 1000})
+    await upsert(queue, "good")
+    before = contents(raw, "*")
+    (signals,) = await read_signals(queue.connection, [queue.keys])
+    assert not isinstance(signals, errors.RedisError)
+    assert signals.overdue_schedulers == 27
+    stuck = await queue.schedulers.stuck()
+    assert list(stuck) == ["odd"]
+    assert "FREQ" in stuck["odd"]
+    assert contents(raw, "*") == before
 
 
 async def test_a_repeatable_of_the_older_kind_keeps_its_data(queue: EngineQueue) -> None:

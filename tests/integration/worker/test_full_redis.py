@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -40,6 +41,13 @@ def ended(stored: EngineQueue, count: int) -> Callable[[], Awaitable[bool]]:
     async def probe() -> bool:
         places = stored.places()
         return len(places.get("completed", [])) + len(places.get("failed", [])) == count
+
+    return probe
+
+
+def is_empty(stored: EngineQueue) -> Callable[[], Awaitable[bool]]:
+    async def probe() -> bool:
+        return stored.places() == {}
 
     return probe
 
@@ -87,6 +95,51 @@ async def test_jobs_are_taken_retried_and_finished_when_redis_is_full(
     assert refusal.value.reason is RedisReason.OUT_OF_MEMORY
     assert sorted(runs) == sorted([*range(200), *range(0, 200, 10)])
     assert set(stored.places()) == {"completed"}
+
+
+async def test_a_queue_that_meets_its_limit_under_load_loses_and_doubles_nothing(
+    tasks: Queue, worker: StartWorker, stored: EngineQueue, server: RedisServer
+) -> None:
+    acknowledged: list[int] = []
+    refusals: list[RedisReason] = []
+    runs: collections.Counter[int] = collections.Counter()
+
+    @tasks.task(keep_completed=False, attempts=2)
+    async def step(number: int, padding: str) -> None:
+        runs[number] += 1
+        if number % 10 == 0 and Job.current().attempt == 1:
+            raise ValueError("once more")
+
+    async def produce(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            await wait_until_async(adding(number), f"room for job {number}", timeout_seconds=90)
+
+    def adding(number: int) -> Callable[[], Awaitable[bool]]:
+        async def probe() -> bool:
+            try:
+                await step.enqueue(number, "x" * 20_000)
+            except errors.RedisUnavailableError as problem:
+                refusals.append(problem.reason)
+                return False
+            acknowledged.append(number)
+            return True
+
+        return probe
+
+    used = int(stored.raw.info("memory")["used_memory"])
+    with server.full(used + 2_000_000):
+        producing = asyncio.gather(*(produce(1000 * producer, 150) for producer in range(4)))
+
+        async def is_full() -> bool:
+            return len(refusals) > 10
+
+        await wait_until_async(is_full, "adds to be refused")
+        async with worker(tasks, concurrency=5):
+            await producing
+            await wait_until_async(is_empty(stored), "all jobs to end", timeout_seconds=90)
+    assert set(refusals) == {RedisReason.OUT_OF_MEMORY}
+    assert len(acknowledged) == 600
+    assert runs == {number: 2 if number % 10 == 0 else 1 for number in acknowledged}
 
 
 async def test_a_worker_takes_new_jobs_when_memory_is_back(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -231,3 +232,26 @@ async def test_limits_that_are_no_numbers_are_survived_and_told_once(
 
 async def _is_told(caplog: pytest.LogCaptureFixture, words: str) -> bool:
     return words in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("stored_attempts", "attempts"),
+    [("1.7976931348623157e+308", int(sys.float_info.max)), ("1e999", int(sys.float_info.max)), ("2.5", 3), ('"3"', 3)],
+)
+async def test_a_job_knows_how_often_it_may_be_tried_whatever_number_says_it(
+    tasks: Queue, stored: EngineQueue, worker: StartWorker, stored_attempts: str, attempts: int
+) -> None:
+    seen: list[int] = []
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> int:
+        seen.append(job.attempts)
+        if job.attempt < 3:
+            raise ValueError("again")
+        return job.attempt
+
+    opts = f'{{"attempts":{stored_attempts},"keepLogs":1e308}}'
+    place(stored, "a", name="step", data="{}", opts=opts)
+    async with worker(tasks):
+        assert await tasks.handle("a").result(30) == 3
+    assert seen == [attempts] * 3

@@ -19,6 +19,7 @@ from support import ports, workers
 from support.engine import EngineQueue, open_queue
 from support.redis_server import die_with_parent
 from support.waiting import wait_until
+from toril.telemetry import zone_data
 
 MODULE = (
     """
@@ -251,6 +252,7 @@ async def test_probes_and_metrics(jobs: EngineQueue, redis_url: str) -> None:
 
         wait_until(lambda: metrics().get('toril_worker_slots{queue="jobs",state="busy"}') == 0, "the last reply")
         found = metrics()
+        assert f"time zones: release {zone_data.describe()}" in worker.log
     expected = {
         'toril_attempts_total{job_name="quick",queue="jobs"}': 2,
         'toril_attempts_total{job_name="fails",queue="jobs"}': 3,
@@ -260,6 +262,7 @@ async def test_probes_and_metrics(jobs: EngineQueue, redis_url: str) -> None:
         'toril_job_run_seconds_count{job_name="quick",outcome="completed",queue="jobs"}': 2,
         'toril_job_wait_seconds_count{job_name="fails",queue="jobs"}': 2,
         'toril_worker_slots{queue="jobs",state="idle"}': 3,
+        'toril_job_schedulers_stuck{queue="jobs"}': 0,
         'toril_build_info{queue="jobs",version="0.1.0"}': 1,
     }
     assert {name: found.get(name) for name in expected} == expected

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import enum
+import http
 import json
 import math
 from typing import Any
@@ -39,6 +41,13 @@ def test_what_json_can_say_comes_back_equal(value: Any) -> None:
         ({"o": object()}, "data.o"),
         ({"b": b"raw"}, "data.b"),
         ({(1, 2): 3}, "data"),
+        ({1: "a", "1": "b"}, "data"),
+        ({"prices": {1: "a"}}, "data.prices"),
+        ({"rows": [{}, {"n": 1, None: 2}]}, "data.rows[1]"),
+        ([({True: 1},)], "data[0][0]"),
+        ({"a": {"b": {1.5: 1}}}, "data.a.b"),
+        ({"m": collections.OrderedDict({7: 1})}, "data.m"),
+        ({"day": {http.HTTPStatus.OK: 1}}, "data.day"),
     ],
 )
 @pytest.mark.requirement("T16")
@@ -46,6 +55,21 @@ def test_what_others_cannot_read_is_refused_by_its_path(value: Any, path: str) -
     with pytest.raises(errors.InvalidPayloadError) as refusal:
         codec.encode(value)
     assert refusal.value.field == path
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+def test_a_key_that_is_no_text_is_named_in_the_message() -> None:
+    with pytest.raises(errors.InvalidPayloadError, match=r"^data\.a: has the key 1, of type int; keys must be text$"):
+        codec.encode({"a": {1: 2}})
+    with pytest.raises(errors.InvalidPayloadError, match=r"^progress: has the key None, of type NoneType"):
+        codec.encode({None: 2}, "progress")
+
+
+def test_a_key_of_a_kind_of_text_is_text() -> None:
+    assert codec.encode({Colour.RED: {Colour.RED: 1}}) == '{"red":{"red":1}}'
 
 
 def test_a_long_text_of_digits_is_no_large_integer() -> None:

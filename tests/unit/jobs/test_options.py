@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import pytest
 
 from toril import errors
 from toril.jobs.job import NewJob
-from toril.jobs.options import JobOptions
+from toril.jobs.options import JobOptions, attempts_in, count_in, public
 
 
 def test_attempts_not_given_are_stored_as_zero() -> None:
@@ -125,3 +126,103 @@ def test_links_that_make_no_sense_are_refused(options: dict[str, Any], field: st
     with pytest.raises(errors.InvalidOptionError) as caught:
         JobOptions.from_bullmq(options)
     assert caught.value.field == field
+
+
+# ---- numbers as large as JavaScript has them
+
+
+@pytest.mark.parametrize("name", ["attempts", "keepLogs", "stackTraceLimit", "sizeLimit", "torilMaxDelay"])
+def test_the_largest_number_means_always_and_is_stored_as_javascript_writes_it(name: str) -> None:
+    options = JobOptions.from_bullmq({name: sys.float_info.max})
+    assert '":1.7976931348623157e+308' in options.wire_json
+    assert JobOptions.from_bullmq({name: 2**53}).wire_json.count("9007199254740992") == 1
+    with pytest.raises(errors.InvalidOptionError):
+        JobOptions.from_bullmq({name: 10**400})
+
+
+@pytest.mark.parametrize(
+    ("stored", "attempts"),
+    [
+        (None, 0), (0, 0), (-3, 0), (3, 3), (2.5, 3), ("4", 4), ("many", 0), ([5], 0), (float("nan"), 0),
+        (sys.float_info.max, int(sys.float_info.max)), (float("inf"), int(sys.float_info.max)), (True, 1),
+    ],
+)  # fmt: skip
+def test_attempts_count_as_javascript_compares_them(stored: Any, attempts: int) -> None:
+    assert attempts_in({"attempts": stored}) == attempts
+
+
+@pytest.mark.parametrize(
+    ("stored", "count"), [(None, None), (True, None), ("5", None), (-1, None), (7.9, 7), (sys.float_info.max, 2**53)]
+)
+def test_counts_that_make_no_sense_are_none(stored: Any, count: int | None) -> None:
+    assert count_in(stored) == count
+
+
+# ---- telemetry
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"),
+    [
+        ({"telemetry": {"metadata": "{}"}}, {"tm": "{}"}),
+        ({"telemetry": {"metadata": "00-ab-cd-01", "omitContext": False}}, {"tm": "00-ab-cd-01", "omc": False}),
+        ({"telemetry": {"omitContext": True}}, {"omc": True}),
+        ({"telemetry": {"metadata": None}}, {}),
+        ({"telemetry": {}}, {}),
+        ({"tm": "{}"}, {"tm": "{}"}),
+        ({"tm": 5, "omc": "yes"}, {}),
+        ({"tm": "a", "telemetry": {"metadata": "b"}}, {"tm": "b"}),
+    ],
+)
+def test_telemetry_is_stored_as_bullmq_stores_it(given: dict[str, Any], stored: dict[str, Any]) -> None:
+    options = JobOptions.from_bullmq(given)
+    assert options.wire == {**stored, "attempts": 0}
+    found = public(options.wire).get("telemetry", {})
+    assert (found.get("metadata"), found.get("omitContext")) == (stored.get("tm"), stored.get("omc"))
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ("{}", "opts.telemetry"),
+        ({"metadata": {}}, "opts.telemetry.metadata"),
+        ({"metadata": "\ud800"}, "opts.telemetry.metadata"),
+        ({"omitContext": 1}, "opts.telemetry.omitContext"),
+        ({"meta": "x"}, "opts.telemetry.meta"),
+    ],
+)
+def test_telemetry_of_another_form_is_refused(value: Any, field: str) -> None:
+    with pytest.raises(errors.InvalidOptionError) as caught:
+        JobOptions.from_bullmq({"telemetry": value})
+    assert caught.value.field == field
+
+
+def test_stored_telemetry_that_makes_no_sense_reads_as_none() -> None:
+    assert public({"tm": {"a": 1}, "omc": 1, "kl": 3}) == {"keepLogs": 3}
+
+
+def test_a_job_in_a_trace_keeps_its_own_and_may_omit_it() -> None:
+    assert JobOptions.from_bullmq({}).in_trace("up").wire["tm"] == "up"
+    assert JobOptions.from_bullmq({"tm": "own"}).in_trace("up").wire["tm"] == "own"
+    assert "tm" not in JobOptions.from_bullmq({"telemetry": {"omitContext": True}}).in_trace("up").wire
+
+
+# ---- what people bring along
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("repeat", "queue.schedulers.upsert(id, cron="),
+        ("cron", "queue.schedulers.upsert(id, cron="),
+        ("keep_completed", "is written removeOnComplete here"),
+        ("job_id", "is written jobId here"),
+        ("kl", "is how BullMQ stores keepLogs"),
+        ("priorty", "is unknown; known options are attempts, backoff"),
+    ],
+)
+def test_an_unknown_option_says_what_to_write_instead(name: str, words: str) -> None:
+    with pytest.raises(errors.InvalidOptionError) as caught:
+        JobOptions.from_bullmq({name: 1})
+    assert caught.value.field == f"opts.{name}"
+    assert words in caught.value.problem

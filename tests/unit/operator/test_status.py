@@ -194,3 +194,16 @@ def test_what_was_set_in_redis_is_remembered_once_it_is_written() -> None:
     assert "globalConcurrency" not in status_of(removed, is_concurrency_set=True)
     terminating = replace(removed, is_terminating=True)
     assert status_of(terminating)["globalConcurrency"] == 1
+
+
+def test_series_that_cannot_be_carried_on_are_named() -> None:
+    observed = observe(signal=QueueSignals())
+    assert reason(status_of(observed), "SchedulersAdvancing") == "True/Advancing"
+    stuck = {f"s{number}": "repeat.pattern: is no cron" for number in range(100)}
+    status = status_of(replace(observed, stuck_schedulers=stuck))
+    assert reason(status, "SchedulersAdvancing") == "False/SeriesStuck"
+    assert reason(status, "Ready") == reason(status_of(observed), "Ready")
+    (condition,) = (each for each in status["conditions"] if each["type"] == "SchedulersAdvancing")
+    assert condition["message"].startswith("s0: repeat.pattern: is no cron; s1: ")
+    assert len(condition["message"]) <= 1000
+    assert reason(status_of(observe(signal=Unknown("away"))), "SchedulersAdvancing") == "Unknown/Pending"

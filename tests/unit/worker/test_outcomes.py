@@ -35,10 +35,11 @@ def test_a_result_is_written_as_json() -> None:
 
 
 @pytest.mark.requirement("T16")
-def test_the_limit_of_a_result_counts_bytes() -> None:
-    outcomes.completed(taken_job(), "x" * (codec.MAX_BYTES - 2), Rules())
-    with pytest.raises(errors.InvalidPayloadError, match="return value: is 5242882 bytes"):
-        outcomes.completed(taken_job(), "é" * (codec.MAX_BYTES // 2), Rules())
+def test_the_limit_of_a_result_counts_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(codec, "MAX_BYTES", 1000)
+    outcomes.completed(taken_job(), "x" * 998, Rules())
+    with pytest.raises(errors.InvalidPayloadError, match="return value: is 1002 bytes as JSON; the limit is 1000"):
+        outcomes.completed(taken_job(), "é" * 500, Rules())
 
 
 @pytest.mark.parametrize(

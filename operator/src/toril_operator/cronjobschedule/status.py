@@ -77,7 +77,19 @@ def has_ended(record: SchedulerRecord, now_ms: int) -> bool:
     try:
         return schedulers.next_job(record, now_ms) is None
     except errors.InvalidInputError:
-        return True
+        # Nobody knows: a series that cannot be carried on is left as it is.
+        return False
+
+
+def stuck_by(record: SchedulerRecord, now_ms: int) -> str:
+    """Why a series whose slot has come cannot be carried on; empty when it can."""
+    if record.slot_ms > now_ms:
+        return ""
+    try:
+        schedulers.next_job(record, now_ms)
+    except errors.InvalidInputError as problem:
+        return str(problem)
+    return ""
 
 
 def _is_known(observed: planning.Observed, outcome: Outcome) -> bool:
@@ -91,6 +103,8 @@ def _ready(observed: planning.Observed, outcome: Outcome) -> Condition:
         return Condition(Type.READY, Status.FALSE, Reason.REDIS_UNREACHABLE, outcome.problem)
     if observed.spec.is_suspended:
         return Condition(Type.READY, Status.TRUE, Reason.SUSPENDED_BY_SPEC, "spec.suspend is true: there are no slots")
+    if outcome.record is not None and (problem := stuck_by(outcome.record, observed.now_ms)):
+        return Condition(Type.READY, Status.FALSE, Reason.SERIES_STUCK, f"{outcome.record.id}: {problem}")
     if outcome.record is None or has_ended(outcome.record, observed.now_ms):
         return Condition(Type.READY, Status.TRUE, Reason.ENDED, "endDate or limit is reached: no further slot comes")
     return Condition(Type.READY, Status.TRUE, Reason.SCHEDULED)

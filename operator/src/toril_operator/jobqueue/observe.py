@@ -127,7 +127,13 @@ class Observer:
         connected = _redis(Status.TRUE, Reason.CONNECTED, f"Redis {access.settings.endpoint} answers")
         if age_ms > 3 * spec.polling_interval_ms + 2000:
             return replace(observed, redis=connected, signal=Unknown(f"the last reading is {age_ms // 1000} s old"))
-        return replace(observed, redis=connected, signal=snapshot.signal, signal_ms=snapshot.taken_ms)
+        return replace(
+            observed,
+            redis=connected,
+            signal=snapshot.signal,
+            signal_ms=snapshot.taken_ms,
+            stuck_schedulers=snapshot.stuck_schedulers,
+        )
 
     async def _with_deployment(self, observed: Observed, spec: specs.JobQueueSpec) -> Observed:
         key = Key(observed.key.namespace, labels.part_name(spec.name))

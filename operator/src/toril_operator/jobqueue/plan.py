@@ -39,6 +39,8 @@ class Observed:
     signal: QueueSignals | Unknown = field(default_factory=lambda: Unknown("the queue has not been looked at yet"))
     signal_ms: int = 0
     """When the reading of `signal` began, monotonic clock."""
+    stuck_schedulers: Mapping[str, str] = field(default_factory=dict)
+    """Ids of job schedulers that cannot be carried on, and why."""
     redis: Condition
     duplicate_of: str | None = None
     """Name of the older JobQueue that serves the same queue."""

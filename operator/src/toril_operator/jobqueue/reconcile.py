@@ -116,6 +116,7 @@ class Reconciler:
                 desired=status.get("desiredReplicas", 0),
                 current=status["replicas"],
                 ready=status["readyReplicas"],
+                stuck_schedulers=len(observed.stuck_schedulers),
             )
         if outcome.scaled is not None and plan.decision is not None:
             is_up = outcome.scaled.replicas > outcome.scaled.current

@@ -66,7 +66,7 @@ def build_status(observed: planning.Observed, plan: planning.Plan, outcome: Outc
         "replicas": int(deployment_status.get("replicas") or 0),
         "readyReplicas": int(deployment_status.get("readyReplicas") or 0),
         "conditions": conditions.build_conditions(
-            (ready, redis, workers, scaling, suspended),
+            (ready, redis, workers, scaling, suspended, _schedulers(observed)),
             previous.get("conditions") or (),
             generation=observed.generation,
             now=now,
@@ -151,6 +151,17 @@ def _suspended(observed: planning.Observed) -> Condition:
         return suspended(Status.TRUE, Reason.SUSPENDED_BY_SPEC, "being resumed")
     message = "paused by a BullMQ client; resume it there, or set spec.suspend to true and then to false"
     return suspended(Status.TRUE, Reason.PAUSED_IN_REDIS, message)
+
+
+def _schedulers(observed: planning.Observed) -> Condition:
+    if isinstance(observed.signal, Unknown):
+        return Condition(Type.SCHEDULERS_ADVANCING, Status.UNKNOWN, Reason.PENDING, "the queue cannot be read")
+    if not observed.stuck_schedulers:
+        return Condition(Type.SCHEDULERS_ADVANCING, Status.TRUE, Reason.ADVANCING)
+    message = "; ".join(
+        f"{name[:MAX_TEXT]}: {why[:MAX_TEXT]}" for name, why in sorted(observed.stuck_schedulers.items())
+    )
+    return Condition(Type.SCHEDULERS_ADVANCING, Status.FALSE, Reason.SERIES_STUCK, message)
 
 
 def _workers(observed: planning.Observed, plan: planning.Plan, outcome: Outcome) -> Condition:

@@ -21,6 +21,7 @@ from toril.jobs.signals import QueueSignals
 from toril.scaling.policy import Unknown
 from toril_operator.object_cache import Key
 from toril_operator.polling import endpoints
+from toril_operator.polling.stuck_schedulers import StuckSchedulers
 from toril_operator.polling.targets import Snapshot, Target
 
 CALL_SECONDS = 2.0
@@ -67,6 +68,7 @@ class Poller:
         self._connection: AsyncConnection | None = None
         self._blocking: BlockingConnection | None = None
         self._heard: dict[Key, _Heard] = {}
+        self._stuck = StuckSchedulers()
         self._wake = asyncio.Event()
         self._full_at_ms = 0
         self._deaf_until_ms = 0
@@ -85,6 +87,7 @@ class Poller:
         if target is None:
             self.targets.pop(key, None)
             self._heard.pop(key, None)
+            self._stuck.forget(key)
             return
         self.targets[key] = target
         self.wake()
@@ -142,7 +145,7 @@ class Poller:
             self._failures = 0
             now_ms = clock.monotonic_ms()
             for key, signal in found.items():
-                self._note(key, signal, position, began_ms, now_ms)
+                await self._note(key, signal, position, began_ms, now_ms)
 
     async def _signals(self, targets: Mapping[Key, Target]) -> tuple[dict[Key, QueueSignals | errors.RedisError], str]:
         connection = await self.connection()
@@ -153,7 +156,7 @@ class Poller:
         found = await getters.read_signals(connection, queues, with_locks=True)
         return dict(zip(targets, found, strict=True)), position
 
-    def _note(
+    async def _note(
         self, key: Key, signal: QueueSignals | errors.RedisError, position: str, began_ms: int, now_ms: int
     ) -> None:
         if isinstance(signal, errors.RedisError):
@@ -164,7 +167,11 @@ class Poller:
             due_at_ms = now_ms + signal.next_due_ms - signal.server_time_ms + 1
         quiet_ms = QUIET_BUSY_MS if signal.work else QUIET_IDLE_MS
         self._heard[key] = _Heard(position, now_ms + quiet_ms, due_at_ms)
-        self._publish(key, Snapshot(signal, None, began_ms))
+        target, connection = self.targets.get(key), self._connection
+        if target is None or connection is None:
+            return
+        stuck = await self._stuck.look(connection, key, target, signal, now_ms)
+        self._publish(key, Snapshot(signal, None, began_ms, stuck))
 
     def _unknown(self, reason: RedisReason) -> Snapshot:
         return Snapshot(Unknown(endpoints.explain(reason, self.settings)), reason, clock.monotonic_ms())

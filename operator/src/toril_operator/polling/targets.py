@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from toril.engine.keys import QueueKeys
@@ -34,3 +35,5 @@ class Snapshot:
     """Why the signal is unknown; None when it is known."""
     taken_ms: int
     """When the reading began, monotonic clock: what was written before is in it."""
+    stuck_schedulers: Mapping[str, str] = field(default_factory=dict)
+    """Ids of job schedulers that cannot be carried on, and why."""

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import os
 import signal
-import sys
-from collections import deque
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 
 from toril import clock
-from toril.cli import output
-from toril.cli.dev import child
+from toril.cli.dev.worker_process import WorkerProcess
 from toril.scaling.fleet import FleetState
 
 HEALTHY_MS = 10_000
 """So long without a crash, and those before are forgotten."""
 FIRST_PAUSE_MS = 500
 LONGEST_PAUSE_MS = 30_000
-_LOG_LINES = 20
-_MAX_LINE_BYTES = 64 * 1024
 
 
 class CrashPauses:
@@ -53,27 +46,6 @@ class CrashPauses:
         if now_ms < self._until_ms:
             return 0
         return missing if self.in_a_row == 0 else min(missing, 1 - min(starting, 1))
-
-
-@dataclass(slots=True, eq=False)
-class WorkerProcess:
-    """One running worker."""
-
-    name: str
-    process: asyncio.subprocess.Process
-    number: int
-    is_ready: bool = False
-    is_draining: bool = False
-    last_lines: deque[str] = field(default_factory=lambda: deque(maxlen=_LOG_LINES))
-
-    def send(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
-
-    def kill(self) -> None:
-        """End it at once, with whatever it started: each worker leads a process group of its own."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
 
 
 class ProcessFleet:
@@ -170,50 +142,21 @@ class ProcessFleet:
 
     async def _spawn(self) -> None:
         number = next(self._numbers)
-        name = f"{self.name}-{self._session}-{number}"
-        process = await asyncio.create_subprocess_exec(
-            # -P: modules come from where the environment says, and not first from the current folder.
-            *child.guarded(sys.executable, "-P", "-m", "toril.worker"),
-            env={**self._environment, "TORIL_POD_NAME": name},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            # Ctrl-C in the terminal is for us: we ask the workers to drain.
-            start_new_session=True,
-            limit=_MAX_LINE_BYTES,
-        )
-        worker = WorkerProcess(name, process, number)
-        self._workers[name] = worker
-        watcher = asyncio.create_task(self._watch(worker), name=f"watch {name}")
+        worker = WorkerProcess(f"{self.name}-{self._session}-{number}", number, self._on_line)
+        await worker.start(self._environment)
+        self._workers[worker.name] = worker
+        watcher = asyncio.create_task(self._watch(worker), name=f"watch {worker.name}")
         self._watchers.add(watcher)
         watcher.add_done_callback(self._watchers.discard)
 
     async def _watch(self, worker: WorkerProcess) -> None:
-        reader = asyncio.create_task(self._read_lines(worker), name=f"read {worker.name}")
-        code = await worker.process.wait()
-        # What it started and left behind would hold its output open.
-        worker.kill()
-        await reader
+        code = await worker.wait()
         del self._workers[worker.name]
         if not worker.is_draining:
             self._crashed(worker, code)
 
-    async def _read_lines(self, worker: WorkerProcess) -> None:
-        assert worker.process.stdout is not None
-        while True:
-            try:
-                line = await worker.process.stdout.readline()
-            except ValueError:
-                # Longer than the limit; what was read of it is dropped.
-                continue
-            if not line:
-                return
-            text = output.printable(line.decode(errors="replace").rstrip())
-            worker.last_lines.append(text)
-            self._on_line(worker.name, text)
-
     def _crashed(self, worker: WorkerProcess, code: int) -> None:
         pause_ms = self.pauses.note_crash(clock.monotonic_ms())
         how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
-        last = next((line for line in reversed(worker.last_lines) if line.strip()), "it said nothing")
-        self._on_crash(f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s", last)
+        what = f"worker {worker.name} ended {how}; the next one starts in {pause_ms / 1000:.1f} s"
+        self._on_crash(what, worker.last_words)

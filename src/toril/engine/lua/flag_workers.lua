@@ -6,9 +6,9 @@
 -- Cost: O(names).
 -- include: time
 local key, added = KEYS[1], 0
+local _, now = server_now_ms()
 -- As the first write: HSETNX would be refused when Redis is full.
 redis.call('PEXPIRE', key, ARGV[1])
-local _, now = server_now_ms()
 for index = 2, #ARGV do
   added = added + redis.call('HSETNX', key, ARGV[index], now)
 end

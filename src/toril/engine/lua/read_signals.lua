@@ -5,13 +5,15 @@
 -- ARGV[1] 1: also count locks by worker (reads every active job), else 0
 -- Returns: {now (ms), {waiting, prioritized, active, delayed, delayed due, waiting-children, completed, failed,
 --          is paused, timestamp of the next job or '', due time of the first delayed job (ms) or '', {worker, jobs...},
---          `concurrency`, `max` and `duration` of meta, each '' when not set, and the value of `limiter` or ''}
+--          `concurrency`, `max` and `duration` of meta, each '' when not set, the value of `limiter` or '',
+--          job schedulers whose slot is over for a minute}
 --          or the text of an error, for each queue}
 -- Cost: O(queues × log n), and O(active) with locks. Reads only.
 -- include: time
 -- include: numbers
 local now_ms = server_now_ms()
 local due_score = text_of((now_ms + 1) * 4096 - 1)
+local OVERDUE_MS = 60000
 local with_locks = ARGV[1] == '1'
 
 local function call(...)
@@ -48,6 +50,12 @@ local function count_locks(active_key, base)
   return flat
 end
 
+-- Job schedulers whose slot is over for long; 0 when the key is something else.
+local function count_overdue(key)
+  local count = redis.pcall('ZCOUNT', key, '-inf', text_of(now_ms - OVERDUE_MS))
+  return type(count) == 'number' and count or 0
+end
+
 local function read_queue(first)
   local wait, paused, active, prioritized, delayed = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3],
     KEYS[first + 4]
@@ -65,7 +73,7 @@ local function read_queue(first)
     call('ZCARD', KEYS[first + 6]), call('ZCARD', KEYS[first + 7]), meta[1] and 1 or 0,
     next_id and field_of(base .. next_id, 'timestamp') or '', due_ms and text_of(math.floor(due_ms)) or '',
     with_locks and count_locks(active, base) or {}, meta[2] or '', meta[3] or '', meta[4] or '',
-    type(limiter) == 'string' and limiter or '',
+    type(limiter) == 'string' and limiter or '', count_overdue(base .. 'repeat'),
   }
 end
 

@@ -111,6 +111,7 @@ def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.
         limit_max=positive(entry[13]),
         limit_duration_ms=positive(entry[14]),
         limit_used=positive(entry[15]) or 0,
+        overdue_schedulers=entry[16],
     )
 
 
