@@ -92,7 +92,7 @@ def upsert(
             return None
         code, slot_ms = yield scripts.upsert_scheduler(keys, replace(wanted, made=made), layout=layout)
         if code == scripts.MADE:
-            return Upserted(f"repeat:{scheduler_id}:{slot_ms}", slot_ms)
+            return Upserted(scheduler.slot_job_id(scheduler_id, slot_ms), slot_ms)
         if code == scripts.THERE_ALREADY:
             taken_ms = slot_ms
     raise errors.JobStateError(f"scheduler {scheduler_id}: its next slots have jobs already; remove those first")

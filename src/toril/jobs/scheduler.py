@@ -31,6 +31,16 @@ def checked_scheduler_id(value: object, path: str = "scheduler") -> str:
     return value
 
 
+def slot_job_id(scheduler_id: str, slot_ms: int) -> str:
+    """Id of the job of one slot, which scripts and other libraries build alike."""
+    return f"{slot_job_id_start(scheduler_id)}{slot_ms}"
+
+
+def slot_job_id_start(scheduler_id: str) -> str:
+    """What the ids of all jobs of a scheduler begin with; the slot follows."""
+    return f"repeat:{scheduler_id}:"
+
+
 @dataclass(frozen=True, slots=True)
 class JobTemplate:
     """What every job of a scheduler is like."""
@@ -110,7 +120,7 @@ class SchedulerRecord:
     @property
     def job_id(self) -> str:
         """Id of the current slot's job."""
-        return f"repeat:{self.id}:{self.slot_ms}"
+        return slot_job_id(self.id, self.slot_ms)
 
     @property
     def name(self) -> str:

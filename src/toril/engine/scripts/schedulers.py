@@ -133,7 +133,7 @@ def _open(opts: Any) -> str:
 
 
 def _id_start(scheduler_id: str) -> str:
-    return json.dumps(f"repeat:{scheduler_id}:", ensure_ascii=False)[:-1]
+    return json.dumps(scheduler.slot_job_id_start(scheduler_id), ensure_ascii=False)[:-1]
 
 
 def _read(reply: Any) -> SchedulersRead:
