@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from toril import errors
-from toril.telemetry.logs import JsonFormatter
+from toril.telemetry.logs import JsonFormatter, SafeHandler
 from toril_operator.manager import Manager
 from toril_operator.settings import Settings
 
@@ -80,8 +80,9 @@ async def _run(settings: Settings) -> int:
 
 def _configure_logs(level: str) -> None:
     """Send everything to standard error. Libraries speak only when something is wrong."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler = SafeHandler(sys.stderr)
+    # kopf adds whole settings to its records.
+    handler.setFormatter(JsonFormatter(keeps_extra=False))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

@@ -1,48 +1,172 @@
-"""How log lines look: one JSON object a line, or lines for people. The keys are the same in all of our programs."""
+"""How log lines look, and that writing them harms nobody: one JSON object a line, or lines for people.
+
+The keys are the same in all of our programs. `extra={…}` of a log call is kept. What cannot be formatted is written as
+well as it can be, and no log call raises for it: a log line is not worth a job.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TextIO
 
 MAX_MESSAGE = 4000
 MAX_TRACEBACK = 16_000
 """Characters of a message and of a traceback; of a longer traceback the end is kept, which names the error."""
+OURS = ("toril", "toril_operator")
+"""First parts of the names of our own loggers."""
 _SHOWN = ("outcome", "duration_ms", "attempt", "retry_in_ms", "suppressed", "error")
 _LEVELS = {"WARNING": "warning", "CRITICAL": "error"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+Context = Callable[[], Mapping[str, Any]]
+"""The fields of all lines that are written here and now, such as those of the running job."""
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: `ts`, `level`, `event`, `logger`, the record's `fields`, and `error` with a traceback."""
+    """One JSON object a line: `ts`, `level`, `event`, `logger`, the context, the record's `extra`, `error` with a
+    traceback, `stack`. A key of `extra` that one of these has already becomes `extra_…`."""
+
+    def __init__(self, context: Context = dict, *, keeps_extra: bool = True) -> None:
+        """Args: keeps_extra: whether the `extra` of loggers that are not ours is kept, too."""
+        super().__init__()
+        self._context = context
+        self._keeps_extra = keeps_extra
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, Any] = {
             "ts": _timestamp(record.created),
             "level": _LEVELS.get(record.levelname, record.levelname.lower()),
-            "event": record.getMessage()[:MAX_MESSAGE],
+            "event": _message(record)[:MAX_MESSAGE],
             "logger": record.name,
-            **getattr(record, "fields", {}),
+            **self._context(),
         }
+        is_ours = _is_ours(record)
+        extra = _extra(record) if is_ours or self._keeps_extra else {}
         if record.exc_info and record.exc_info[0] is not None:
             line["error"] = self.formatException(record.exc_info)[-MAX_TRACEBACK:]
-        return json.dumps(line, ensure_ascii=False, default=str)
+        if record.stack_info:
+            line["stack"] = record.stack_info[-MAX_TRACEBACK:]
+        if is_ours:
+            # With `event` where the message says more, for formatters that show nothing else.
+            line |= extra
+        else:
+            line |= {f"extra_{key}" if key in line else str(key): value for key, value in extra.items()}
+        return _json(line)
 
 
 class TextFormatter(logging.Formatter):
     """A line for people: time, level where it matters, what happened, to which job."""
 
+    def __init__(self, context: Context = dict) -> None:
+        super().__init__()
+        self._context = context
+
     def format(self, record: logging.LogRecord) -> str:
-        fields = getattr(record, "fields", {})
+        extra = _extra(record)
+        fields = {**self._context(), **extra}
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        job = f" [{fields['job_name']} {fields['job_id']}]" if "job_id" in fields else ""
-        rest = "".join(f" {key}={fields[key]}" for key in _SHOWN if key in fields)
+        job = " ".join(plain(fields[key]) for key in ("job_name", "job_id") if key in fields)
+        shown = _SHOWN if _is_ours(record) else tuple(extra)
+        rest = "".join(f" {key}={plain(extra[key])}" for key in shown if key in extra)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-        text = f"{clock} {level}{record.getMessage()}{job}{rest}"
-        if record.exc_info:
+        event = plain(extra["event"]) if _is_ours(record) and "event" in extra else _message(record)
+        text = f"{clock} {level}{event}{f' [{job}]' if job else ''}{rest}"
+        if record.exc_info and record.exc_info[0] is not None:
             text += "\n" + self.formatException(record.exc_info)
+        if record.stack_info:
+            text += "\n" + record.stack_info
         return "".join(char if char.isprintable() or char in "\n\t" else "�" for char in text)
+
+
+class SafeHandler(logging.StreamHandler[TextIO]):
+    """Writes lines to a stream. Never raises, whatever is logged, and whatever becomes of the stream."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except BaseException as problem:
+            # Also SystemExit: what is logged may be objects of users, whose code runs when they are made text.
+            line = _json({
+                "ts": _timestamp(record.created), "level": record.levelname.lower(), "event": plain(record.msg),
+                "logger": plain(record.name), "log_error": type(problem).__name__,
+            })  # fmt: skip
+        try:
+            self.stream.write(line + self.terminator)
+            self.flush()
+        except (OSError, ValueError):
+            return  # closed, or nobody reads any more
+
+
+class KeptLogger(logging.Logger):
+    """A logger that `logging.config` does not disable along with all that the configuration does not name.
+
+    `disable_existing_loggers` is true by default: a user's `dictConfig` would silence the worker. What a configuration
+    says of this logger by name holds, and so does `logger.disabled = True`.
+    """
+
+    @property
+    def disabled(self) -> bool:
+        return bool(vars(self).get("is_switched_off"))
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        if sys._getframe(1).f_globals.get("__name__") != "logging.config":
+            vars(self)["is_switched_off"] = value
+
+
+def keep(*names: str) -> None:
+    """Make these loggers `KeptLogger`s."""
+    for name in names:
+        logging.getLogger(name).__class__ = KeptLogger
+
+
+def plain(value: Any) -> str:
+    """Any value as text, also where it refuses."""
+    try:
+        return str(value)[:MAX_MESSAGE]
+    except BaseException:
+        # As in `SafeHandler.emit`.
+        return f"<{type(value).__name__}>"
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    return record.name.partition(".")[0] in OURS
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except BaseException:
+        # Arguments that do not fit the text.
+        return f"{plain(record.msg)} {plain(record.args)}"
+
+
+def _extra(record: logging.LogRecord) -> dict[str, Any]:
+    """What `extra={…}` has added."""
+    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
+
+
+def _json(line: Mapping[str, Any]) -> str:
+    try:
+        text = json.dumps(line, ensure_ascii=False, default=plain, allow_nan=False)
+    except BaseException:
+        # NaN, circles, depth, keys that are no text: the value with it becomes text, the others stay.
+        text = json.dumps({key: _whole(value) for key, value in line.items()}, ensure_ascii=False)
+    # Lone surrogates, as in names of files, cannot be written.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _whole(value: Any) -> Any:
+    """The value if it is JSON, else as text."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except BaseException:
+        return plain(value)
+    return value
 
 
 def _timestamp(seconds: float) -> str:

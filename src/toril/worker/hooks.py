@@ -34,8 +34,8 @@ class Hooks:
     def failed_for_good(self, run: Run) -> None:
         """The failure is recorded. Returns at once."""
         if self._on_exhausted and len(self._tasks) >= MAX_WAITING:
-            fields = {"job_id": run.record.id}
-            logger.error("on_exhausted is not called: it has %d jobs to do", MAX_WAITING, extra={"fields": fields})
+            fields = {"job_id": run.record.id, "job_name": run.record.name}
+            logger.error("on_exhausted is not called: it has %d jobs to do", MAX_WAITING, extra=fields)
         elif self._on_exhausted:
             task = asyncio.create_task(self._run(run), name="toril hook", context=self._context.copy())
             self._tasks.add(task)
@@ -74,4 +74,4 @@ def _call(function: Callable[[Job, BaseException], Any], run: Run, problem: Base
 
 
 def _tell_failed(run: Run) -> None:
-    logger.exception("a function of on_exhausted failed", extra={"fields": {"job_id": run.record.id}})
+    logger.exception("a function of on_exhausted failed", extra={"job_id": run.record.id, "job_name": run.record.name})

@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from toril import errors
 from toril.job_context import current_run
-from toril.telemetry.logs import JsonFormatter, TextFormatter
+from toril.telemetry.logs import JsonFormatter, SafeHandler, TextFormatter, keep
+
+NAMES = ("toril", "toril.worker", "toril.queue")
+"""Our loggers that users' configurations do not disable by leaving them out."""
 
 
-class JobFilter(logging.Filter):
-    """Gives each record `fields`: its own, those of the worker, and those of the job it was written in."""
+class LastHandler(SafeHandler):
+    """Writes what no handler of the root logger would: a user's configuration may leave it without any."""
 
-    def __init__(self, fixed: dict[str, Any]) -> None:
-        super().__init__()
-        self._fixed = fixed
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            super().emit(record)
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        run = current_run.get()
-        fields = dict(self._fixed)
-        if run is not None:
-            job = run.record
-            fields |= {"job_id": job.id, "job_name": job.name, "attempt": job.attempts_made + 1}
-        record.fields = fields | getattr(record, "fields", {})
-        return True
+
+def own_stderr() -> TextIO:
+    """Standard error, for the log alone: it stays open when a job closes `sys.stderr` or its descriptor."""
+    try:
+        encoding = sys.stderr.encoding
+        return os.fdopen(os.dup(2), "w", encoding=encoding, errors="backslashreplace")
+    except (OSError, AttributeError):
+        # There is none.
+        return sys.stderr
 
 
 def configure(stream: TextIO, *, queue: str, worker: str) -> None:
@@ -35,18 +40,33 @@ def configure(stream: TextIO, *, queue: str, worker: str) -> None:
     For people where `stream` is a terminal, else JSON; `TORIL_LOG_FORMAT` (`text`, `json`) decides otherwise.
     `TORIL_LOG_LEVEL` is `debug`, `info` (the default), `warning` or `error`.
 
+    A user's `dictConfig` may take the root logger over: our lines then go where that sends them.
+
     Raises:
         SettingsError: one of the two variables has another value.
     """
     form = _choice("TORIL_LOG_FORMAT", ("text", "json"), "text" if stream.isatty() else "json")
-    level = _choice("TORIL_LOG_LEVEL", ("debug", "info", "warning", "error"), "info")
+    level = _choice("TORIL_LOG_LEVEL", ("debug", "info", "warning", "error"), "info").upper()
     fixed: dict[str, Any] = {"queue": queue, "worker": worker}
     if namespace := os.environ.get("TORIL_NAMESPACE"):
         fixed["namespace"] = namespace
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(TextFormatter() if form == "text" else JsonFormatter())
-    handler.addFilter(JobFilter(fixed))
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+    def context() -> Mapping[str, Any]:
+        run = current_run.get()
+        if run is None:
+            return fixed
+        job = run.record
+        return {**fixed, "job_id": job.id, "job_name": job.name, "attempt": job.attempts_made + 1}
+
+    formatter = TextFormatter(context) if form == "text" else JsonFormatter(context)
+    handler, last = SafeHandler(stream), LastHandler(stream)
+    for each in (handler, last):
+        each.setFormatter(formatter)
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    keep(*NAMES)
+    ours = logging.getLogger("toril")
+    ours.setLevel(level)
+    ours.handlers = [last]
 
 
 def _choice(variable: str, known: Sequence[str], default: str) -> str:

@@ -173,7 +173,7 @@ def _delay_ms(
             return None if length in (None, -1) else milliseconds(length, "the backoff strategy's answer")
         except BaseException:
             # Also SystemExit. The user's mistake is not to cost the job its attempts.
-            logger.exception("the backoff strategy failed", extra={"fields": {"job_id": job.id}})
+            logger.exception("the backoff strategy failed", extra={"job_id": job.id, "job_name": job.name})
     try:
         return backoff.retry_delay_ms(rules.backoff, attempts_made, random, max_delay_ms=rules.max_delay_ms)
     except errors.InvalidOptionError:

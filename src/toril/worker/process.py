@@ -49,7 +49,7 @@ def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None]
     # What a job starts may be a worker too: it is not the process after this one, whose jobs it would take.
     for variable in CONTAINER_VARIABLES:
         os.environ.pop(variable, None)
-    logs.configure(sys.stderr, queue=settings.queue, worker=settings.name)
+    logs.configure(logs.own_stderr(), queue=settings.queue, worker=settings.name)
     found = processors.load(settings.processor, settings.queue)
     with _new_loop_runner() as runner:
         try:

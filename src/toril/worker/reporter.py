@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toril import clock, errors
@@ -58,7 +58,7 @@ class Reporter:
         if self._suppressed:
             fields["suppressed"] = self._suppressed
             self._suppressed = 0
-        logger.info("job finished", extra={"fields": fields})
+        _log(logging.INFO, "job finished", fields)
 
     def _log_failure(self, run: Run) -> None:
         finish = run.outcome
@@ -67,28 +67,28 @@ class Reporter:
             fields["error_type"] = type(run.error).__name__
         if finish.kind == "retry":
             fields |= {"outcome": "retry", "retry_in_ms": finish.delay_ms}
-            logger.warning("attempt failed", extra={"fields": fields})
+            _log(logging.WARNING, "attempt failed", fields)
         else:
             self._hooks.failed_for_good(run)
             fields["outcome"] = outcome_of(run)
-            logger.warning("job failed", extra={"fields": fields})
+            _log(logging.WARNING, "job failed", fields)
 
     def lost(self, run: Run, why: str) -> None:
         """This run's result is not recorded."""
         self._metrics.note_stalled("lock_lost")
-        logger.warning("job lost: %s", why, extra={"fields": _fields(run)})
+        _log(logging.WARNING, f"job lost: {why}", _fields(run))
 
     def given_back(self, runs: Sequence[Run]) -> None:
         """The drain was over before these jobs."""
         self._metrics.note_interrupted("drain_timeout", len(runs))
         for run in runs:
-            logger.warning("job given back: not done when the worker had to stop", extra={"fields": _fields(run)})
+            _log(logging.WARNING, "job given back: not done when the worker had to stop", _fields(run))
 
     def recovered(self, job_ids: Sequence[str]) -> None:
         """Jobs of vanished workers are waiting again."""
         self._metrics.note_stalled("pod_lost", len(job_ids))
         for job_id in job_ids:
-            logger.warning("job recovered: its worker is gone", extra={"fields": {"job_id": job_id}})
+            _log(logging.WARNING, "job recovered: its worker is gone", {"job_id": job_id})
 
     def limits_are_nonsense(self, fields: Sequence[str]) -> None:
         """These fields of the queue's `meta` are set, but no limit can be read from them; empty = all can again."""
@@ -106,7 +106,7 @@ class Reporter:
             return
         self._told, self._told_ms = str(problem), now_ms
         fields = {"error_type": problem.reason.value, "endpoint": self._endpoint}
-        logger.warning("Redis fails: %s", problem, extra={"fields": fields})
+        logger.warning("Redis fails: %s", problem, extra=fields)
 
     def redis_works(self) -> None:
         if self._failing_since_ms and self.has_reached_redis and self._told_ms >= self._failing_since_ms:
@@ -134,8 +134,15 @@ class Reporter:
     def close(self) -> None:
         """Tell what is left to tell."""
         if self._suppressed:
-            logger.info("%d more jobs finished", self._suppressed, extra={"fields": {"suppressed": self._suppressed}})
+            logger.info("%d more jobs finished", self._suppressed, extra={"suppressed": self._suppressed})
             self._suppressed = 0
+
+
+def _log(level: int, event: str, fields: Mapping[str, Any]) -> None:
+    """Write a line about a job. Formatters that are not ours show the message alone: it says which job, and why."""
+    job = " ".join(str(fields[key]) for key in ("job_name", "job_id") if key in fields)
+    why = f": {fields['error']}" if "error" in fields else ""
+    logger.log(level, "%s: %s%s", event, job, why, extra={"event": event, **fields})
 
 
 def _fields(run: Run) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from support import log_setup
 from support.taken import taken_job
 from toril import clock, errors
 from toril.engine.worker import Finish
@@ -141,15 +142,11 @@ def test_the_rest_is_there(counts: Metrics) -> None:
 
 
 @pytest.fixture
-def log(monkeypatch: pytest.MonkeyPatch) -> Iterator[io.StringIO]:
+def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
-    root = logging.getLogger()
-    level, handlers = root.level, root.handlers[:]
-    root.handlers = []
-    logs.configure(stream, queue="email", worker="w-1")
-    yield stream
-    root.handlers = handlers
-    root.setLevel(level)
+    with log_setup.kept():
+        logs.configure(stream, queue="email", worker="w-1")
+        yield stream
 
 
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
@@ -210,9 +207,9 @@ def test_lines_written_in_a_job_name_it(make_run: Any, log: io.StringIO) -> None
 
 def test_people_get_lines_that_cannot_steer_their_terminal() -> None:
     record = logging.LogRecord("app", logging.WARNING, "f", 1, "bad \x1b[31m text", (), None)
-    record.fields = {"job_id": "9", "job_name": "send", "error": "why", "queue": "email"}
-    text = TextFormatter().format(record)
-    assert text.endswith("warning: bad �[31m text [send 9] error=why")
+    record.error = "\x1b[2J"
+    text = TextFormatter(lambda: {"job_id": "9", "job_name": "send", "queue": "email"}).format(record)
+    assert text.endswith("warning: bad �[31m text [send 9] error=�[2J")
 
 
 # ---- probes
