@@ -125,6 +125,21 @@ class Parameters:
         return {name: accepted for name, accepted in found if accepted is not None}
 
 
+def refuse_generator(function: Callable[..., Any]) -> None:
+    """Raises InvalidOptionError for a generator, also an asynchronous one: calling it runs nothing."""
+    called = function if inspect.isroutine(function) else getattr(function, "__call__", function)  # noqa: B004
+    for each in (function, called):
+        code = getattr(each, "__code__", None)
+        if inspect.isasyncgenfunction(each) or (
+            # `types.coroutine` makes of a generator what can be awaited.
+            inspect.isgeneratorfunction(each) and not (code and code.co_flags & inspect.CO_ITERABLE_COROUTINE)
+        ):
+            name = getattr(function, "__name__", type(function).__name__)
+            raise errors.InvalidOptionError(
+                name, "is a generator, whose body a call does not run: use `return`, no `yield`"
+            )
+
+
 def _accepted(annotation: Any) -> tuple[type, ...] | None:
     """The Python types of JSON values that an annotation allows; None when it says nothing about JSON."""
     if annotation in (int, float) or annotation in _JSON_TYPES:

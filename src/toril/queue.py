@@ -21,6 +21,7 @@ from toril.job_context import Job
 from toril.jobs.job import JobRecord, JobState, NewJob
 from toril.jobs.options import JobOptions
 from toril.loop_client import LoopClient
+from toril.parameters import refuse_generator
 from toril.queue_control import QueueControl, SyncQueueControl
 from toril.queue_limits import LimitMethods
 from toril.schedulers import Schedulers, SyncSchedulers
@@ -128,6 +129,7 @@ class Queue(QueueControl, LimitMethods):
 
     def default(self, function: D, /) -> D:
         """Make a function run the jobs whose name no task has: `@queue.default`. It gets the `Job`."""
+        refuse_generator(function)
         if self.default_processor is not None:
             raise errors.InvalidOptionError("default", f"queue {self.name} has a default already")
         self.default_processor = function
@@ -142,6 +144,7 @@ class Queue(QueueControl, LimitMethods):
             return None if "quota" in str(error) else attempts_made * 1.5        # seconds; None: no other attempt
         ```
         """
+        refuse_generator(function)
         if asyncio.iscoroutinefunction(function):
             raise errors.InvalidOptionError("backoff", "must be a plain function: it is called between jobs")
         if self.backoff_strategy is not None:
@@ -156,6 +159,7 @@ class Queue(QueueControl, LimitMethods):
         A worker that is killed in that moment does not call it, nor one that has a thousand jobs to tell of already:
         to miss nothing, read the queue's events.
         """
+        refuse_generator(function)
         self.exhausted_hooks.append(function)
         return function
 

@@ -13,7 +13,7 @@ from toril.enqueue_options import Duration, EnqueueOptions, TaskOptions
 from toril.handle import JobHandle
 from toril.jobs.job import JobRecord, NewJob
 from toril.jobs.options import JobOptions
-from toril.parameters import Parameters
+from toril.parameters import Parameters, refuse_generator
 
 if TYPE_CHECKING:
     from toril.queue import Queue
@@ -41,6 +41,7 @@ class BaseTask(Generic[P, R]):
     def __init__(self, queue: Queue, function: Callable[..., Any], options: TaskOptions) -> None:
         self.queue = queue
         self.function = function
+        refuse_generator(function)
         self.parameters = Parameters(function)
         rest: dict[str, Any] = dict(options)
         self.name: str = rest.pop("name", None) or function.__name__.replace("_", "-")

@@ -8,6 +8,7 @@ from typing import Any
 from toril.job_context import JobChannel, JobRun
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker.outcomes import Rules
+from toril.worker.problems import let_go
 
 MAX_BATCH_CHARACTERS = 8_000_000
 """Return values and stack traces sent by one call; one alone may be larger."""
@@ -32,6 +33,12 @@ class Run(JobRun):
     def __init__(self, job: TakenJob, channel: JobChannel, loop: asyncio.AbstractEventLoop, rules: Rules) -> None:
         super().__init__(job, channel, loop)
         self.rules = rules
+
+    def release(self) -> None:
+        """Nobody looks at the error any more: free what the functions that it came through held."""
+        error, self.error = self.error, None
+        if error is not None:
+            let_go(error)
 
     @property
     def may_be_back(self) -> bool:

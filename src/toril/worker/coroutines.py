@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
 import sys
 import types
 from collections.abc import Coroutine, Generator
@@ -56,6 +57,29 @@ class Rest:
         """Whether the task was thrown away, with its loop: there is nothing left to run the coroutine."""
 
 
+class Awaitable:
+    """What a function in a thread returned, to be awaited on the loop, and the context that this belongs to."""
+
+    __slots__ = ("context", "value")
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+        self.context = contextvars.copy_context()
+
+    def drop(self) -> None:
+        """It will not be awaited."""
+        if isinstance(self.value, types.CoroutineType):
+            self.value.close()
+
+
+_PLAIN = frozenset({type(None), str, int, float, bool, dict, list, tuple})
+
+
+def is_awaitable(value: Any) -> bool:
+    """Whether a result is not there yet, as of a plain function around an `async def`."""
+    return type(value) not in _PLAIN and inspect.isawaitable(value)
+
+
 @types.coroutine
 def drive(rest: Rest) -> Generator[Any, Any, Any]:
     """Await the rest of a coroutine, each step inside its context."""
@@ -79,18 +103,38 @@ def drive(rest: Rest) -> Generator[Any, Any, Any]:
         return stop.value
 
 
-def first_step(processor: Processor, run: JobRun) -> tuple[Coroutine[Any, Any, Any] | None, Any, Any]:
-    """Call an `async def` and go to its first wait. Returns it and what it waits for; third what it returned, if it did
-    not wait."""
+Step = tuple[Coroutine[Any, Any, Any] | None, Any, Any]
+"""A coroutine that waits, and what for; without one, third, what was returned."""
+
+
+def first_step(processor: Processor, run: JobRun) -> Step:
+    """Call an `async def` and go to its first wait."""
     current_run.set(run)
-    coroutine = processor.call(run)
-    if not isinstance(coroutine, types.CoroutineType):
-        coroutine = _as_coroutine(coroutine)
-    try:
-        return coroutine, coroutine.send(None), None
-    except StopIteration as stop:
-        return None, None, stop.value
+    return begin(processor.call(run))
 
 
-async def _as_coroutine(awaitable: Any) -> Any:
+def begin(awaitable: Any) -> Step:
+    """Await something until it waits; what it returns is awaited too if it can be, as a promise's result is."""
+    while True:
+        coroutine = awaitable if isinstance(awaitable, types.CoroutineType) else as_coroutine(awaitable)
+        try:
+            return coroutine, coroutine.send(None), None
+        except StopIteration as stop:
+            if not is_awaitable(stop.value):
+                return None, None, stop.value
+            awaitable = stop.value
+
+
+async def drive_on(rest: Rest, value: Any) -> Any:
+    """Await what was returned, as long as that can be awaited, in the same context."""
+    while is_awaitable(value):
+        coroutine, waits_for, value = rest.context.run(begin, value)
+        if coroutine is not None:
+            rest.coroutine, rest.waits_for = coroutine, waits_for
+            value = await drive(rest)
+    return value
+
+
+async def as_coroutine(awaitable: Any) -> Any:
+    """Anything that can be awaited, as a coroutine."""
     return await awaitable

@@ -17,9 +17,21 @@ from toril.job_context import JobChannel, JobRun, current_run
 from toril.jobs.outcome import TakenJob
 from toril.worker import forks, outcomes
 from toril.worker.attempt import Run
-from toril.worker.coroutines import TASK_NAME, Rest, Turn, drive, first_step
+from toril.worker.coroutines import (
+    TASK_NAME,
+    Awaitable,
+    Rest,
+    Turn,
+    as_coroutine,
+    begin,
+    drive,
+    drive_on,
+    first_step,
+    is_awaitable,
+)
 from toril.worker.outcomes import RuleBook
 from toril.worker.prefetch import Prefetch
+from toril.worker.problems import let_go
 from toril.worker.processors import How, Processor, Processors
 from toril.worker.suspects import Suspects
 from toril.worker.threads import Threads
@@ -246,6 +258,10 @@ class Executor:
                 return None
             else:
                 value = context.run(_call, processor, run)
+                if is_awaitable(value):
+                    coroutine, waits_for, value = context.run(begin, value)
+                    if coroutine is not None:
+                        return Rest(coroutine, context, waits_for)
         except BaseException as problem:
             # Also CancelledError and SystemExit: whatever a function raises ends its job and nothing else.
             self._failed(run, problem)
@@ -259,6 +275,8 @@ class Executor:
             self._spawn()
         try:
             value = await drive(rest)
+            if is_awaitable(value):
+                value = await drive_on(rest, value)
         except BaseException as problem:
             if rest.is_dropped:
                 raise
@@ -272,6 +290,9 @@ class Executor:
         try:
             if problem is not None:
                 self._failed(run, problem)
+            elif type(value) is Awaitable:
+                self._await(run, value)
+                return
             else:
                 self._completed(run, value)
         except Exception as unforeseen:
@@ -279,6 +300,24 @@ class Executor:
         self._ahead_rule.note(run.seconds)
         if self._ready:
             self._spawn()
+
+    def _await(self, run: Run, awaitable: Awaitable) -> None:
+        """Let a function go on, on the loop, that has returned in its thread what is to be awaited."""
+        if run.is_cancelled:
+            awaitable.drop()
+            self._end(run)
+            return
+        turn, rest = Turn(), Rest(as_coroutine(awaitable.value), awaitable.context, None)
+        turn.task = run.task = self._loop.create_task(self._go_on(turn, run, rest), name=TASK_NAME)
+        self._turns.add(turn)
+
+    async def _go_on(self, turn: Turn, run: Run, rest: Rest) -> None:
+        try:
+            await self._follow(run, rest)
+        except Exception as unforeseen:
+            self.on_broken(unforeseen)
+        finally:
+            self._turns.discard(turn)
 
     def _admit(self, job: TakenJob) -> Processor:
         """The processor to run. Raises UnrecoverableError when the job is to fail without being run."""
@@ -307,8 +346,10 @@ class Executor:
         if forks.is_child:
             forks.leave(problem)
         run.seconds = run.seconds or time.monotonic() - run.started
-        run.error = problem
-        if not run.is_cancelled:
+        if run.is_cancelled:
+            let_go(problem)
+        else:
+            run.error = problem
             trace = _user_trace(problem.__traceback__)
             run.finish = outcomes.failed(run.record, problem, run.rules, random.random, trace)
         self._end(run)
@@ -340,7 +381,10 @@ def _call(processor: Processor, run: JobRun) -> Any:
 
 def _call_unless_cancelled(processor: Processor, run: JobRun) -> Any:
     """As `_call`; a job that was given back while it waited for a thread may run elsewhere."""
-    return None if run.is_cancelled else _call(processor, run)
+    if run.is_cancelled:
+        return None
+    value = _call(processor, run)
+    return Awaitable(value) if is_awaitable(value) else value
 
 
 def _user_trace(trace: TracebackType | None) -> TracebackType | None:

@@ -14,6 +14,7 @@ from toril.engine.redis.connection import BlockingConnection
 from toril.engine.worker import ActiveJobs
 from toril.worker import finish_codes
 from toril.worker.attempt import Run
+from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.heartbeat import Heartbeat
 from toril.worker.pipeline import Pipeline
@@ -40,6 +41,7 @@ class Fetcher:
         blocking: BlockingConnection,
         executor: Executor,
         reporter: Reporter,
+        ends: Ends,
         heartbeat: Heartbeat,
         server_clock: ServerClock,
         upkeep: SchedulerUpkeep,
@@ -57,7 +59,7 @@ class Fetcher:
         self._wake = asyncio.Event()
         self._course = Course()
         self._pipeline = Pipeline(
-            active, executor, reporter, upkeep, self._course,
+            active, executor, reporter, ends, upkeep, self._course,
             token_prefix=registration.who.token_prefix,
             concurrency=concurrency, max_rate_limit_wait_ms=max_rate_limit_wait_ms,
             wake=self._wake.set, on_failure=self.note_failure,
@@ -67,7 +69,7 @@ class Fetcher:
             idle_poll_seconds=idle_poll_seconds, wake=self._wake.set, on_failure=self.note_failure,
         )  # fmt: skip
         self._recovery = Recovery(
-            active, executor, self._pipeline, self._wakeups, reporter, server_clock, upkeep, registration,
+            active, executor, self._pipeline, self._wakeups, reporter, ends, server_clock, upkeep, registration,
             self._course, on_failure=self.note_failure,
         )  # fmt: skip
 

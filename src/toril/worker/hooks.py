@@ -31,17 +31,31 @@ class Hooks:
         # What a function sees is not to depend on which job's call brought the answer.
         self._context = contextvars.copy_context()
 
-    def failed_for_good(self, run: Run) -> None:
-        """The failure is recorded. Returns at once."""
-        if self._on_exhausted and len(self._tasks) >= MAX_WAITING:
+    def recorded(self, runs: Sequence[Run]) -> None:
+        """These ends are in Redis. Returns at once; releases the runs, now or when the functions have returned."""
+        for run in runs:
+            if run.outcome.kind == "failed" and self._on_exhausted:
+                self._start(run)
+            elif run.error is not None:
+                run.release()
+
+    def _start(self, run: Run) -> None:
+        if len(self._tasks) >= MAX_WAITING:
             fields = {"job_id": run.record.id, "job_name": run.record.name}
             logger.error("on_exhausted is not called: it has %d jobs to do", MAX_WAITING, extra=fields)
-        elif self._on_exhausted:
+            run.release()
+        else:
             task = asyncio.create_task(self._run(run), name="toril hook", context=self._context.copy())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _run(self, run: Run) -> None:
+        try:
+            await self._call_each(run)
+        finally:
+            run.release()
+
+    async def _call_each(self, run: Run) -> None:
         task = asyncio.current_task()
         assert task is not None
         problem = run.error or errors.UnrecoverableError(run.outcome.value)

@@ -17,11 +17,10 @@ from toril.jobs.backoff import Backoff
 from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
 from toril.task import BackoffStrategy
+from toril.worker.problems import leaves_of, reason_of, storable
 
 logger = logging.getLogger("toril.worker")
 
-MAX_REASON = 16_384
-"""Longer reasons are cut, characters."""
 MAX_TRACE = 32_768
 """Of longer stack traces the end is kept, characters."""
 UNKNOWN_BACKOFF_MS = 1000
@@ -124,18 +123,23 @@ def failed(
 ) -> Finish:
     """The attempt failed: there is another one, or there is not.
 
+    In a group of errors an `UnrecoverableError` fails the job; else the first signal (later, next, limited) is obeyed.
+
     Args:
         random: gives a number in [0, 1), for jitter.
         trace: the traceback to store, without our own frames.
     """
-    if isinstance(error, errors.JobSignalError):
+    leaves = list(leaves_of(error))
+    is_unrecoverable = any(isinstance(leaf, errors.UnrecoverableError) for leaf in leaves)
+    signals = [leaf for leaf in leaves if isinstance(leaf, errors.JobSignalError)]
+    if signals and not is_unrecoverable:
         try:
-            return _signalled(job, error)
+            return _signalled(job, signals[0])
         except errors.InvalidOptionError as problem:
             error = problem
     stacktrace = _stacktrace(job, error, trace, rules.stack_trace_limit)
     attempts_made = job.attempts_made + 1
-    if attempts_made < rules.attempts and not isinstance(error, errors.UnrecoverableError):
+    if attempts_made < rules.attempts and not is_unrecoverable:
         delay_ms = _delay_ms(job, error, rules, attempts_made, random)
         if delay_ms is not None:
             return Finish.retry(job, reason_of(error), stacktrace, delay_ms)
@@ -151,16 +155,6 @@ def _signalled(job: TakenJob, signal: errors.JobSignalError) -> Finish:
     if isinstance(signal, errors.RateLimitedError):
         return Finish.limit(job, 0 if signal.seconds is None else milliseconds(signal.seconds, "seconds"))
     return Finish.requeue(job)
-
-
-def reason_of(error: BaseException) -> str:
-    """What people read: the error's own words, else the name of its class."""
-    try:
-        words = str(error)
-    except BaseException:
-        # An exception whose text cannot be made is still a failure to be told.
-        words = ""
-    return _storable(words or type(error).__name__)[:MAX_REASON]
 
 
 def _delay_ms(
@@ -192,13 +186,8 @@ def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None
         # As in `reason_of`.
         text = type(error).__name__
     # Earlier ones may be another library's.
-    entries = [*map(_storable, job.stacktrace), _storable(text)[-MAX_TRACE:]]
+    entries = [*map(storable, job.stacktrace), storable(text)[-MAX_TRACE:]]
     return json.dumps(entries[-limit:] if limit else entries, ensure_ascii=False)
-
-
-def _storable(text: str) -> str:
-    """Text that is UTF-8: lone surrogates become question marks."""
-    return text.encode(errors="replace").decode()
 
 
 def _lenient(read: Callable[[], Any], otherwise: Any) -> Any:

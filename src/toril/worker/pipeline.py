@@ -17,6 +17,7 @@ from toril.engine.worker import ActiveJobs, FinishReply, Taken, count_of_such
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
 from toril.worker.attempt import Run, first_batch
+from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.in_flight_call import InFlightCall
 from toril.worker.reporter import Reporter
@@ -54,6 +55,7 @@ class Pipeline:
         active: ActiveJobs,
         executor: Executor,
         reporter: Reporter,
+        ends: Ends,
         upkeep: SchedulerUpkeep,
         course: Course,
         *,
@@ -83,6 +85,7 @@ class Pipeline:
         self._active = active
         self._executor = executor
         self._reporter = reporter
+        self._ends = ends
         self._upkeep = upkeep
         self._course = course
         self._max_rate_limit_wait_ms = max_rate_limit_wait_ms
@@ -275,7 +278,7 @@ class Pipeline:
     def settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
         """Report what became of the finishes; what was refused and can be mended is pending again."""
         if batch and min(codes) >= 0:
-            self._reporter.finished(batch)
+            self._ends.recorded(batch)
             return
         finished = []
         for run, code in zip(batch, codes, strict=True):
@@ -289,9 +292,9 @@ class Pipeline:
                 self.pending.append(run)
                 self._course.apply(Event.FAILED)
             else:
-                self._reporter.lost(run, finish_codes.why_lost(code))
+                self._ends.lost(run, finish_codes.why_lost(code))
         if finished:
-            self._reporter.finished(finished)
+            self._ends.recorded(finished)
 
     def note_taken(self, taken: Taken, count: int) -> None:
         """Start what a call took, and remember what its reply says of the queue. `count`: how many it asked for."""

@@ -12,6 +12,7 @@ from toril.engine.worker import ActiveJobs
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
 from toril.worker.attempt import first_batch
+from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.pipeline import MAX_BATCH, Pipeline
 from toril.worker.registration import Registration
@@ -86,6 +87,7 @@ class Recovery:
         pipeline: Pipeline,
         wakeups: Wakeups,
         reporter: Reporter,
+        ends: Ends,
         server_clock: ServerClock,
         upkeep: SchedulerUpkeep,
         registration: Registration,
@@ -98,6 +100,7 @@ class Recovery:
         self._pipeline = pipeline
         self._wakeups = wakeups
         self._reporter = reporter
+        self._ends = ends
         self._clock = server_clock
         self._upkeep = upkeep
         self._registration = registration
@@ -141,7 +144,7 @@ class Recovery:
         # A job that ended meanwhile has no lock any more and needs none.
         lost = [run for run in held if run.record.id in lost_ids and run.finish is None]
         for run in lost:
-            self._reporter.lost(run, "its lock was lost")
+            self._ends.lost(run, "its lock was lost")
         self._executor.cancel(lost)
         return len(lost)
 
@@ -170,7 +173,7 @@ class Recovery:
         except errors.RedisError as problem:
             if is_single and await try_alone(self._active, finishes[0], problem) is Verdict.UNRECORDABLE:
                 # The others are not to wait for this one.
-                self._reporter.lost(batch[0], str(problem))
+                self._ends.lost(batch[0], str(problem))
                 self._given_up.add(batch[0].record)
                 return
             for finish in finishes:

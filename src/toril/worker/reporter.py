@@ -1,4 +1,4 @@
-"""Tells what happens to jobs and to Redis: counts everything, logs failures always and successes in samples."""
+"""Logs what happens to jobs and to Redis: failures always, successes in samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from toril import clock, errors
 from toril.worker.attempt import Run
-from toril.worker.hooks import Hooks
 from toril.worker.metrics import Metrics, outcome_of
 
 LINES_PER_SECOND = 10
@@ -22,10 +21,9 @@ logger = logging.getLogger("toril.worker")
 class Reporter:
     """One worker's account of itself."""
 
-    def __init__(self, metrics: Metrics, endpoint: str, hooks: Hooks) -> None:
+    def __init__(self, metrics: Metrics, endpoint: str) -> None:
         """Args: endpoint: of Redis, for people; without credentials."""
         self._metrics = metrics
-        self._hooks = hooks
         self._endpoint = endpoint
         self._second = 0
         self._lines = 0
@@ -37,7 +35,6 @@ class Reporter:
 
     def finished(self, runs: Sequence[Run]) -> None:
         """These ends are recorded."""
-        self._metrics.finished(runs)
         logs_successes = logger.isEnabledFor(logging.INFO)
         second = clock.monotonic_ms() // 1000
         if second != self._second:
@@ -69,13 +66,11 @@ class Reporter:
             fields |= {"outcome": "retry", "retry_in_ms": finish.delay_ms}
             _log(logging.WARNING, "attempt failed", fields)
         else:
-            self._hooks.failed_for_good(run)
             fields["outcome"] = outcome_of(run)
             _log(logging.WARNING, "job failed", fields)
 
     def lost(self, run: Run, why: str) -> None:
         """This run's result is not recorded."""
-        self._metrics.note_stalled("lock_lost")
         _log(logging.WARNING, f"job lost: {why}", _fields(run))
 
     def given_back(self, runs: Sequence[Run]) -> None:

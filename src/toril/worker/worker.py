@@ -15,6 +15,7 @@ from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.worker import ActiveJobs, Taker
 from toril.worker import health
 from toril.worker.defaults_reader import DefaultsReader
+from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.fetcher import Fetcher
 from toril.worker.heartbeat import Heartbeat
@@ -64,7 +65,7 @@ class Worker:
         self._heartbeat = Heartbeat()
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
         self._hooks = Hooks(processors.on_exhausted)
-        self._reporter = Reporter(self._metrics, settings.redis.endpoint, self._hooks)
+        self._reporter = Reporter(self._metrics, settings.redis.endpoint)
         rules = RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy)
         self._defaults_reader = DefaultsReader(self._active, rules)
         self._executor = Executor(
@@ -88,6 +89,7 @@ class Worker:
             self._blocking,
             self._executor,
             self._reporter,
+            Ends(self._metrics, self._reporter, self._hooks),
             self._heartbeat,
             server_clock,
             upkeep,

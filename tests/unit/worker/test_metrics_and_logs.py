@@ -21,7 +21,6 @@ from toril.telemetry.logs import TextFormatter
 from toril.worker import health, logs, metrics
 from toril.worker.attempt import Run
 from toril.worker.heartbeat import STALE_MS, Heartbeat
-from toril.worker.hooks import Hooks
 from toril.worker.metrics import MAX_JOB_NAMES, Metrics
 from toril.worker.outcomes import RuleBook
 from toril.worker.reporter import LINES_PER_SECOND, Reporter
@@ -154,7 +153,7 @@ def lines(stream: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_successes_are_sampled_with_exact_counts(counts: Metrics, make_run: Any, time: Clock, log: io.StringIO) -> None:
-    reporter = Reporter(counts, "redis:6379/0", Hooks([]))
+    reporter = Reporter(counts, "redis:6379/0")
     reporter.finished([make_run() for _ in range(1000)])
     time.ms += 1000
     reporter.finished([make_run() for _ in range(15)])
@@ -167,7 +166,7 @@ def test_successes_are_sampled_with_exact_counts(counts: Metrics, make_run: Any,
 
 
 def test_every_failure_is_told(counts: Metrics, make_run: Any, time: Clock, log: io.StringIO) -> None:
-    reporter = Reporter(counts, "redis:6379/0", Hooks([]))
+    reporter = Reporter(counts, "redis:6379/0")
     reporter.finished([make_run("retry", error=ValueError("again")) for _ in range(50)])
     reporter.finished([make_run("failed", error=ValueError("for good"), seconds=0.0123, name="x", job_id="7")])
     found = lines(log)
@@ -181,7 +180,7 @@ def test_every_failure_is_told(counts: Metrics, make_run: Any, time: Clock, log:
 
 
 def test_an_outage_is_told_at_its_begin_and_end(counts: Metrics, time: Clock, log: io.StringIO) -> None:
-    reporter = Reporter(counts, "redis:6379/0", Hooks([]))
+    reporter = Reporter(counts, "redis:6379/0")
     reporter.redis_works()
     problem = errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "cannot connect")
     for _ in range(20):

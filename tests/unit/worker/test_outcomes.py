@@ -15,7 +15,7 @@ from toril.engine.worker import Finish
 from toril.jobs import codec
 from toril.jobs.job import JobRecord
 from toril.jobs.retention import KEEP_ALL, KEEP_NONE, KeepPolicy
-from toril.worker import outcomes
+from toril.worker import outcomes, problems
 from toril.worker.outcomes import RuleBook, Rules
 
 
@@ -80,15 +80,62 @@ def test_the_pause_is_capped() -> None:
     assert fail(ValueError(), opts, atm=5).delay_ms == 3000
 
 
+def group(*problems: BaseException) -> BaseExceptionGroup[BaseException]:
+    return BaseExceptionGroup("all", problems)
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "delay_ms"),
+    [
+        (group(errors.UnrecoverableError("gone")), "failed", 0),
+        (group(ValueError("one"), group(errors.UnrecoverableError("gone"))), "failed", 0),
+        (group(errors.DelayJobError(1), errors.UnrecoverableError("gone")), "failed", 0),
+        (group(ValueError("one"), KeyError("two")), "retry", 0),
+        (group(errors.DelayJobError(1)), "delay", 1000),
+        (group(ValueError("one"), group(group(errors.DelayJobError(2)))), "delay", 2000),
+        (group(errors.RequeueJobError()), "requeue", 0),
+        (group(errors.RateLimitedError(3)), "limit", 3000),
+        (group(errors.WaitForChildrenError()), "waiting-children", 0),
+        (group(errors.DelayJobError(float("nan"))), "retry", 0),
+    ],
+)
+def test_what_is_inside_a_group_decides(error: BaseException, kind: str, delay_ms: int) -> None:
+    finish = fail(error, {"attempts": 3})
+    assert (finish.kind, finish.delay_ms) == (kind, delay_ms)
+
+
+def test_the_reason_of_a_group_names_what_is_in_it() -> None:
+    nested = group(ValueError("one"), group(KeyError("two"), asyncio.CancelledError()))
+    assert fail(nested).value == "all (2 sub-exceptions): ValueError: one; KeyError: 'two'; CancelledError"
+    many = problems.reason_of(group(*[ValueError(str(number)) for number in range(99)]))
+    assert many.endswith("; ValueError: 19; …")
+
+
+def test_errors_let_go_of_what_their_frames_hold() -> None:
+    def raised(cause: BaseException | None) -> BaseException:
+        try:
+            raise ValueError("raised") from cause
+        except ValueError as problem:
+            return problem
+
+    first = raised(None)
+    inner = raised(first)
+    whole = raised(group(inner))
+    whole.__context__ = loop = raised(None)
+    loop.__context__ = whole
+    problems.let_go(whole)
+    assert [each.__traceback__ for each in (first, inner, whole, loop)] == [None] * 4
+
+
 def test_reasons_are_text_that_can_be_stored() -> None:
     class MuteError(Exception):
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert outcomes.reason_of(ValueError("a\ud800b")) == "a?b"
-    assert outcomes.reason_of(KeyError()) == "KeyError"
-    assert outcomes.reason_of(MuteError()) == "MuteError"
-    assert len(outcomes.reason_of(ValueError("x" * 99_999))) == outcomes.MAX_REASON
+    assert problems.reason_of(ValueError("a\ud800b")) == "a?b"
+    assert problems.reason_of(KeyError()) == "KeyError"
+    assert problems.reason_of(MuteError()) == "MuteError"
+    assert len(problems.reason_of(ValueError("x" * 99_999))) == problems.MAX_REASON
 
 
 @pytest.mark.parametrize("end", [SystemExit, KeyboardInterrupt, asyncio.CancelledError])
