@@ -56,7 +56,8 @@ class Producer:
 
         Raises:
             InvalidPayloadError: data is larger than the queue's defaults allow; of a list, none was added.
-            RedisUnavailableError: none of the jobs that lack an id was added, but those of calls before.
+            RedisUnavailableError: one call was not carried out and added nothing. Of more than `FIRST_CALL` jobs, those
+                of other calls may be there.
             UnknownOutcomeError: jobs without an id, or with a parent, may have been added.
             WrongKeyTypeError: a key of the queue is not BullMQ's; says which. Nothing was written.
         """
