@@ -1,6 +1,8 @@
 """Reads the Lua scripts of this package: one command a file, shared functions in `lua/includes/`.
 
-A line `-- include: name` stands for the text of `lua/includes/name.lua`; each include enters a script once.
+A line `-- include: name` stands for the text of `lua/includes/name.lua`; each include enters a script once. Every script
+is made the function `work` between `undoing.lua` and `concluding.lua`: when Redis refuses one of its commands, what the
+commands before it have changed is undone.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ from dataclasses import dataclass
 from importlib import resources
 
 _INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+_BODY = re.compile(r"^(?!-- (?!include: ))(?!--$)", re.MULTILINE)
+_FRAME = "{}-- include: undoing\nlocal function work()\n{}\nend\n-- include: concluding\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,10 @@ def load(name: str) -> Script:
         included.add(part)
         return _INCLUDE.sub(expand, _read(f"includes/{part}.lua"))
 
-    source = _INCLUDE.sub(expand, _read(f"{name}.lua"))
+    text = _read(f"{name}.lua")
+    first = _BODY.search(text)
+    assert first is not None
+    source = _INCLUDE.sub(expand, _FRAME.format(text[: first.start()], text[first.start() :]))
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 

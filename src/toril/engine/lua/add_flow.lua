@@ -45,11 +45,11 @@ local function refusal(node)
   if wanted then
     check_children(wanted)
   end
-  if wanted and not parents[wanted] and redis.call('EXISTS', wanted) == 0 then
+  if wanted and not parents[wanted] and call('EXISTS', wanted) == 0 then
     return -5
   end
-  local held_by = parents[job_key] or redis.call('HGET', job_key, 'parentKey') or ''
-  if wanted and held_by ~= '' and held_by ~= wanted and (parents[held_by] or redis.call('EXISTS', held_by) == 1) then
+  local held_by = parents[job_key] or call('HGET', job_key, 'parentKey') or ''
+  if wanted and held_by ~= '' and held_by ~= wanted and (parents[held_by] or call('EXISTS', held_by) == 1) then
     return -7
   end
   parents[job_key] = wanted or held_by
@@ -62,22 +62,12 @@ for index, node in ipairs(nodes) do
   end
 end
 
--- A key of another type must fail here, before anything is written.
-for _, queue in ipairs(queues_in_order) do
-  for _, key in ipairs({queue.delayed, queue.prioritized, queue.marker, queue.waiting_children, queue.completed}) do
-    redis.call('ZCARD', key)
-  end
-  redis.call('LLEN', queue.wait)
-  redis.call('LLEN', queue.paused)
-  redis.call('XLEN', queue.events)
-end
-
 refuse_when_full(queues_in_order[1].marker)
 local reply, touched = {0}, {}
 for _, queue in ipairs(queues_in_order) do
   read_settings(queue, layout)
-  -- Fails where it cannot be counted on; before any job is added.
-  redis.call('INCRBY', queue.id, queue.added)
+  call('INCRBY', queue.id, queue.added)
+  note_count(queue.id, queue.added)
 end
 for _, node in ipairs(nodes) do
   reply[#reply + 1] = add_linked(node.queue, node.job, node.links, touched)

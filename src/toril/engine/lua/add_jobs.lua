@@ -10,7 +10,6 @@
 -- Returns: the ids, in order; an id that existed is returned as it is and nothing is changed.
 -- Events: added, then waiting or delayed; duplicated.
 -- Cost: O(jobs), with O(log n) for delayed and prioritized ones.
--- include: calls
 local args = ARGV
 local base, count, KIND_FIELDS = args[1], tonumber(args[3]), 8
 local first_run = 5 + tonumber(args[4]) * KIND_FIELDS
@@ -38,14 +37,33 @@ end
 
 local DIGITS = {'1', '2', '3', '4', '5', '6', '7', '8', '9', [0] = '0'}
 
+local function tell_added(events, ids, names)
+  local told = {}
+  undo[#undo + 1] = function(run)
+    for index = 1, #told do
+      run('XDEL', events, told[index])
+    end
+  end
+  for index = 1, #ids do
+    told[#told + 1] = call('XADD', events, '*', 'event', 'added', 'jobId', ids[index], 'name', names[index])
+    told[#told + 1] = call('XADD', events, '*', 'event', 'waiting', 'jobId', ids[index])
+  end
+end
+
 local function add_plain(max_events)
   local wait, marker, events = base .. 'wait', base .. 'marker', base .. 'events'
   -- Redis refuses this when it is full, and else nothing changes: see `refuse_when_full`.
   call('ZADD', marker, 'XX', '0', '')
-  -- Keys of another type must fail here, before anything is written.
-  call('LLEN', wait)
   call('XTRIM', events, 'MAXLEN', '~', max_events)
-  local number, ids, at = call('INCRBY', base .. 'id', args[3]) - count, {}, first_run
+  local number, ids, names, new_keys, at = call('INCRBY', base .. 'id', args[3]) - count, {}, {}, {}, first_run
+  undo[1] = function(run)
+    for index = 1, #new_keys do
+      run('DEL', new_keys[index])
+    end
+    if run('INCRBY', base .. 'id', -count) == 0 then
+      run('DEL', base .. 'id')
+    end
+  end
   -- To write a number out costs as much as a small command: of ten that follow each other only the first is.
   local tens, digit = '', number % 10
   if digit < 9 and number >= 10 then
@@ -63,23 +81,29 @@ local function add_plain(max_events)
       local job_id = number >= 0 and tens .. DIGITS[digit] or string.format('%.0f', number + index)
       -- The last field twice: with one look more Redis mostly ends the growth of a larger job's table, which else it may
       -- keep twice, small and large, until somebody reads the job: 32 bytes.
-      call('HSET', base .. job_id, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
-        'delay', '0', 'priority', '0', 'priority', '0')
-      call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', name)
-      call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
-      ids[index], at = job_id, at + 1
+      local job_key = base .. job_id
+      -- As many fields are new as there are, unless somebody has a job of this id.
+      if call('HSET', job_key, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
+          'delay', '0', 'priority', '0', 'priority', '0') == 6 then
+        new_keys[#new_keys + 1] = job_key
+      end
+      ids[index], names[index], at = job_id, name, at + 1
     end
   end
   call('LPUSH', wait, unpack(ids))
-  call('ZADD', marker, '0', '0')
+  undo[2] = {'LPOP', wait, {args[3]}}
+  if call('ZADD', marker, '0', '0') == 1 then
+    undo[3] = {'ZREM', marker, {'0'}}
+  end
+  tell_added(events, ids, names)
   return ids
 end
 
 local function general_case()
 -- include: queue
 -- include: batches
+-- include: changing
   local queue = queue_of(base)
-  local events = queue.events
 
   local kinds, all_plain = {}, true
   for at = 5, first_run - 1, KIND_FIELDS do
@@ -90,7 +114,7 @@ local function general_case()
     }
     kind.is_plain = not kind.links and kind.delay == '0' and kind.priority == '0'
     all_plain = all_plain and kind.is_plain
-    -- Keys of another type must fail here, before anything is written.
+    -- Keys of another type would keep these jobs from their ends, or their parents from hearing of them.
     local links = kind.links or {}
     if links.deduplication then
       call('STRLEN', base .. 'de:' .. links.deduplication.id)
@@ -106,12 +130,17 @@ local function general_case()
   read_settings(queue, args[2])
 
   local number = call('INCRBY', queue.id, count) - count
+  note_count(queue.id, count)
   local ids, front, back = {}, {}, {}
 
   -- New jobs enter on the left and leave on the right; LIFO ones enter where they leave.
   local function push_collected()
-    call_in_batches('LPUSH', queue.target, front)
-    call_in_batches('RPUSH', queue.target, back)
+    for command, collected in pairs({LPUSH = front, RPUSH = back}) do
+      if #collected > 0 then
+        call_in_batches(command, queue.target, collected)
+        undo_by(command == 'LPUSH' and 'LPOP' or 'RPOP', queue.target, #collected)
+      end
+    end
     front, back = {}, {}
   end
 
@@ -143,16 +172,16 @@ local function general_case()
   -- Add one job. Returns its id.
   local function add(kind, job_id, data)
     if kind.has_own_ids and not kind.links and call('EXISTS', base .. job_id) == 1 then
-      call('XADD', events, '*', 'event', 'duplicated', 'jobId', job_id)
+      tell(queue.events, '*', 'event', 'duplicated', 'jobId', job_id)
       return job_id
     end
     if not kind.is_plain then
       return add_other(kind, job_id, data)
     end
-    call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts, 'timestamp', kind.timestamp,
-      'delay', '0', 'priority', '0')
-    call('XADD', events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
-    call('XADD', events, '*', 'event', 'waiting', 'jobId', job_id)
+    note_new_hash(base .. job_id, call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts,
+      'timestamp', kind.timestamp, 'delay', '0', 'priority', '0'), 6)
+    tell(queue.events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
+    tell(queue.events, '*', 'event', 'waiting', 'jobId', job_id)
     local list = kind.is_lifo and back or front
     list[#list + 1] = job_id
     queue.has_runnable = true

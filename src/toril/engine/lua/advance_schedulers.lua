@@ -15,28 +15,27 @@ local queue = queue_of(ARGV[1])
 local layout = ARGV[2]
 queue.is_adding = true
 read_settings(queue, layout)
-check_counter(queue)
 local FIELDS = 10
 local now_ms = server_now_ms()
 local codes = {}
 for at = 2, #ARGV - FIELDS, FIELDS do
   local scheduler_id, seen, slot = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local scheduler_key = queue.schedulers .. ':' .. scheduler_id
-  local current = redis.call('ZSCORE', queue.schedulers, scheduler_id)
-  local kind, code = redis.call('TYPE', scheduler_key).ok, 0
+  local current = call('ZSCORE', queue.schedulers, scheduler_id)
+  local kind, code = call('TYPE', scheduler_key).ok, 0
   if not current or slot_of(current) ~= seen or kind ~= 'hash' and kind ~= 'none' then
     code = 1
-  elseif redis.call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
+  elseif call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
     code = 2
-    redis.call('ZADD', queue.schedulers, slot, scheduler_id)
-    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    change('ZADD', queue.schedulers, slot, scheduler_id)
+    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'duplicated', 'jobId', 'repeat:' .. scheduler_id .. ':' .. slot)
   else
-    local stored = redis.call('HMGET', scheduler_key, 'name', 'data', 'ic')
+    local stored = call('HMGET', scheduler_key, 'name', 'data', 'ic')
     local data = stored[2] or '{}'
     if not stored[2] and not stored[3] and ARGV[at + 9] ~= '{}' then
       data = ARGV[at + 9]
-      redis.call('HSET', scheduler_key, 'data', data)
+      change('HSET', scheduler_key, 'data', data)
     end
     count_iteration(scheduler_key)
     make_slot(queue, scheduler_id, slot, now_ms, {
@@ -44,8 +43,8 @@ for at = 2, #ARGV - FIELDS, FIELDS do
       is_lifo = ARGV[at + 7] == '1', deduplication_id = ARGV[at + 10] ~= '' and ARGV[at + 10] or nil,
     }, ARGV[at + 5])
     local producer_key = scheduler_key .. ':' .. seen
-    if layout == '5' and redis.call('EXISTS', producer_key) == 1 then
-      redis.call('HSET', producer_key, 'nrjid', 'repeat:' .. scheduler_id .. ':' .. slot)
+    if layout == '5' and call('EXISTS', producer_key) == 1 then
+      change('HSET', producer_key, 'nrjid', 'repeat:' .. scheduler_id .. ':' .. slot)
     end
   end
   codes[#codes + 1] = code

@@ -10,15 +10,15 @@
 local queue = queue_of(ARGV[1])
 local job_id, delay_ms = ARGV[2], tonumber(ARGV[3])
 local job_key = queue.base .. job_id
-if redis.call('EXISTS', job_key) == 0 then
+if call('EXISTS', job_key) == 0 then
   return -1
 end
-if not redis.call('ZSCORE', queue.delayed, job_id) then
+if not call('ZSCORE', queue.delayed, job_id) then
   return -3
 end
 trim_events(queue.events, queue.meta)
-redis.call('HSET', job_key, 'delay', text_of(delay_ms))
-redis.call('ZREM', queue.delayed, job_id)
+change('HSET', job_key, 'delay', text_of(delay_ms))
+change('ZREM', queue.delayed, job_id)
 place_delayed(queue.delayed, queue.events, job_id, server_now_ms() + delay_ms)
 wake_at_next_due(queue.marker, queue.delayed)
 return 0

@@ -9,18 +9,18 @@
 local queue = queue_of(ARGV[1])
 local job_id, priority, is_first = ARGV[3], tonumber(ARGV[4]), ARGV[5] == '1'
 local job_key = queue.base .. job_id
-if redis.call('EXISTS', job_key) == 0 then
+if call('EXISTS', job_key) == 0 then
   return -1
 end
 read_settings(queue, ARGV[2])
-check_places(queue)
-redis.call('HSET', job_key, 'priority', text_of(priority))
-if redis.call('ZREM', queue.prioritized, job_id) == 0 and redis.call('LREM', queue.wait, -1, job_id) == 0
-    and redis.call('LREM', queue.paused, -1, job_id) == 0 then
+trim(queue)
+change('HSET', job_key, 'priority', text_of(priority))
+if change('ZREM', queue.prioritized, job_id) == 0 and change('LREM', queue.wait, -1, job_id) == 0
+    and change('LREM', queue.paused, -1, job_id) == 0 then
   return 0
 end
 if priority > 0 and is_first then
-  redis.call('ZADD', queue.prioritized, text_of(priority * 4294967296), job_id)
+  change('ZADD', queue.prioritized, text_of(priority * 4294967296), job_id)
 else
   requeue(queue, job_id, priority, is_first and 'RPUSH' or 'LPUSH')
 end

@@ -8,9 +8,9 @@ local counts = {}
 for index, text in ipairs(ARGV) do
   local priority = tonumber(text)
   if priority == 0 then
-    counts[index] = redis.call('LLEN', KEYS[1]) + redis.call('LLEN', KEYS[2])
+    counts[index] = call('LLEN', KEYS[1]) + call('LLEN', KEYS[2])
   else
-    counts[index] = redis.call('ZCOUNT', KEYS[3],
+    counts[index] = call('ZCOUNT', KEYS[3],
       string.format('%.0f', priority * 4294967296), string.format('(%.0f', (priority + 1) * 4294967296))
   end
 end

@@ -5,28 +5,28 @@
 -- ARGV[3...] for each job: id, token, attempts started (as of our taking it)
 -- Returns: the ids that are no longer ours.
 -- Cost: O(jobs); O(length of active) for a lock that ran out.
+-- include: trying
 local active_key, stalled_key = KEYS[1], KEYS[2]
 local base, lock_ms = ARGV[1], ARGV[2]
 local lost, kept = {}, {}
 for at = 2, #ARGV - 3, 3 do
   local job_id, token, ats = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local lock_key = base .. job_id .. ':lock'
-  -- A key of another type is that job's trouble alone: the locks of all others are to be renewed.
-  local holder = redis.pcall('GET', lock_key)
-  if holder == token then
-    redis.call('PEXPIRE', lock_key, lock_ms)
+  if redis.pcall('GET', lock_key) == token then
+    call('PEXPIRE', lock_key, lock_ms)
     kept[#kept + 1] = job_id
-  elseif not holder and redis.pcall('HGET', base .. job_id, 'ats') == ats
-      and redis.call('LPOS', active_key, job_id) then
+  -- A key of another type is that job's trouble alone: the locks of all others are to be renewed.
+  elseif try('GET', lock_key) == false and try('HGET', base .. job_id, 'ats') == ats
+      and call('LPOS', active_key, job_id) then
     -- Before SET: Redis refuses that as the first write when it is full.
-    redis.call('SREM', stalled_key, job_id)
-    redis.call('SET', lock_key, token, 'PX', lock_ms)
+    call('SREM', stalled_key, job_id)
+    call('SET', lock_key, token, 'PX', lock_ms)
     kept[#kept + 1] = job_id
   else
     lost[#lost + 1] = job_id
   end
 end
 if #kept > 0 then
-  redis.call('SREM', stalled_key, unpack(kept))
+  call('SREM', stalled_key, unpack(kept))
 end
 return lost

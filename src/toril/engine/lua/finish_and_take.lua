@@ -56,7 +56,8 @@ local function plain_queue()
     return nil
   end
   return {
-    base = base, active = base .. 'active', events = base .. 'events', max_events = meta[4], waiting = waiting, now = now,
+    base = base, wait = base .. 'wait', active = base .. 'active', events = base .. 'events', max_events = meta[4],
+    waiting = waiting, now = now,
   }
 end
 
@@ -120,15 +121,28 @@ local function remove_from_active(active_key, ids)
   return any_missing and codes or {}
 end
 
--- Complete the jobs. Returns a code each, none when all are 0; and whether any has ended.
+-- For `undo`: the hashes of jobs are as before their ends.
+local function reopen(run, keys, mades)
+  for index = 1, #keys do
+    run('HDEL', keys[index], 'returnvalue', 'finishedOn', mades[index] == '1' and 'atm' or nil)
+    if mades[index] ~= '1' then
+      run('HSET', keys[index], 'atm', string.format('%.0f', mades[index] - 1))
+    end
+  end
+end
+
+-- Complete the jobs, but for their events and locks. Returns a code each, none when all are 0; and the ids and values, and
+-- the locks, of those that have ended.
 local function complete(queue, runs, ids, keys, lock_keys)
   local completed_key = base .. 'completed'
   -- The first write: Redis lets a script that has written go on when it is out of memory.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
-  -- A key of another type must fail here, before a job is in no list.
-  call('ZCARD', completed_key)
   local codes = remove_from_active(queue.active, ids)
   local members, done_locks, done_ids, done, index = {}, {}, {}, 0, 0
+  local values, done_keys, mades = {}, {}, {}
+  undo[#undo + 1] = function(run)
+    reopen(run, done_keys, mades)
+  end
   for _, run in ipairs(runs) do
     local made, shared = args[run[1] + 2], args[run[1] + 6]
     for place = 0, run[2] - 1 do
@@ -136,52 +150,81 @@ local function complete(queue, runs, ids, keys, lock_keys)
       if codes[index] ~= -3 then
         local id, value = ids[index], shared ~= '' and shared or args[run[3] + place * 2 + 1]
         done = done + 1
-        done_locks[done], done_ids[done] = lock_keys[index], id
+        done_locks[done], done_ids[done], values[done] = lock_keys[index], id, value
         members[done * 2 - 1], members[done * 2] = queue.now, id
+        done_keys[done], mades[done] = keys[index], made
         call('HSET', keys[index], 'atm', made, 'returnvalue', value, 'finishedOn', queue.now)
-        call('XADD', queue.events, '*', 'event', 'completed', 'jobId', id, 'returnvalue', value, 'prev', 'active')
       end
     end
   end
   if done > 0 then
     call('ZADD', completed_key, unpack(members))
-    call('DEL', unpack(done_locks))
+    undo[#undo + 1] = {'ZREM', completed_key, done_ids}
     call('SREM', base .. 'stalled', unpack(done_ids))
   end
-  return codes, done > 0
+  return codes, done_ids, values, done_locks
 end
 
--- Take jobs; `any_final`: whether some have ended. Returns what `take_jobs` returns.
-local function take_plain(queue, any_final)
-  local taker, wait_key, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, base .. 'wait', nil
+-- Take jobs, but for their events. Returns what `take_jobs` returns, and the ids of those that were started.
+local function take_plain(queue)
+  local taker, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, nil
   if take_count == 1 then
-    ids = {call('LMOVE', wait_key, queue.active, 'RIGHT', 'LEFT')}
+    ids = {call('LMOVE', queue.wait, queue.active, 'RIGHT', 'LEFT')}
   else
-    ids = call('RPOP', wait_key, args[3])
+    ids = call('RPOP', queue.wait, args[3])
+  end
+  local is_moved = take_count == 1
+  undo[#undo + 1] = function(run)
+    if is_moved then
+      leave_active(run, queue, ids)
+    end
+    return_to_wait(run, queue, ids)
+  end
+  if not is_moved then
     call('LPUSH', queue.active, unpack(ids))
+    is_moved = true
   end
   if queue.waiting < take_count then
     call('DEL', base .. 'pc')
   end
-  local reply, taken = {0, 0, queue.now}, 3
+  local reply, taken, started = {0, 0, queue.now}, 3, {}
   for index = 1, #ids do
     local job = start_job(queue, taker, ids[index], queue.now)
     if job then
       taken = taken + 1
-      reply[taken] = job
+      reply[taken], started[taken - 3] = job, ids[index]
     end
   end
-  call('ZADD', base .. 'marker', '0', '0')
+  if call('ZADD', base .. 'marker', '0', '0') == 1 then
+    undo[#undo + 1] = {'ZREM', base .. 'marker', {'0'}}
+  end
   if taken == 3 then
     -- None of the ids had a job.
     local head = call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
     -- Within what Redis can make an integer of.
     reply[2] = math.min(math.floor(due_time_of(head[2]) or 0), 2 ^ 53)
-    if any_final then
-      tell_if_drained(base, queue.events, reply)
+  end
+  return reply, started
+end
+
+-- Tell what became of which jobs, and then that the queue is drained, if it is.
+local function tell_all(queue, ended, values, started, drained)
+  local told = {}
+  undo[#undo + 1] = function(run)
+    for index = 1, #told do
+      run('XDEL', queue.events, told[index])
     end
   end
-  return reply
+  for index = 1, #ended do
+    told[#told + 1] = call('XADD', queue.events, '*', 'event', 'completed', 'jobId', ended[index],
+      'returnvalue', values[index], 'prev', 'active')
+  end
+  for index = 1, #started do
+    told[#told + 1] = call('XADD', queue.events, '*', 'event', 'active', 'jobId', started[index], 'prev', 'waiting')
+  end
+  if drained then
+    told[#told + 1] = call('XADD', queue.events, '*', 'event', 'drained')
+  end
 end
 
 local function general_case()
@@ -209,8 +252,8 @@ local function general_case()
   if queue.concurrency and not queue.is_paused and #finishes > 0 and #taken == 3 then
     wake_for_freed(queue, queue.concurrency)
   end
-  if any_final and not is_blocked then
-    tell_if_drained(base, queue.events, taken)
+  if any_final and not is_blocked and is_drained(base, taken) then
+    tell(queue.events, '*', 'event', 'drained')
   end
   return {codes, taken}
 end
@@ -219,17 +262,21 @@ local queue = plain_queue()
 if not queue then
   return general_case()
 end
-local codes, any_final = {}, false
+local codes, ended, values, lock_keys = {}, {}, nil, nil
 if first_run < #args then
   local runs = read_runs()
-  local ids, keys, lock_keys = plain_ends(runs)
+  local ids, keys, locks = plain_ends(runs)
   if not ids then
     return general_case()
   end
-  codes, any_final = complete(queue, runs, ids, keys, lock_keys)
+  codes, ended, values, lock_keys = complete(queue, runs, ids, keys, locks)
 else
-  -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
-  call('LLEN', queue.active)
 end
-return {codes, take_plain(queue, any_final)}
+local reply, started = take_plain(queue)
+tell_all(queue, ended, values, started, #ended > 0 and is_drained(base, reply))
+if #ended > 0 then
+  -- Last: nobody can give a lock back the time that it had.
+  call('DEL', unpack(lock_keys))
+end
+return {codes, reply}

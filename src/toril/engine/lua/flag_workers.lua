@@ -5,12 +5,13 @@
 -- Returns: how many were not flagged before.
 -- Cost: O(names).
 -- include: time
+-- include: changing
 local key, added = KEYS[1], 0
 local _, now = server_now_ms()
 -- As the first write: HSETNX would be refused when Redis is full.
 redis.call('PEXPIRE', key, ARGV[1])
 for index = 2, #ARGV do
-  added = added + redis.call('HSETNX', key, ARGV[index], now)
+  added = added + change('HSETNX', key, ARGV[index], now)
 end
-redis.call('PEXPIRE', key, ARGV[1])
+call('PEXPIRE', key, ARGV[1])
 return added

@@ -7,16 +7,16 @@
 -- Cost: O(1).
 -- include: parents
 local job_key = ARGV[1] .. ARGV[3]
-if redis.call('EXISTS', job_key) == 0 then
+if call('EXISTS', job_key) == 0 then
   return -1
 end
 local parent = read_parent(job_key)
-if not parent or redis.call('EXISTS', parent.key) == 0 then
+if not parent or call('EXISTS', parent.key) == 0 then
   return -5
 end
-if redis.call('SISMEMBER', parent.key .. ':dependencies', job_key) == 0 then
+if call('SISMEMBER', parent.key .. ':dependencies', job_key) == 0 then
   return 1
 end
 detach_child(parent, job_key, ARGV[2])
-redis.call('HDEL', job_key, 'parentKey', 'parent')
+change('HDEL', job_key, 'parentKey', 'parent')
 return 0

@@ -16,23 +16,35 @@ local OWN = {
   'metrics:completed', 'metrics:completed:data', 'metrics:failed', 'metrics:failed:data',
 }
 
-if redis.call('LLEN', queue.active) > 0 and not is_forced then
+if call('LLEN', queue.active) > 0 and not is_forced then
   return -2
 end
 trim_events(queue.events, queue.meta)
-if redis.call('HSETNX', queue.meta, 'paused', '1') == 1 then
-  redis.call('XADD', queue.events, '*', 'event', 'paused')
+if change('HSETNX', queue.meta, 'paused', '1') == 1 then
+  tell( queue.events, '*', 'event', 'paused')
 end
-redis.call('DEL', queue.marker)
+change('DEL', queue.marker)
 
 -- Take up to `budget` ids out of a place.
 local function pop(place)
   local key = queue.base .. place
   if place == 'active' or place == 'wait' or place == 'paused' then
-    return redis.call('RPOP', key, budget) or {}
+    local ids, back = call('RPOP', key, budget) or {}, {}
+    for index = #ids, 1, -1 do
+      back[#back + 1] = ids[index]
+    end
+    if #ids > 0 then
+      undo[#undo + 1] = {'RPUSH', key, back}
+    end
+    return ids
   end
-  local ids = redis.call('ZRANGE', key, 0, budget - 1)
+  local found, ids, scores = call('ZRANGE', key, 0, budget - 1, 'WITHSCORES'), {}, {}
+  for index = 1, #found, 2 do
+    ids[#ids + 1] = found[index]
+    scores[index], scores[index + 1] = found[index + 1], found[index]
+  end
   call_in_batches('ZREM', key, ids)
+  undo[#undo + 1] = {'ZADD', key, scores}
   return ids
 end
 
@@ -40,7 +52,7 @@ for _, place in ipairs(PLACES) do
   local ids = pop(place)
   for _, job_id in ipairs(ids) do
     discard(queue, read_ties(queue, job_id), layout, queue.base)
-    redis.call('DEL', queue.base .. job_id .. ':lock')
+    doomed[#doomed + 1] = queue.base .. job_id .. ':lock'
   end
   budget = budget - #ids
   if budget <= 0 then
@@ -48,9 +60,8 @@ for _, place in ipairs(PLACES) do
   end
 end
 if is_last then
-  for index, name in ipairs(OWN) do
-    OWN[index] = queue.base .. name
+  for _, name in ipairs(OWN) do
+    doomed[#doomed + 1] = queue.base .. name
   end
-  delete_keys(OWN)
 end
 return 0

@@ -9,13 +9,13 @@
 -- include: placing
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 trim_events(events_key, meta_key)
-local was_paused = redis.call('HEXISTS', meta_key, 'paused')
+local was_paused = call('HEXISTS', meta_key, 'paused')
 if is_kept_apart(paused_key, meta_key, ARGV[1]) then
   gather_paused(wait_key, paused_key)
 end
-redis.call('HSET', meta_key, 'paused', 1)
-redis.call('DEL', marker_key)
+change('HSET', meta_key, 'paused', 1)
+change('DEL', marker_key)
 if was_paused == 0 then
-  redis.call('XADD', events_key, '*', 'event', 'paused')
+  tell(events_key, '*', 'event', 'paused')
 end
 return 1 - was_paused

@@ -10,12 +10,12 @@
 -- include: time
 local queue = queue_of(ARGV[1])
 read_settings(queue, ARGV[2])
-redis.call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
+call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
 local moved = promote_due(
   server_now_ms(), queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
 -- A token may have been lost with a worker: what can run now is always told.
-queue.has_runnable = redis.call('LLEN', queue.wait) > 0 or redis.call('ZCARD', queue.prioritized) > 0
+queue.has_runnable = call('LLEN', queue.wait) > 0 or call('ZCARD', queue.prioritized) > 0
 queue.has_delayed = true
 wake(queue)
-local head = redis.call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
+local head = call('ZRANGE', queue.delayed, 0, 0, 'WITHSCORES')
 return {moved, math.ceil(due_time_of(head[2]) or 0)}

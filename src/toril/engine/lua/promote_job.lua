@@ -9,17 +9,17 @@
 local queue = queue_of(ARGV[1])
 local job_id = ARGV[3]
 local job_key = queue.base .. job_id
-if redis.call('EXISTS', job_key) == 0 then
+if call('EXISTS', job_key) == 0 then
   return -1
 end
-if not redis.call('ZSCORE', queue.delayed, job_id) then
+if not call('ZSCORE', queue.delayed, job_id) then
   return -3
 end
-local priority = number_of(redis.call('HGET', job_key, 'priority'))
+local priority = number_of(call('HGET', job_key, 'priority'))
 read_settings(queue, ARGV[2])
-check_places(queue)
-redis.call('ZREM', queue.delayed, job_id)
-redis.call('HSET', job_key, 'delay', '0')
+trim(queue)
+change('ZREM', queue.delayed, job_id)
+change('HSET', job_key, 'delay', '0')
 requeue(queue, job_id, priority, 'LPUSH')
 tell_waiting(queue, job_id, 'delayed')
 wake(queue)

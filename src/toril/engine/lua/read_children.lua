@@ -4,8 +4,8 @@
 -- Returns: {{key, return value (JSON)...}, {key, reason...} of failures that do not count, {key...} failed, {key...} pending}
 -- Cost: O(children). Reads only.
 return {
-  redis.call('HGETALL', KEYS[1]),
-  redis.call('HGETALL', KEYS[2]),
-  redis.call('ZRANGE', KEYS[3], 0, -1),
-  redis.call('SMEMBERS', KEYS[4]),
+  call('HGETALL', KEYS[1]),
+  call('HGETALL', KEYS[2]),
+  call('ZRANGE', KEYS[3], 0, -1),
+  call('SMEMBERS', KEYS[4]),
 }

@@ -8,19 +8,19 @@
 -- Cost: O(log n); O(n) for jobs in a list. Reads only.
 local job_id = ARGV[1]
 local state = 'unknown'
-if redis.call('ZSCORE', KEYS[1], job_id) then
+if call('ZSCORE', KEYS[1], job_id) then
   state = 'completed'
-elseif redis.call('ZSCORE', KEYS[2], job_id) then
+elseif call('ZSCORE', KEYS[2], job_id) then
   state = 'failed'
-elseif redis.call('ZSCORE', KEYS[3], job_id) then
+elseif call('ZSCORE', KEYS[3], job_id) then
   state = 'delayed'
-elseif redis.call('ZSCORE', KEYS[4], job_id) then
+elseif call('ZSCORE', KEYS[4], job_id) then
   state = 'prioritized'
-elseif redis.call('LPOS', KEYS[5], job_id) then
+elseif call('LPOS', KEYS[5], job_id) then
   state = 'active'
-elseif redis.call('LPOS', KEYS[6], job_id) or redis.call('LPOS', KEYS[7], job_id) then
+elseif call('LPOS', KEYS[6], job_id) or call('LPOS', KEYS[7], job_id) then
   state = 'waiting'
-elseif redis.call('ZSCORE', KEYS[8], job_id) then
+elseif call('ZSCORE', KEYS[8], job_id) then
   state = 'waiting-children'
 end
-return {state, redis.call('HGETALL', KEYS[9])}
+return {state, call('HGETALL', KEYS[9])}

@@ -6,19 +6,20 @@
 -- Returns: {how many ids there were, {id, {field, value...}}...}
 -- Cost: O(first + page). Reads only.
 -- include: queue
+-- include: trying
 local queue = queue_of(ARGV[1])
 local state, first, last, is_from_first = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5] == 'first'
 
 -- Ranks of a list whose right end is next in line.
 local function read_list(key, from, to)
-  local length = redis.call('LLEN', key)
+  local length = call('LLEN', key)
   if from >= length or to < from then
     return {}
   end
   if not is_from_first then
-    return redis.call('LRANGE', key, from, to)
+    return call('LRANGE', key, from, to)
   end
-  local found = redis.call('LRANGE', key, -math.min(to, length - 1) - 1, -from - 1)
+  local found = call('LRANGE', key, -math.min(to, length - 1) - 1, -from - 1)
   local turned = {}
   for index = #found, 1, -1 do
     turned[#turned + 1] = found[index]
@@ -32,7 +33,7 @@ local function read_waiting()
   if not is_from_first then
     lists = {queue.wait, queue.paused}
   end
-  local split = redis.call('LLEN', lists[1])
+  local split = call('LLEN', lists[1])
   local ids = read_list(lists[1], first, math.min(last, split - 1))
   for _, job_id in ipairs(read_list(lists[2], math.max(first - split, 0), last - split)) do
     ids[#ids + 1] = job_id
@@ -50,12 +51,12 @@ elseif state == 'active' then
   ids = read_list(queue.active, first, last)
 else
   local key = queue.base .. state
-  ids = redis.call(is_from_first and 'ZRANGE' or 'ZREVRANGE', key, first, string.format('%.0f', last))
+  ids = call(is_from_first and 'ZRANGE' or 'ZREVRANGE', key, first, string.format('%.0f', last))
 end
 local jobs = {#ids}
 for _, job_id in ipairs(ids) do
-  local fields = redis.pcall('HGETALL', queue.base .. job_id)
-  if not fields.err and #fields > 0 then
+  local fields = try('HGETALL', queue.base .. job_id)
+  if fields and #fields > 0 then
     jobs[#jobs + 1] = {job_id, fields}
   end
 end

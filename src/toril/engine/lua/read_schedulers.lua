@@ -15,32 +15,32 @@ local now_ms = server_now_ms()
 local found = {}
 if ARGV[2] == 'ids' then
   for index = 3, #ARGV do
-    local slot = redis.call('ZSCORE', queue.schedulers, ARGV[index])
+    local slot = call('ZSCORE', queue.schedulers, ARGV[index])
     if slot then
       found[#found + 1] = ARGV[index]
       found[#found + 1] = slot
     end
   end
 elseif ARGV[2] == 'rank' then
-  found = redis.call('ZRANGE', queue.schedulers, ARGV[3], ARGV[4], 'WITHSCORES')
+  found = call('ZRANGE', queue.schedulers, ARGV[3], ARGV[4], 'WITHSCORES')
 else
-  found = redis.call('ZRANGEBYSCORE', queue.schedulers, '-inf', text_of(now_ms), 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[4])
+  found = call('ZRANGEBYSCORE', queue.schedulers, '-inf', text_of(now_ms), 'WITHSCORES', 'LIMIT', ARGV[3], ARGV[4])
 end
-local coming = redis.call('ZRANGEBYSCORE', queue.schedulers, '(' .. text_of(now_ms), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-local client = redis.pcall('HGET', queue.meta, 'version')
+local coming = call('ZRANGEBYSCORE', queue.schedulers, '(' .. text_of(now_ms), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+local client = try('HGET', queue.meta, 'version')
 local reply = {
   now_ms,
   coming[2] and number_of(coming[2]) > 0 and slot_of(coming[2]) or '',
-  type(client) == 'string' and client or '',
+  client or '',
 }
 for index = 1, #found, 2 do
   local scheduler_key = queue.schedulers .. ':' .. found[index]
   local slot = slot_of(found[index + 1])
-  local fields = redis.pcall('HGETALL', scheduler_key)
-  local job = redis.pcall('HMGET', scheduler_key .. ':' .. slot, 'ats', 'opts', 'name', 'data')
-  if job.err or not (job[2] or job[3]) then
+  local fields = try('HGETALL', scheduler_key)
+  local job = try('HMGET', scheduler_key .. ':' .. slot, 'ats', 'opts', 'name', 'data')
+  if not job or not (job[2] or job[3]) then
     job = {}
   end
-  reply[#reply + 1] = {found[index], slot, fields.err and {} or fields, job}
+  reply[#reply + 1] = {found[index], slot, fields or {}, job}
 end
 return reply

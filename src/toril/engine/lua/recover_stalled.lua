@@ -20,20 +20,19 @@
 local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local base, layout = ARGV[1], ARGV[2]
--- As the first write: SET would be refused when Redis is full. A key of another type fails here, before a job is taken out
--- of `active`.
+-- As the first write: SET would be refused when Redis is full.
 trim_events(events_key, meta_key)
-if not redis.call('SET', check_key, text_of(server_now_ms()), 'NX', 'PX', ARGV[4]) then
+if not call('SET', check_key, text_of(server_now_ms()), 'NX', 'PX', ARGV[4]) then
   return {}
 end
-local meta = redis.call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLenEvents')
+undo_by('DEL', check_key)
+local meta = call('HMGET', meta_key, 'paused', 'concurrency', 'opts.maxLenEvents')
 local is_paused = meta[1] and true or false
 local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 local max_events = ensure_max_events(meta_key, meta[3])
-redis.call('LLEN', target_key)
 local recovered, stalled = {}, {}
-for _, job_id in ipairs(redis.call('SMEMBERS', stalled_key)) do
-  if redis.call('EXISTS', base .. job_id .. ':lock') == 0 then
+for _, job_id in ipairs(call('SMEMBERS', stalled_key)) do
+  if call('EXISTS', base .. job_id .. ':lock') == 0 then
     stalled[#stalled + 1] = job_id
   end
 end
@@ -49,10 +48,10 @@ if #stalled > 0 then
     end
   end
 end
-redis.call('DEL', stalled_key)
-call_in_batches('SADD', stalled_key, redis.call('LRANGE', active_key, 0, -1))
+change('DEL', stalled_key)
+call_in_batches('SADD', stalled_key, call('LRANGE', active_key, 0, -1))
 local concurrency = limit_of(meta[2])
-local is_maxed = concurrency and redis.call('LLEN', active_key) >= concurrency
+local is_maxed = concurrency and call('LLEN', active_key) >= concurrency
 if #recovered > 0 and not is_paused and not is_maxed then
   wake_now(marker_key)
 end

@@ -22,13 +22,13 @@ local before = read_worker(queue.base, name)
 -- The active jobs of the process before: those that its tokens lock, and those without a lock that it has started.
 local function jobs_of(former)
   local prefix, found = name .. ':' .. former.process .. ':', {}
-  for _, job_id in ipairs(redis.call('LRANGE', queue.active, 0, -1)) do
-    local token = redis.pcall('GET', queue.base .. job_id .. ':lock')
-    if type(token) == 'string' and string.sub(token, 1, #prefix) == prefix then
+  for _, job_id in ipairs(call('LRANGE', queue.active, 0, -1)) do
+    local token = try('GET', queue.base .. job_id .. ':lock')
+    if token and string.sub(token, 1, #prefix) == prefix then
       found[#found + 1] = job_id
-    elseif not token then
-      local stored = redis.pcall('HMGET', queue.base .. job_id, 'pb', 'processedOn')
-      if not stored.err and stored[1] == name and number_of(stored[2]) >= former.since then
+    elseif token == false then
+      local stored = try('HMGET', queue.base .. job_id, 'pb', 'processedOn')
+      if stored and stored[1] == name and number_of(stored[2]) >= former.since then
         found[#found + 1] = job_id
       end
     end
@@ -38,9 +38,6 @@ end
 
 local function give_back(ids)
   read_settings(queue, ARGV[2])
-  -- A key of another type must fail here, before a job is taken out of `active`.
-  redis.call('LLEN', queue.target)
-  redis.call('SCARD', queue.stalled)
   local place = {
     base = queue.base, active = queue.active, target = queue.target, events = queue.events, max_events = queue.max_events,
     schedulers = queue.schedulers, max_stalled_count = tonumber(ARGV[6]),
@@ -48,12 +45,12 @@ local function give_back(ids)
   local recovered = {}
   for _, job_id in ipairs(ids) do
     if recover_job(place, job_id, #ids > 1) then
-      redis.call('DEL', queue.base .. job_id .. ':lock')
-      redis.call('SREM', queue.stalled, job_id)
+      change('DEL', queue.base .. job_id .. ':lock')
+      call('SREM', queue.stalled, job_id)
       recovered[#recovered + 1] = job_id
     end
   end
-  queue.is_maxed = queue.concurrency ~= nil and redis.call('LLEN', queue.active) >= queue.concurrency
+  queue.is_maxed = queue.concurrency ~= nil and call('LLEN', queue.active) >= queue.concurrency
   queue.has_runnable = #recovered > 0
   wake(queue)
   return recovered
@@ -61,11 +58,11 @@ end
 
 -- Forget the workers that have not been seen for a lifetime.
 local function sweep()
-  local stored = redis.call('HGETALL', workers_key)
+  local stored = call('HGETALL', workers_key)
   for index = 1, #stored, 2 do
     local worker = read_worker(queue.base, stored[index])
     if not worker or worker.seen + lifetime_ms < now_ms then
-      redis.call('HDEL', workers_key, stored[index])
+      change('HDEL', workers_key, stored[index])
     end
   end
 end
@@ -79,6 +76,6 @@ if ARGV[8] == '1' and not is_same then
   sweep()
 end
 local since = is_same and text_of(before.since) or now
-redis.call('HSET', workers_key, name, table.concat({since, now, process, container}, ' '))
-redis.call('PEXPIRE', workers_key, ARGV[7])
+change('HSET', workers_key, name, table.concat({since, now, process, container}, ' '))
+change('PEXPIRE', workers_key, ARGV[7])
 return recovered

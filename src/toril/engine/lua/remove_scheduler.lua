@@ -8,17 +8,17 @@
 -- include: scheduling
 -- include: removing
 local queue = queue_of(ARGV[1])
-local slot = redis.call('ZSCORE', queue.schedulers, ARGV[2])
+local slot = call('ZSCORE', queue.schedulers, ARGV[2])
 if not slot then
   -- Whatever is under the name of its hash is something else, such as a job of another scheduler.
   return 0
 end
 local job_id = 'repeat:' .. ARGV[2] .. ':' .. slot_of(slot)
-if redis.call('ZREM', queue.delayed, job_id) == 1 then
+if change('ZREM', queue.delayed, job_id) == 1 then
   delete_jobs(queue.base, {job_id})
   read_settings(queue, '6')
-  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
     'event', 'removed', 'jobId', job_id, 'prev', 'delayed')
 end
-redis.call('DEL', queue.schedulers .. ':' .. ARGV[2])
-return redis.call('ZREM', queue.schedulers, ARGV[2])
+change('DEL', queue.schedulers .. ':' .. ARGV[2])
+return change('ZREM', queue.schedulers, ARGV[2])

@@ -17,17 +17,19 @@ local state = ARGV[3]
 local source = queue[state]
 local until_ms = ARGV[5] == '' and text_of(server_now_ms()) or ARGV[5]
 local highest = state == 'delayed' and '+inf' or until_ms
-local ids = redis.call('ZRANGEBYSCORE', source, '-inf', highest, 'LIMIT', 0, tonumber(ARGV[4]))
-if #ids == 0 then
+local found = call('ZRANGEBYSCORE', source, '-inf', highest, 'WITHSCORES', 'LIMIT', 0, tonumber(ARGV[4]))
+if #found == 0 then
   return {0, 0, until_ms}
 end
 read_settings(queue, ARGV[2])
-check_places(queue)
-local moved = {}
-for _, job_id in ipairs(ids) do
-  local job_key = queue.base .. job_id
+trim(queue)
+local moved, ids, scores = {}, {}, {}
+for index = 1, #found, 2 do
+  local job_id, job_key = found[index], queue.base .. found[index]
+  ids[#ids + 1] = job_id
+  scores[index], scores[index + 1] = found[index + 1], job_id
   -- An id without a job, or with something else in its place, is dropped.
-  if redis.call('TYPE', job_key).ok == 'hash' then
+  if call('TYPE', job_key).ok == 'hash' then
     if state ~= 'delayed' then
       reopen(job_key, state)
       local parent = read_parent(job_key)
@@ -40,7 +42,11 @@ for _, job_id in ipairs(ids) do
   end
 end
 call_in_batches('ZREM', source, ids)
+undo[#undo + 1] = {'ZADD', source, scores}
 call_in_batches('LPUSH', queue.target, moved)
+if #moved > 0 then
+  undo_by('LPOP', queue.target, #moved)
+end
 queue.has_runnable = #moved > 0
 wake(queue)
-return {#moved, redis.call('ZCOUNT', source, '-inf', highest), until_ms}
+return {#moved, call('ZCOUNT', source, '-inf', highest), until_ms}

@@ -11,21 +11,23 @@
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local prioritized_key, delayed_key = KEYS[6], KEYS[7]
 trim_events(events_key, meta_key)
-local was_paused = redis.call('HDEL', meta_key, 'paused')
-if redis.call('EXISTS', paused_key) == 1 then
-  if redis.call('EXISTS', wait_key) == 0 then
-    redis.call('RENAME', paused_key, wait_key)
+local was_paused = change('HDEL', meta_key, 'paused')
+if call('EXISTS', paused_key) == 1 then
+  if call('EXISTS', wait_key) == 0 then
+    change('RENAME', paused_key, wait_key)
   else
-    call_in_batches('RPUSH', wait_key, redis.call('LRANGE', paused_key, 0, -1))
-    redis.call('DEL', paused_key)
+    local ids = call('LRANGE', paused_key, 0, -1)
+    call_in_batches('RPUSH', wait_key, ids)
+    undo_by('RPOP', wait_key, #ids)
+    change('DEL', paused_key)
   end
 end
-if redis.call('LLEN', wait_key) > 0 or redis.call('ZCARD', prioritized_key) > 0 then
+if call('LLEN', wait_key) > 0 or call('ZCARD', prioritized_key) > 0 then
   wake_now(marker_key)
 else
   wake_at_next_due(marker_key, delayed_key)
 end
 if was_paused == 1 then
-  redis.call('XADD', events_key, '*', 'event', 'resumed')
+  tell(events_key, '*', 'event', 'resumed')
 end
 return was_paused

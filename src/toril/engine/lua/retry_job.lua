@@ -12,22 +12,22 @@
 local queue = queue_of(ARGV[1])
 local layout, job_id, state = ARGV[2], ARGV[3], ARGV[4]
 local job_key = queue.base .. job_id
-if redis.call('EXISTS', job_key) == 0 then
+if call('EXISTS', job_key) == 0 then
   return -1
 end
-if not redis.call('ZSCORE', queue[state], job_id) then
+if not call('ZSCORE', queue[state], job_id) then
   return -3
 end
-local stored = redis.call('HMGET', job_key, 'priority', 'opts')
+local stored = call('HMGET', job_key, 'priority', 'opts')
 read_settings(queue, layout)
-check_places(queue)
-redis.call('ZREM', queue[state], job_id)
+trim(queue)
+change('ZREM', queue[state], job_id)
 reopen(job_key, state)
 if ARGV[5] == '1' then
-  redis.call('HDEL', job_key, 'atm', 'attemptsMade')
+  change('HDEL', job_key, 'atm', 'attemptsMade')
 end
 if ARGV[6] == '1' then
-  redis.call('HDEL', job_key, 'ats')
+  change('HDEL', job_key, 'ats')
 end
 -- BullMQ 5 puts it into the list whatever its priority.
 local priority = layout == '5' and 0 or number_of(stored[1])

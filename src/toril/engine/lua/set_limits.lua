@@ -12,12 +12,12 @@ local queue = queue_of(ARGV[1])
 trim_events(queue.events, queue.meta)
 for at = 3, #ARGV, 2 do
   if ARGV[at + 1] == '' then
-    redis.call('HDEL', queue.meta, ARGV[at])
+    change('HDEL', queue.meta, ARGV[at])
   else
-    redis.call('HSET', queue.meta, ARGV[at], ARGV[at + 1])
+    change('HSET', queue.meta, ARGV[at], ARGV[at + 1])
   end
 end
 read_settings(queue, ARGV[2])
-queue.has_runnable = redis.call('LLEN', queue.target) > 0 or redis.call('ZCARD', queue.prioritized) > 0
+queue.has_runnable = call('LLEN', queue.target) > 0 or call('ZCARD', queue.prioritized) > 0
 wake(queue)
 return 1

@@ -11,13 +11,11 @@
 -- Cost: O(window), with O(log n) for sets.
 -- include: sweeping
 local queue = queue_of(ARGV[1])
--- A key of another type must fail here, before anything is removed.
 trim_events(queue.events, queue.meta)
-redis.call('ZCARD', queue.schedulers)
 local place, skip, count = ARGV[3], tonumber(ARGV[5]), tonumber(ARGV[6])
 local removed, looked_at = sweep(queue, place, tonumber(ARGV[4]), skip, count, ARGV[2])
 if ARGV[7] == '1' then
-  redis.call('XADD', queue.events, '*', 'event', 'cleaned', 'count', text_of(#removed))
+  tell( queue.events, '*', 'event', 'cleaned', 'count', text_of(#removed))
 end
 table.insert(removed, 1, looked_at < count and -1 or skip + looked_at - #removed)
 return removed

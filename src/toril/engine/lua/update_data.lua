@@ -4,8 +4,8 @@
 -- ARGV[1] data (JSON)
 -- Returns: 0, or -1 when there is no such job.
 -- Cost: O(1).
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if call('EXISTS', KEYS[1]) == 0 then
   return -1
 end
-redis.call('HSET', KEYS[1], 'data', ARGV[1])
+call('HSET', KEYS[1], 'data', ARGV[1])
 return 0

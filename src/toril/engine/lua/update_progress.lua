@@ -6,10 +6,10 @@
 -- Events: progress.
 -- Cost: O(1).
 -- include: events
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if call('EXISTS', KEYS[1]) == 0 then
   return -1
 end
-redis.call('HSET', KEYS[1], 'progress', ARGV[2])
-local max_events = ensure_max_events(KEYS[3], redis.call('HGET', KEYS[3], 'opts.maxLenEvents'))
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', max_events, '*', 'event', 'progress', 'jobId', ARGV[1], 'data', ARGV[2])
+change('HSET', KEYS[1], 'progress', ARGV[2])
+local max_events = ensure_max_events(KEYS[3], call('HGET', KEYS[3], 'opts.maxLenEvents'))
+tell(KEYS[2], 'MAXLEN', '~', max_events, '*', 'event', 'progress', 'jobId', ARGV[1], 'data', ARGV[2])
 return 0

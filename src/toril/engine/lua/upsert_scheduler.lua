@@ -18,10 +18,9 @@
 local queue = queue_of(ARGV[1])
 queue.is_adding = true
 read_settings(queue, ARGV[2])
-check_counter(queue)
 local scheduler_id, seen, slot = ARGV[3], ARGV[4], ARGV[5]
 local scheduler_key = queue.schedulers .. ':' .. scheduler_id
-local current = redis.call('ZSCORE', queue.schedulers, scheduler_id)
+local current = call('ZSCORE', queue.schedulers, scheduler_id)
 current = current and slot_of(current) or ''
 if current ~= seen then
   return {1}
@@ -30,53 +29,58 @@ local armed_id = 'repeat:' .. scheduler_id .. ':' .. current
 
 -- Where the armed job is, if nobody has it; wherever it was put while the queue was paused.
 local function place_of_armed()
-  if current == '' or redis.call('EXISTS', queue.base .. armed_id) == 0 then
+  if current == '' or call('EXISTS', queue.base .. armed_id) == 0 then
     return nil
   end
   for _, key in ipairs({queue.delayed, queue.prioritized}) do
-    if redis.call('ZSCORE', key, armed_id) then
+    if call('ZSCORE', key, armed_id) then
       return key
     end
   end
   for _, key in ipairs({queue.wait, queue.paused}) do
-    if redis.call('LPOS', key, armed_id) then
+    if call('LPOS', key, armed_id) then
       return key
     end
   end
   return nil
 end
 
-local stored = redis.call('HMGET', scheduler_key, 'ic', 'offset')
+local stored = call('HMGET', scheduler_key, 'ic', 'offset')
 local place = place_of_armed()
 if place and ARGV[6] == '1' then
   slot = current
 end
-if not (place and slot == current) and redis.call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
+if not (place and slot == current) and call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
   return {2, slot}
 end
 if place then
   if place == queue.delayed or place == queue.prioritized then
-    redis.call('ZREM', place, armed_id)
+    change('ZREM', place, armed_id)
   else
-    redis.call('LREM', place, 0, armed_id)
+    change('LREM', place, 0, armed_id)
   end
-  delete_jobs(queue.base, {armed_id})
+  -- Now: the new job may have the same id.
+  local keys = {}
+  add_job_keys(keys, queue.base .. armed_id)
+  for _, key in ipairs(keys) do
+    change('DEL', key)
+  end
 end
 
 local offset = ARGV[15] ~= '' and ARGV[15] or (place and stored[2])
 if not place then
   offset = ARGV[16]
 end
-redis.call('DEL', scheduler_key)
-redis.call('HSET', scheduler_key, 'name', ARGV[12], 'ic', stored[1] or '1', unpack(ARGV, 17))
+change('DEL', scheduler_key)
+change('HSET', scheduler_key, 'name', ARGV[12], 'ic', stored[1] or '1', unpack(ARGV, 17))
 if offset then
-  redis.call('HSET', scheduler_key, 'offset', offset)
+  change('HSET', scheduler_key, 'offset', offset)
 end
 if ARGV[14] ~= '' then
-  redis.call('HSET', scheduler_key, 'opts', ARGV[14])
+  change('HSET', scheduler_key, 'opts', ARGV[14])
 end
 if ARGV[13] ~= '{}' then
-  redis.call('HSET', scheduler_key, 'data', ARGV[13])
+  change('HSET', scheduler_key, 'data', ARGV[13])
 end
 local opts = ARGV[7]
 if ARGV[9] == '1' then

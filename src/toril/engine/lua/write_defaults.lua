@@ -7,10 +7,10 @@
 -- Returns: 1 when something was changed, 0 when nothing was to be changed, -1 when the defaults are another owner's,
 --          -2 when they are of a later generation. Nothing is changed then.
 -- Events: none.
--- Cost: O(1). One command writes, so that a refusal leaves what was there.
+-- Cost: O(1).
 local key, scope, uid, generation = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local names = {'ownerScope', 'ownerUid', 'generation', 'options', 'sizeLimit', 'priorities'}
-local stored = redis.call('HMGET', key, unpack(names))
+local stored = call('HMGET', key, unpack(names))
 if stored[2] and (stored[1] ~= scope or stored[2] ~= uid) then
   return -1
 end
@@ -18,7 +18,7 @@ if generation ~= '' and stored[3] and (tonumber(stored[3]) or 0) > tonumber(gene
   return -2
 end
 if generation == '' or ARGV[4] .. ARGV[5] .. ARGV[6] == '' then
-  return redis.call('DEL', key)
+  return call('DEL', key)
 end
 local fields, is_same = {}, true
 for index, name in ipairs(names) do
@@ -28,5 +28,5 @@ end
 if is_same then
   return 0
 end
-redis.call('HSET', key, unpack(fields))
+call('HSET', key, unpack(fields))
 return 1

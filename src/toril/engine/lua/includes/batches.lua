@@ -1,18 +1,18 @@
 -- Variadic commands in parts: Lua's stack holds only so many arguments.
 local BATCH = 1000
 
--- Run `command key value...` for all values, in order.
+-- Run `command key value...` for all values, in order. What undoes that, the caller notes.
 local function call_in_batches(command, key, values)
   local total = #values
   if total == 0 then
     return
   end
   if total <= BATCH then
-    redis.call(command, key, unpack(values))
+    call(command, key, unpack(values))
     return
   end
   for first = 1, total, BATCH do
-    redis.call(command, key, unpack(values, first, math.min(first + BATCH - 1, total)))
+    call(command, key, unpack(values, first, math.min(first + BATCH - 1, total)))
   end
 end
 
@@ -20,14 +20,7 @@ end
 local function count_existing(keys)
   local count = 0
   for first = 1, #keys, BATCH do
-    count = count + redis.call('EXISTS', unpack(keys, first, math.min(first + BATCH - 1, #keys)))
+    count = count + call('EXISTS', unpack(keys, first, math.min(first + BATCH - 1, #keys)))
   end
   return count
-end
-
--- Delete all keys.
-local function delete_keys(keys)
-  for first = 1, #keys, BATCH do
-    redis.call('DEL', unpack(keys, first, math.min(first + BATCH - 1, #keys)))
-  end
 end

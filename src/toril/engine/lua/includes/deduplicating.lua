@@ -16,26 +16,26 @@ end
 local function give_deduplication(queue, options, job_id)
   local ttl_ms = not options.keepLastIfActive and number_of(options.ttl) or 0
   if ttl_ms > 0 then
-    redis.call('SET', deduplication_key(queue, options.id), job_id, 'PX', text_of(math.min(math.ceil(ttl_ms), 2 ^ 53)))
+    change('SET', deduplication_key(queue, options.id), job_id, 'PX', text_of(math.min(math.ceil(ttl_ms), 2 ^ 53)))
   else
-    redis.call('SET', deduplication_key(queue, options.id), job_id)
+    change('SET', deduplication_key(queue, options.id), job_id)
   end
 end
 
 -- `job_id` stays or is new, `other_id` was refused or removed.
 local function tell_deduplicated(queue, options, job_id, other_id)
   if queue.layout == '5' then
-    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'debounced', 'jobId', job_id, 'debounceId', options.id)
   end
-  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'deduplicated', 'jobId', job_id,
+  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'deduplicated', 'jobId', job_id,
     'deduplicationId', options.id, 'deduplicatedJobId', other_id)
 end
 
 -- Whether the winner is gone although its key would have gone with it: then there is none.
 local function is_stale(queue, options, winner)
-  return redis.call('EXISTS', queue.base .. winner) == 0
-    and redis.call('PTTL', deduplication_key(queue, options.id)) == -1
+  return call('EXISTS', queue.base .. winner) == 0
+    and call('PTTL', deduplication_key(queue, options.id)) == -1
 end
 
 -- Keep what is to follow the winner, which is active; the latest counts.
@@ -51,16 +51,16 @@ local function park(queue, job, options, winner)
   add('pd', job.parent)
   add('pdk', job.parent_key and job.parent_key .. ':dependencies')
   add('rjk', job.scheduler_id)
-  redis.call('DEL', key)
-  redis.call('HSET', key, unpack(fields))
+  change('DEL', key)
+  change('HSET', key, unpack(fields))
   -- It may not run out while there is something to follow.
-  redis.call('PERSIST', deduplication_key(queue, options.id))
+  change('PERSIST', deduplication_key(queue, options.id))
   tell_deduplicated(queue, options, winner, job.id)
 end
 
 -- Put a new job in the place of a delayed winner. Returns whether the winner was delayed.
 local function replace_delayed(queue, job, options, winner)
-  if redis.call('ZREM', queue.delayed, winner) == 0 then
+  if change('ZREM', queue.delayed, winner) == 0 then
     return false
   end
   local parent = read_parent(queue.base .. winner)
@@ -69,11 +69,11 @@ local function replace_delayed(queue, job, options, winner)
     tell_guarded(queue.base, detach_child, parent, queue.base .. winner, queue.layout)
   end
   delete_jobs(queue.base, {winner})
-  redis.call('XADD', queue.events, '*', 'event', 'removed', 'jobId', winner, 'prev', 'delayed')
+  tell(queue.events, '*', 'event', 'removed', 'jobId', winner, 'prev', 'delayed')
   tell_deduplicated(queue, options, job.id, winner)
-  redis.call('DEL', parked_key(queue, options.id))
+  change('DEL', parked_key(queue, options.id))
   if options.ttl and options.ttl > 0 and not options.extend and not options.keepLastIfActive then
-    redis.call('SET', deduplication_key(queue, options.id), job.id, 'KEEPTTL')
+    change('SET', deduplication_key(queue, options.id), job.id, 'KEEPTTL')
   else
     give_deduplication(queue, options, job.id)
   end
@@ -82,8 +82,9 @@ end
 
 -- A delayed winner is due when the refused job would have been.
 local function reschedule(queue, job, winner)
-  if redis.call('ZSCORE', queue.delayed, winner) then
-    redis.call('HSET', queue.base .. winner, 'delay', text_of(job.delay))
+  if call('ZSCORE', queue.delayed, winner) then
+    change('HSET', queue.base .. winner, 'delay', text_of(job.delay))
+    change('ZREM', queue.delayed, winner)
     place_delayed(queue.delayed, queue.events, winner, tonumber(job.timestamp) + job.delay)
     queue.has_delayed = true
   end
@@ -92,7 +93,7 @@ end
 -- Decide about a new job: nil = store it, it is the winner now; else it is refused, and this is the winner's id.
 local function deduplicate(queue, job, options)
   job.deduplication_id = options.id
-  local winner = redis.call('GET', deduplication_key(queue, options.id))
+  local winner = call('GET', deduplication_key(queue, options.id))
   if not winner then
     give_deduplication(queue, options, job.id)
     return nil
@@ -101,11 +102,11 @@ local function deduplicate(queue, job, options)
     return nil
   end
   if is_stale(queue, options, winner) then
-    redis.call('DEL', parked_key(queue, options.id))
+    change('DEL', parked_key(queue, options.id))
     give_deduplication(queue, options, job.id)
     return nil
   end
-  if options.keepLastIfActive and redis.call('LPOS', queue.active, winner) then
+  if options.keepLastIfActive and call('LPOS', queue.active, winner) then
     park(queue, job, options, winner)
   elseif not options.replace then
     if options.extend and options.ttl and options.ttl > 0 then
@@ -122,15 +123,19 @@ end
 -- The parked job as `store_job` takes it; nil when there is no id to give it, and it stays parked. Whoever parked it may
 -- have been another library: nonsense counts as not given.
 local function read_parked(queue, id, now_ms)
-  local stored = redis.call('HMGET', parked_key(queue, id), 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'rjk', 'pdk')
+  local stored = call('HMGET', parked_key(queue, id), 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'rjk', 'pdk')
   local is_readable, opts = pcall(cjson.decode, stored[3] or '{}')
   if not is_readable or type(opts) ~= 'table' then
     opts = {}
   end
-  local number = redis.pcall('INCR', queue.id)
-  local own_number = type(number) == 'number' and text_of(number) or nil
+  local number = try('INCR', queue.id)
+  local own_number
+  if number then
+    own_number = text_of(number)
+    note_count(queue.id, 1)
+  end
   local job_id = stored[4] or own_number
-  if job_id and redis.call('EXISTS', queue.base .. job_id) == 1 then
+  if job_id and call('EXISTS', queue.base .. job_id) == 1 then
     -- Its id came into use meanwhile: neither job is to be lost.
     job_id = own_number
   end
@@ -150,13 +155,12 @@ end
 local function end_deduplication(base, layout, deduplication_id, job_id, now_ms)
   local queue = queue_of(base)
   local key = deduplication_key(queue, deduplication_id)
-  -- The job has left `active`: keys of another type must not leave it nowhere.
-  if redis.pcall('GET', key) == job_id and redis.call('PTTL', key) == -1 then
-    redis.call('DEL', key)
+  -- Keys of another type keep no job from its end.
+  if try('GET', key) == job_id and call('PTTL', key) == -1 then
+    change('DEL', key)
   end
   local parked = parked_key(queue, deduplication_id)
-  local parked_fields = redis.pcall('HLEN', parked)
-  if type(parked_fields) == 'table' or parked_fields == 0 then
+  if (try('HLEN', parked) or 0) == 0 then
     return
   end
   read_settings(queue, layout)
@@ -167,17 +171,18 @@ local function end_deduplication(base, layout, deduplication_id, job_id, now_ms)
   give_deduplication(queue, options, job.id)
   store_job(queue, job)
   if dependencies_key then
-    redis.call('SADD', dependencies_key, base .. job.id)
+    change('SADD', dependencies_key, base .. job.id)
   end
-  redis.call('DEL', parked)
+  change('DEL', parked)
   wake(queue)
 end
 
 -- A job with a deduplication id is removed: if it is the winner, the id is free, and nothing follows.
 local function forget_deduplication(queue, job_id, deduplication_id)
   local key = deduplication_key(queue, deduplication_id)
-  -- The job has left its place: a key of another type must not keep it from going.
-  if redis.pcall('GET', key) == job_id then
-    redis.call('DEL', key, parked_key(queue, deduplication_id))
+  -- A key of another type keeps no job from going.
+  if try('GET', key) == job_id then
+    change('DEL', key)
+    change('DEL', parked_key(queue, deduplication_id))
   end
 end

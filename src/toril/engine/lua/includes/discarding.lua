@@ -5,8 +5,8 @@
 -- What decides about a job's removal; `is_foreign` when something else is in its place.
 local function read_ties(queue, job_id)
   local job = {id = job_id, key = queue.base .. job_id}
-  local fields = redis.pcall('HMGET', job.key, 'parentKey', 'parent', 'deid', 'rjk')
-  if fields.err then
+  local fields = try('HMGET', job.key, 'parentKey', 'parent', 'deid', 'rjk')
+  if not fields then
     job.is_foreign = true
     return job
   end
@@ -17,14 +17,14 @@ end
 
 -- Whether the job is the iteration that its scheduler has ready: it goes with the scheduler alone.
 local function is_armed(queue, job)
-  local slot = job.scheduler_id and redis.call('ZSCORE', queue.schedulers, job.scheduler_id)
+  local slot = job.scheduler_id and call('ZSCORE', queue.schedulers, job.scheduler_id)
   return slot and job.id == 'repeat:' .. job.scheduler_id .. ':' .. slot or false
 end
 
--- Delete a job that has been taken out of its place. `hard_base`: see `detach_child`. Returns whether there was anything.
+-- Delete a job that has been taken out of its place. `hard_base`: see `detach_child`.
 local function discard(queue, job, layout, hard_base)
   if job.is_foreign then
-    return false
+    return
   end
   if job.parent then
     tell_guarded(queue.base, detach_child, job.parent, job.key, layout, hard_base)
@@ -32,7 +32,5 @@ local function discard(queue, job, layout, hard_base)
   if job.deduplication_id then
     forget_deduplication(queue, job.id, job.deduplication_id)
   end
-  local keys = {}
-  add_job_keys(keys, job.key)
-  return redis.call('DEL', unpack(keys)) > 0
+  add_job_keys(doomed, job.key)
 end

@@ -1,4 +1,3 @@
--- include: calls
 -- What every way of ending jobs needs.
 
 -- Take jobs out of `active` when they are the oldest there: then it is one go. Returns whether they were.
@@ -16,13 +15,12 @@ local function remove_oldest(active_key, ids)
     wanted[job_id] = nil
   end
   call('LTRIM', active_key, '0', -count - 1)
+  undo[#undo + 1] = {'RPUSH', active_key, oldest}
   return true
 end
 
--- Tell that a job's end leaves nothing to do, as far as BullMQ looks. `taken` is what `take_jobs` returns.
-local function tell_if_drained(base, events_key, taken)
-  if #taken == 3 and taken[2] == 0 and call('LLEN', base .. 'wait') == 0 and call('LLEN', base .. 'active') == 0
-      and call('ZCARD', base .. 'prioritized') == 0 then
-    call('XADD', events_key, '*', 'event', 'drained')
-  end
+-- Whether a job's end leaves nothing to do, as far as BullMQ looks. `taken` is what `take_jobs` returns.
+local function is_drained(base, taken)
+  return #taken == 3 and taken[2] == 0 and call('LLEN', base .. 'wait') == 0 and call('LLEN', base .. 'active') == 0
+    and call('ZCARD', base .. 'prioritized') == 0
 end

@@ -1,17 +1,19 @@
--- include: calls
 -- include: ending
 -- include: queue
 -- include: batches
+-- include: changing
 -- include: removing
 -- include: promoting
 -- What becomes of active jobs. `queue` is as `queue_of` and `read_settings` make it. A finish is
---   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key}
+--   {id, token, ats, made, kind, value, details, key, deduplication_id, parent_key, stored (fields, see `WRITTEN`)}
 -- with details {stacktrace (JSON array), delay_ms (of a retry, limit or delay), keep_count, keep_age_ms, keep_limit (nil =
 -- no limit), attempts (allowed), is_unstarted (of a requeue: its having been taken is no start), stalled_before (of a
 -- finish that was sent before and not answered: how often the job had stalled when it was taken), is_cleared (of a
 -- suspect: its worker has outlived it)}, all of which may be missing.
 
 local NO_DETAILS = {}
+-- The fields of a job's hash that its end may write, of which the first is read for every end.
+local WRITTEN = {'atm', 'returnvalue', 'finishedOn', 'failedReason', 'stacktrace', 'defa', 'delay'}
 
 -- What few ends need is made when one does: to make these functions would cost every call as much as some jobs.
 local rare
@@ -83,8 +85,6 @@ local function refusal(finish, ats, lock, any_children)
     return was_done(finish, ats) and 1 or -2
   end
   if finish.kind == 'waiting-children' then
-    -- A key of another type must fail here: see `check_places`.
-    call('SCARD', finish.key .. ':dependencies')
     if call('ZCARD', finish.key .. ':unsuccessful') > 0 then
       return -9
     end
@@ -116,8 +116,10 @@ local function check_finishes(finishes)
   local any_children = #children_keys > 0 and call('EXISTS', unpack(children_keys)) > 0
   for index = 1, #finishes do
     local finish = finishes[index]
-    local stored = call('HMGET', finish.key, 'ats', 'deid', 'parentKey')
+    local is_completed = finish.kind == 'completed'
+    local stored = call('HMGET', finish.key, 'ats', 'deid', 'parentKey', unpack(WRITTEN, 1, is_completed and 1 or #WRITTEN))
     local parent_key = stored[3]
+    finish.stored = {unpack(stored, 4, 3 + #WRITTEN)}
     if parent_keys[finish.key] or parent_key and keys[parent_key] then
       break
     end
@@ -131,33 +133,6 @@ local function check_finishes(finishes)
     codes[index] = refusal(finish, stored[1], locks[index], any_children)
   end
   return codes, lock_keys
-end
-
--- A key of another type must fail here, before anything is written: a job would be in no list.
-local function check_places(queue, finishes)
-  local kinds, is_any_deduplicated = {}, false
-  for index = 1, #finishes do
-    kinds[finishes[index].kind] = true
-    is_any_deduplicated = is_any_deduplicated or finishes[index].deduplication_id
-  end
-  if kinds.completed then
-    call('ZCARD', queue.completed)
-  end
-  if kinds.failed then
-    call('ZCARD', queue.failed)
-  end
-  if is_any_deduplicated then
-    call('STRLEN', queue.id)
-    call('ZCARD', queue.marker)
-  end
-  if is_any_deduplicated or kinds.retry or kinds.requeue or kinds.limit or kinds.delay or kinds['waiting-children'] then
-    call('LLEN', queue.target)
-    call('ZCARD', queue.prioritized)
-    call('ZCARD', queue.delayed)
-  end
-  if kinds['waiting-children'] then
-    call('ZCARD', queue.waiting_children)
-  end
 end
 
 -- Take the jobs that may end out of `active`; one that is not there gets its code.
@@ -176,8 +151,17 @@ local function remove_from_active(queue, finishes, codes)
     if codes[index] == 0 then
       if call('LREM', queue.active, -1, finishes[index].id) == 0 then
         codes[index] = -3
+      else
+        undo_by('RPUSH', queue.active, finishes[index].id)
       end
     end
+  end
+end
+
+-- Note, before a job's hash is written, how it is put back.
+local function keep_hash(finish)
+  undo[#undo + 1] = function(run)
+    put_fields_back(run, finish.key, WRITTEN, finish.stored)
   end
 end
 
@@ -198,16 +182,20 @@ local function store_ends(queue, ends, now_ms)
       finish.keep_count = details.keep_count
       rarely().child_ended(finish.key, finish, queue.layout, now_ms)
     end
+    if keeps then
+      keep_hash(finish)
+    end
     if keeps and is_completed then
       call('HSET', finish.key, 'atm', finish.made, field, finish.value, 'finishedOn', now)
     elseif keeps then
+      -- First, since what HDEL removes can be put back by HSET, but not the other way round.
+      call('HDEL', finish.key, 'defa')
       call('HSET', finish.key, 'atm', finish.made, field, finish.value, 'finishedOn', now,
         'stacktrace', details.stacktrace or '[]')
-      call('HDEL', finish.key, 'defa')
     end
-    call('XADD', queue.events, '*', 'event', kind, 'jobId', finish.id, field, finish.value, 'prev', 'active')
+    tell(queue.events, '*', 'event', kind, 'jobId', finish.id, field, finish.value, 'prev', 'active')
     if not is_completed and tonumber(finish.made) >= (details.attempts or 0) then
-      call('XADD', queue.events, '*', 'event', 'retries-exhausted', 'jobId', finish.id, 'attemptsMade', finish.made)
+      tell(queue.events, '*', 'event', 'retries-exhausted', 'jobId', finish.id, 'attemptsMade', finish.made)
     end
   end
   if not keeps then
@@ -216,6 +204,7 @@ local function store_ends(queue, ends, now_ms)
   end
   local target = is_completed and queue.completed or queue.failed
   call_in_batches('ZADD', target, members)
+  undo[#undo + 1] = {'ZREM', target, ids}
   if details.keep_count or details.keep_age_ms then
     rarely().retain(queue.base, target, now_ms, details.keep_count, details.keep_age_ms, details.keep_limit,
       not is_completed and queue.layout)
@@ -229,20 +218,23 @@ local function make_runnable(queue, finish)
   if priority > 0 then
     local score = is_requeue and text_of(priority * 4294967296) or prioritized_score(priority, queue.pc)
     call('ZADD', queue.prioritized, score, finish.id)
+    undo_by('ZREM', queue.prioritized, finish.id)
   else
     local is_lifo = string.find(stored[2] or '', '"lifo":true', 1, true)
-    call((is_requeue or is_lifo) and 'RPUSH' or 'LPUSH', queue.target, finish.id)
+    place_in_list((is_requeue or is_lifo) and 'RPUSH' or 'LPUSH', queue.target, finish.id)
   end
   if finish.details.is_unstarted then
     -- Workers fail a job that was started too often without running it, BullMQ's among them.
     call('HSET', finish.key, 'ats', text_of(math.max(tonumber(finish.ats) - 1, 0)))
+    undo_by('HSET', finish.key, 'ats', finish.ats)
   end
-  call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
+  tell( queue.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
   queue.has_runnable = true
 end
 
 local function store_retry(queue, finish, now_ms)
   local delay_ms = finish.details.delay_ms or 0
+  keep_hash(finish)
   call('HSET', finish.key, 'failedReason', finish.value, 'stacktrace', finish.details.stacktrace or '[]',
     'atm', finish.made)
   if delay_ms > 0 then
@@ -297,14 +289,14 @@ local function end_some(queue, finishes, metrics_minutes, now_ms)
   -- The first write: Redis lets a script that has written go on when it is out of memory.
   call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
   queue.is_trimmed = true
-  check_places(queue, finishes)
   remove_from_active(queue, finishes, codes)
-  local ended_locks, ended_ids = {}, {}
+  local ended_locks, ended_ids, tokens = {}, {}, {}
   for index = 1, #finishes do
     if codes[index] == 0 then
-      ended_locks[#ended_locks + 1], ended_ids[#ended_ids + 1] = lock_keys[index], finishes[index].id
+      local place = #ended_ids + 1
+      ended_locks[place], ended_ids[place], tokens[place] = lock_keys[index], finishes[index].id, finishes[index].token
       if finishes[index].details.is_cleared then
-        call('HDEL', finishes[index].key, 'torilSuspect')
+        change('HDEL', finishes[index].key, 'torilSuspect')
       end
     end
   end
@@ -312,7 +304,14 @@ local function end_some(queue, finishes, metrics_minutes, now_ms)
   if metrics_minutes ~= '0' then
     rarely().measure(queue.base, ended, tonumber(metrics_minutes), now_ms)
   end
-  delete_keys(ended_locks)
+  if #ended_locks > 0 then
+    call('DEL', unpack(ended_locks))
+    undo[#undo + 1] = function(run)
+      for index = 1, #ended_locks do
+        run('SET', ended_locks[index], tokens[index], 'PX', ARGV[5])
+      end
+    end
+  end
   call_in_batches('SREM', queue.stalled, ended_ids)
   queue.is_maxed = queue.concurrency ~= nil and call('LLEN', queue.active) >= queue.concurrency
   wake(queue)

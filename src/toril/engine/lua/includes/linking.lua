@@ -8,21 +8,21 @@
 local function add_duplicate(queue, job, parent, later)
   local job_key = queue.base .. job.id
   if parent then
-    local held_by = redis.call('HGET', job_key, 'parentKey')
-    if held_by and held_by ~= parent.key and redis.call('EXISTS', held_by) == 1 then
+    local held_by = call('HGET', job_key, 'parentKey')
+    if held_by and held_by ~= parent.key and call('EXISTS', held_by) == 1 then
       return -7
     end
-    if redis.call('ZSCORE', queue.completed, job.id) then
-      redis.call('HSET', parent.key .. ':processed', job_key, redis.call('HGET', job_key, 'returnvalue') or 'null')
+    if call('ZSCORE', queue.completed, job.id) then
+      change('HSET', parent.key .. ':processed', job_key, call('HGET', job_key, 'returnvalue') or 'null')
       if not later then
         release_if_free(parent, queue.layout, tonumber(job.timestamp))
       end
     else
-      redis.call('SADD', parent.key .. ':dependencies', job_key)
+      change('SADD', parent.key .. ':dependencies', job_key)
     end
-    redis.call('HSET', job_key, 'parentKey', job.parent_key, 'parent', job.parent)
+    change('HSET', job_key, 'parentKey', job.parent_key, 'parent', job.parent)
   end
-  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
+  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
   return job.id
 end
 
@@ -33,14 +33,14 @@ local function add_linked(queue, job, links, later)
   job.parent_key, job.parent, job.waits_for_children = links.parentKey, links.parent, links.waitsForChildren
   local parent = parent_of(links.parentKey, links.parent)
   if parent then
-    if redis.call('EXISTS', parent.key) == 0 then
+    if call('EXISTS', parent.key) == 0 then
       return -5
     end
     if later then
       later[#later + 1] = parent
     end
   end
-  if job.has_own_id and redis.call('EXISTS', queue.base .. job.id) == 1 then
+  if job.has_own_id and call('EXISTS', queue.base .. job.id) == 1 then
     return add_duplicate(queue, job, parent, later)
   end
   local winner = links.deduplication and deduplicate(queue, job, links.deduplication)
@@ -49,7 +49,8 @@ local function add_linked(queue, job, links, later)
   end
   store_job(queue, job)
   if parent then
-    redis.call('SADD', parent.key .. ':dependencies', queue.base .. job.id)
+    call('SADD', parent.key .. ':dependencies', queue.base .. job.id)
+    undo_by('SREM', parent.key .. ':dependencies', queue.base .. job.id)
   end
   return job.id
 end

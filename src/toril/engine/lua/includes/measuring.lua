@@ -1,19 +1,24 @@
 -- include: numbers
 -- include: batches
+-- include: changing
 -- BullMQ's metrics: `metrics:<kind>` (hash: count, prevTS, prevCount) and `metrics:<kind>:data` (list), one number a
--- minute, newest first. What cannot be read or written here ends no job's end.
+-- minute, newest first. Keys of another type keep no job from its end.
 
 -- Count jobs that have ended as `kind`, all at this moment; `points` minutes are kept.
 local function measure_kind(base, kind, ended, points, now_ms)
   local key, data_key = base .. 'metrics:' .. kind, base .. 'metrics:' .. kind .. ':data'
-  local stored = redis.pcall('HMGET', key, 'count', 'prevTS', 'prevCount')
-  if stored.err or type(redis.pcall('LLEN', data_key)) == 'table' then
+  local names = {'count', 'prevTS', 'prevCount'}
+  local stored = try('HMGET', key, unpack(names))
+  if not stored or not try('LLEN', data_key) then
     return
   end
   local before = number_of(stored[1])
-  redis.call('HSET', key, 'count', text_of(before + ended))
+  undo[#undo + 1] = function(run)
+    put_fields_back(run, key, names, stored)
+  end
+  call('HSET', key, 'count', text_of(before + ended))
   if not stored[2] then
-    redis.call('HSET', key, 'prevTS', text_of(now_ms), 'prevCount', '0')
+    call('HSET', key, 'prevTS', text_of(now_ms), 'prevCount', '0')
     return
   end
   local minutes = math.min(math.floor(now_ms / 60000) - math.floor(number_of(stored[2]) / 60000), points)
@@ -22,9 +27,10 @@ local function measure_kind(base, kind, ended, points, now_ms)
     for minute = 2, minutes do
       numbers[minute] = '0'
     end
+    call('HSET', key, 'prevCount', text_of(before), 'prevTS', text_of(now_ms))
     call_in_batches('LPUSH', data_key, numbers)
-    redis.call('LTRIM', data_key, 0, points - 1)
-    redis.call('HSET', key, 'prevCount', text_of(before), 'prevTS', text_of(now_ms))
+    undo_by('LPOP', data_key, #numbers)
+    call('LTRIM', data_key, 0, points - 1)
   end
 end
 

@@ -7,5 +7,5 @@
 -- Raise Redis's error when it is full, else change nothing: ZADD with XX adds no member, and none has the empty name. A
 -- marker of another type fails here too.
 local function refuse_when_full(marker_key)
-  redis.call('ZADD', marker_key, 'XX', '0', '')
+  call('ZADD', marker_key, 'XX', '0', '')
 end

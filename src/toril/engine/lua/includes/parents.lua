@@ -45,48 +45,49 @@ local function parent_of(parent_key, parent_json)
 end
 
 local function read_parent(job_key)
-  local fields = redis.pcall('HMGET', job_key, 'parentKey', 'parent')
+  local fields = try('HMGET', job_key, 'parentKey', 'parent')
   -- What is no hash has no parent.
-  return not fields.err and parent_of(fields[1], fields[2]) or nil
+  return fields and parent_of(fields[1], fields[2]) or nil
 end
 
--- Take a parent out of a set; a key of another type, its own or its queue's, fails here, where it is still in that.
--- Reads the queue's settings. Returns whether it was there.
+-- What `tell_guarded` goes back to: what is noted of a child stays, where only to let the parent run was impossible.
+local noted
+
+-- Take a parent out of a set. Reads the queue's settings. Returns whether it was there.
 local function pick_up(queue, set_key, parent, layout)
-  if not redis.call('ZSCORE', set_key, parent.id) then
+  local score = call('ZSCORE', set_key, parent.id)
+  if not score then
     return false
   end
+  noted = save()
   read_settings(queue, layout)
-  redis.call('HLEN', parent.key)
-  redis.call('LLEN', queue.target)
-  redis.call('ZCARD', queue.prioritized)
-  redis.call('ZCARD', queue.delayed)
-  redis.call('ZCARD', queue.marker)
-  redis.call('XLEN', queue.events)
-  redis.call('ZREM', set_key, parent.id)
+  -- A stream of another type is to be found here, not when all else is done.
+  call('XLEN', queue.events)
+  call('ZREM', set_key, parent.id)
+  undo_by('ZADD', set_key, score, parent.id)
   return true
 end
 
--- A parent whose notes on children are keys of another type must fail here, before it gets a child.
+-- A parent whose notes on children are keys of another type gets no child: it could not be told of its end.
 local function check_children(parent_key)
-  redis.call('SCARD', parent_key .. ':dependencies')
-  redis.call('HLEN', parent_key .. ':processed')
+  call('SCARD', parent_key .. ':dependencies')
+  call('HLEN', parent_key .. ':processed')
 end
 
 -- Put a parent that has been picked up where it runs from, ahead of what waits there.
 local function let_parent_run(queue, parent, now_ms)
-  local fields = redis.call('HMGET', parent.key, 'priority', 'delay')
+  local fields = call('HMGET', parent.key, 'priority', 'delay')
   local priority, delay_ms = number_of(fields[1]), number_of(fields[2])
   if delay_ms > 0 then
     place_delayed(queue.delayed, queue.events, parent.id, now_ms + delay_ms)
     queue.has_delayed = true
   else
     if priority > 0 then
-      redis.call('ZADD', queue.prioritized, prioritized_score(priority, queue.pc), parent.id)
+      place_prioritized(queue.prioritized, queue.pc, parent.id, priority)
     else
-      redis.call('RPUSH', queue.target, parent.id)
+      place_in_list('RPUSH', queue.target, parent.id)
     end
-    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
     queue.has_runnable = true
   end
@@ -95,22 +96,20 @@ end
 
 local function release_parent(parent, layout, now_ms)
   local queue = queue_of(parent.base)
-  if redis.call('EXISTS', parent.key) == 1 and pick_up(queue, queue.waiting_children, parent, layout) then
+  if call('EXISTS', parent.key) == 1 and pick_up(queue, queue.waiting_children, parent, layout) then
     let_parent_run(queue, parent, now_ms)
   end
 end
 
 local function release_if_free(parent, layout, now_ms)
-  if redis.call('SCARD', parent.key .. ':dependencies') == 0 then
+  if call('SCARD', parent.key .. ':dependencies') == 0 then
     release_parent(parent, layout, now_ms)
   end
 end
 
 local function child_completed(parent, child_key, value, layout, now_ms)
-  -- A key of another type must fail here, where the parent still waits for the child: see `pay_parent`.
-  redis.call('HLEN', parent.key .. ':processed')
-  if redis.call('SREM', parent.key .. ':dependencies', child_key) == 1 then
-    redis.call('HSET', parent.key .. ':processed', child_key, value)
+  if change('SREM', parent.key .. ':dependencies', child_key) == 1 then
+    change('HSET', parent.key .. ':processed', child_key, value)
     release_if_free(parent, layout, now_ms)
   end
 end
@@ -118,16 +117,16 @@ end
 -- Let the parent's next worker fail it instead of running it; one that waits is handed to a worker for that at once.
 local function defer_failure(parent, child_key, layout, now_ms)
   local queue = queue_of(parent.base)
-  if redis.call('EXISTS', parent.key) == 0 then
+  if call('EXISTS', parent.key) == 0 then
     return
   end
   local is_parked = pick_up(queue, queue.waiting_children, parent, layout)
   if not is_parked and pick_up(queue, queue.delayed, parent, layout) then
-    redis.call('HSET', parent.key, 'delay', '0')
+    change('HSET', parent.key, 'delay', '0')
     is_parked = true
   end
-  if is_parked or not redis.call('ZSCORE', queue.failed, parent.id) then
-    redis.call('HSET', parent.key, 'defa', 'child ' .. child_key .. ' failed')
+  if is_parked or not call('ZSCORE', queue.failed, parent.id) then
+    change('HSET', parent.key, 'defa', 'child ' .. child_key .. ' failed')
   end
   if is_parked then
     let_parent_run(queue, parent, now_ms)
@@ -136,21 +135,18 @@ end
 
 local function child_failed(parent, child_key, reason, layout, now_ms)
   local policy = parent.policy
-  -- As above.
-  redis.call('ZCARD', parent.key .. ':unsuccessful')
-  redis.call('HLEN', parent.key .. ':failed')
-  if not policy or redis.call('SREM', parent.key .. ':dependencies', child_key) == 0 then
+  if not policy or change('SREM', parent.key .. ':dependencies', child_key) == 0 then
     return
   end
   if policy == 'fpof' then
-    redis.call('ZADD', parent.key .. ':unsuccessful', text_of(now_ms), child_key)
+    change('ZADD', parent.key .. ':unsuccessful', text_of(now_ms), child_key)
     defer_failure(parent, child_key, layout, now_ms)
   elseif policy == 'cpof' then
-    redis.call('HSET', parent.key .. ':failed', child_key, reason)
+    change('HSET', parent.key .. ':failed', child_key, reason)
     release_parent(parent, layout, now_ms)
   else
     if policy == 'idof' then
-      redis.call('HSET', parent.key .. ':failed', child_key, reason)
+      change('HSET', parent.key .. ':failed', child_key, reason)
     end
     release_if_free(parent, layout, now_ms)
   end
@@ -160,12 +156,12 @@ end
 -- waited for this child alone then goes too, and one elsewhere runs without an event, as with BullMQ.
 local function detach_child(parent, child_key, layout, hard_base)
   local dependencies = parent.key .. ':dependencies'
-  if redis.call('SISMEMBER', dependencies, child_key) == 0 then
+  if call('SISMEMBER', dependencies, child_key) == 0 then
     return
   end
   local queue = queue_of(parent.base)
-  local is_free = redis.call('SCARD', dependencies) == 1 and pick_up(queue, queue.waiting_children, parent, layout)
-  redis.call('SREM', dependencies, child_key)
+  local is_free = call('SCARD', dependencies) == 1 and pick_up(queue, queue.waiting_children, parent, layout)
+  change('SREM', dependencies, child_key)
   if not is_free then
     return
   end
@@ -178,57 +174,72 @@ local function detach_child(parent, child_key, layout, hard_base)
     return
   end
   -- Its delay and priority do not count here, as with BullMQ.
-  redis.call('RPUSH', queue.target, parent.id)
+  place_in_list('RPUSH', queue.target, parent.id)
   if not hard_base then
-    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
   end
   queue.has_runnable = true
   wake(queue)
 end
 
--- Tell a parent of a child. The child has left its place, others with it: keys of another type in the parent's queue
--- must not leave them nowhere. What comes of it is owed then, for `pay_parents`; `base`: of the child, nil = nothing.
-local function tell_guarded(base, tell, parent, child_key, ...)
-  local is_told, problem = pcall(tell, parent, child_key, ...)
-  if not is_told then
-    local text = type(problem) == 'table' and problem.err or tostring(problem)
-    if not string.find(text, 'WRONGTYPE', 1, true) then
-      error(problem)
-    end
-    if base and type(redis.pcall('HSET', base .. OWED, child_key, cjson.encode(parent))) == 'number' then
-      redis.call('PEXPIRE', base .. OWED, OWED_MS)
-    end
+-- Tell a parent of a child: `how(parent, child_key, ...)`. Keys of another type in the parent's queue keep no child from
+-- its end. What was to be told then is owed, for `pay_parents`; `base`: of the child, nil = nothing is.
+local function tell_guarded(base, how, parent, child_key, ...)
+  noted = save()
+  local is_told, problem = pcall(how, parent, child_key, ...)
+  if is_told then
+    return
+  end
+  problem = text_of_problem(problem)
+  if not is_about_content(problem) then
+    error(problem, 0)
+  end
+  go_back_to(noted)
+  if base and try('HLEN', base .. OWED) then
+    change('HSET', base .. OWED, child_key, cjson.encode(parent))
+    call('PEXPIRE', base .. OWED, OWED_MS)
   end
 end
 
 -- Tell a parent how a child has ended, if it still waits for that, and let it go on as what is noted of the child says.
--- `owed`: the parent, as JSON.
-local function pay_parent(owed, child_key, layout, now_ms)
-  local parent = cjson.decode(owed)
-  local finished_on, value, reason = unpack(redis.call('HMGET', child_key, 'finishedOn', 'returnvalue', 'failedReason'))
+local function pay_parent(parent, child_key, layout, now_ms)
+  local finished_on, value, reason = unpack(call('HMGET', child_key, 'finishedOn', 'returnvalue', 'failedReason'))
   if finished_on and value then
     child_completed(parent, child_key, value, layout, now_ms)
   elseif finished_on and reason then
     child_failed(parent, child_key, reason, layout, now_ms)
-  elseif redis.call('EXISTS', child_key) == 0 then
+  elseif call('EXISTS', child_key) == 0 then
     detach_child(parent, child_key, layout)
   end
-  if redis.call('ZSCORE', parent.key .. ':unsuccessful', child_key) then
+  if call('ZSCORE', parent.key .. ':unsuccessful', child_key) then
     defer_failure(parent, child_key, layout, now_ms)
-  elseif parent.policy == 'cpof' and redis.call('HEXISTS', parent.key .. ':failed', child_key) == 1 then
+  elseif parent.policy == 'cpof' and call('HEXISTS', parent.key .. ':failed', child_key) == 1 then
     release_parent(parent, layout, now_ms)
   else
     release_if_free(parent, layout, now_ms)
   end
 end
 
+-- The parent in a note of what is owed; nil when somebody else has written nonsense.
+local function read_owed(json)
+  local is_json, parent = pcall(cjson.decode, json)
+  return is_json and type(parent) == 'table' and type(parent.key) == 'string' and parent.base and parent.id and parent or nil
+end
+
 -- Tell the parents of a queue's children what they are owed; to those whose keys are still of another type it stays so.
 local function pay_parents(base, layout, now_ms)
-  local owed = redis.pcall('HRANDFIELD', base .. OWED, PAY_AT_ONCE, 'WITHVALUES')
+  local owed = try('HRANDFIELD', base .. OWED, PAY_AT_ONCE, 'WITHVALUES') or {}
   for index = 1, #owed, 2 do
-    if pcall(pay_parent, owed[index + 1], owed[index], layout, now_ms) then
-      redis.call('HDEL', base .. OWED, owed[index])
+    local parent, saved = read_owed(owed[index + 1]), save()
+    local is_paid, problem = pcall(pay_parent, parent, owed[index], layout, now_ms)
+    problem = text_of_problem(problem)
+    if parent and is_paid then
+      change('HDEL', base .. OWED, owed[index])
+    elseif not parent or is_about_content(problem) then
+      go_back_to(saved)
+    else
+      error(problem, 0)
     end
   end
 end
@@ -263,17 +274,17 @@ end
 
 -- The parent's own state does not change.
 local function reattach_child(parent, child_key, previous)
-  if redis.call('EXISTS', parent.key) == 0 then
+  if call('EXISTS', parent.key) == 0 then
     return
   end
   local was_noted
   if previous == 'failed' then
-    was_noted = redis.call('ZREM', parent.key .. ':unsuccessful', child_key) == 1
-      or redis.call('HDEL', parent.key .. ':failed', child_key) == 1
+    was_noted = change('ZREM', parent.key .. ':unsuccessful', child_key) == 1
+      or change('HDEL', parent.key .. ':failed', child_key) == 1
   else
-    was_noted = redis.call('HDEL', parent.key .. ':processed', child_key) == 1
+    was_noted = change('HDEL', parent.key .. ':processed', child_key) == 1
   end
   if was_noted then
-    redis.call('SADD', parent.key .. ':dependencies', child_key)
+    change('SADD', parent.key .. ':dependencies', child_key)
   end
 end

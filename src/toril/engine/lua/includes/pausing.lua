@@ -1,15 +1,18 @@
 -- include: batches
+-- include: changing
 
 -- Put what waits in `wait` into `paused`, where a BullMQ 5 peer looks for it; its resume renames `paused` over `wait`.
 -- What is in `wait` is next in line: it goes to the end that is worked first.
 local function gather_paused(wait_key, paused_key)
-  if redis.call('EXISTS', wait_key) == 0 then
+  if call('EXISTS', wait_key) == 0 then
     return
   end
-  if redis.call('EXISTS', paused_key) == 0 then
-    redis.call('RENAME', wait_key, paused_key)
+  if call('EXISTS', paused_key) == 0 then
+    change('RENAME', wait_key, paused_key)
   else
-    call_in_batches('RPUSH', paused_key, redis.call('LRANGE', wait_key, 0, -1))
-    redis.call('DEL', wait_key)
+    local ids = call('LRANGE', wait_key, 0, -1)
+    call_in_batches('RPUSH', paused_key, ids)
+    undo_by('RPOP', paused_key, #ids)
+    change('DEL', wait_key)
   end
 end

@@ -29,29 +29,26 @@ end
 -- Read what the queue's `meta` says, once a call: is_paused, concurrency, is_maxed, max_events, layout, max and duration
 -- (of the rate limit; nil = none), target (the list of runnable jobs).
 local function read_settings(queue, layout)
-  local meta = redis.call('HMGET', queue.meta, 'paused', 'concurrency', 'opts.maxLenEvents', 'max', 'duration')
+  local meta = call('HMGET', queue.meta, 'paused', 'concurrency', 'opts.maxLenEvents', 'max', 'duration')
   queue.layout = layout
   queue.is_paused = meta[1] and true or false
   queue.concurrency = limit_of(meta[2])
-  queue.is_maxed = queue.concurrency ~= nil and redis.call('LLEN', queue.active) >= queue.concurrency
+  queue.is_maxed = queue.concurrency ~= nil and call('LLEN', queue.active) >= queue.concurrency
   queue.max, queue.duration = limit_of(meta[4]), limit_of(meta[5])
   queue.target = waiting_list(queue.wait, queue.paused, queue.meta, layout, queue.is_paused)
   if queue.is_adding then
     refuse_when_full(queue.marker)
-    -- A key of another type must fail here, before anything is written.
-    redis.call('LLEN', queue.target)
+    -- Whoever adds is told of keys of another type, also where this call could do without them.
+    call('LLEN', queue.target)
     if queue.is_adding ~= 'plain' then
-      redis.call('ZCARD', queue.delayed)
-      redis.call('ZCARD', queue.prioritized)
-      redis.call('STRLEN', queue.pc)
+      call('ZCARD', queue.delayed)
+      call('ZCARD', queue.prioritized)
+      call('STRLEN', queue.pc)
     end
-    if not meta[3] then
-      redis.call('STRLEN', queue.id)
-    end
-    redis.call('XTRIM', queue.events, 'MAXLEN', '~', max_events_of(meta[3]))
+    call('XTRIM', queue.events, 'MAXLEN', '~', max_events_of(meta[3]))
   elseif not meta[3] then
     -- Before `ensure_max_events` writes to `meta`, which would be refused as the first write when Redis is full.
-    redis.call('XTRIM', queue.events, 'MAXLEN', '~', DEFAULT_MAX_EVENTS)
+    call('XTRIM', queue.events, 'MAXLEN', '~', DEFAULT_MAX_EVENTS)
   end
   queue.max_events = ensure_max_events(queue.meta, meta[3])
 end

@@ -1,17 +1,19 @@
 -- include: numbers
+-- include: changing
+-- include: placing
 -- Giving jobs back whose worker is gone, and which of them are charged for that. A place is
 --   {base, active, target (where runnable jobs wait), events, max_events, schedulers, stalled, max_stalled_count}
 
 -- Charge a job with the end of its worker: it has stalled once more. One that stalls too often fails when it is taken next.
 local function charge(place, job_key)
   -- Not by HINCRBY: a count that is no number would end the check for all jobs.
-  local stalled_count = number_of(redis.call('HGET', job_key, 'stc')) + 1
-  redis.call('HSET', job_key, 'stc', text_of(stalled_count))
+  local stalled_count = number_of(call('HGET', job_key, 'stc')) + 1
+  change('HSET', job_key, 'stc', text_of(stalled_count))
   if stalled_count > place.max_stalled_count then
-    local scheduler_id = redis.call('HGET', job_key, 'rjk')
+    local scheduler_id = call('HGET', job_key, 'rjk')
     -- Where it cannot be told whether the scheduler is there, it counts as being there.
-    if not (scheduler_id and redis.pcall('ZSCORE', place.schedulers, scheduler_id)) then
-      redis.call('HSET', job_key, 'defa', 'job stalled more than allowable limit')
+    if not (scheduler_id and try('ZSCORE', place.schedulers, scheduler_id) ~= false) then
+      change('HSET', job_key, 'defa', 'job stalled more than allowable limit')
     end
   end
 end
@@ -21,24 +23,24 @@ end
 -- afterwards. Returns whether it was in `active`.
 local function recover_job(place, job_id, is_suspect)
   local job_key = place.base .. job_id
-  if redis.call('LREM', place.active, 1, job_id) == 0 or redis.call('TYPE', job_key).ok ~= 'hash' then
+  if change('LREM', place.active, 1, job_id) == 0 or call('TYPE', job_key).ok ~= 'hash' then
     return false
   end
   if is_suspect then
-    redis.call('HSET', job_key, 'torilSuspect', '1')
+    change('HSET', job_key, 'torilSuspect', '1')
   else
     charge(place, job_key)
   end
-  redis.call('RPUSH', place.target, job_id)
-  redis.call('XADD', place.events, 'MAXLEN', '~', place.max_events, '*',
+  place_in_list('RPUSH', place.target, job_id)
+  tell( place.events, 'MAXLEN', '~', place.max_events, '*',
     'event', 'waiting', 'jobId', job_id, 'prev', 'active')
-  redis.call('XADD', place.events, '*', 'event', 'stalled', 'jobId', job_id)
+  tell(place.events, '*', 'event', 'stalled', 'jobId', job_id)
   return true
 end
 
 -- What `toril:workers` says of a worker of ours: {since (ms), seen (ms), process, container ('' = not known)}; nil = nothing.
 local function read_worker(base, name)
-  local stored = name and redis.pcall('HGET', base .. 'toril:workers', name)
-  local since, seen, process, container = string.match(type(stored) == 'string' and stored or '', '^(%d+) (%d+) (%S+) (.*)$')
+  local stored = name and try('HGET', base .. 'toril:workers', name)
+  local since, seen, process, container = string.match(stored or '', '^(%d+) (%d+) (%S+) (.*)$')
   return since and {since = tonumber(since), seen = tonumber(seen), process = process, container = container} or nil
 end

@@ -1,4 +1,4 @@
--- include: batches
+-- include: changing
 -- What belongs to a job beside its hash.
 local PARTS = {':logs', ':dependencies', ':processed', ':failed', ':unsuccessful'}
 
@@ -10,11 +10,9 @@ local function add_job_keys(keys, job_key)
   end
 end
 
--- Delete the given jobs with everything that belongs to them.
+-- Delete the given jobs with everything that belongs to them, when all else is done.
 local function delete_jobs(base, ids)
-  local keys = {}
   for _, job_id in ipairs(ids) do
-    add_job_keys(keys, base .. job_id)
+    add_job_keys(doomed, base .. job_id)
   end
-  delete_keys(keys)
 end

@@ -7,13 +7,6 @@ local function slot_of(score)
   return text_of(math.floor(number_of(score)))
 end
 
--- A counter of ids that cannot be counted on must fail here, before anything is written.
-local function check_counter(queue)
-  if redis.call('EXISTS', queue.id) == 1 then
-    redis.call('INCRBY', queue.id, 0)
-  end
-end
-
 -- Make the job of a slot and note the slot as the current one. `job` has name, data, priority, is_lifo, and opts as
 -- JSON without its closing brace; `id_json` is the start of the job's id as JSON text.
 local function make_slot(queue, scheduler_id, slot, now_ms, job, id_json)
@@ -23,12 +16,13 @@ local function make_slot(queue, scheduler_id, slot, now_ms, job, id_json)
   job.timestamp, job.delay = text_of(now_ms), delay
   job.opts = job.opts .. ',"jobId":' .. id_json .. slot .. '","delay":' .. text_of(delay)
     .. ',"timestamp":' .. text_of(now_ms) .. '}'
-  redis.call('ZADD', queue.schedulers, slot, scheduler_id)
-  redis.call('INCR', queue.id)
+  change('ZADD', queue.schedulers, slot, scheduler_id)
+  call('INCR', queue.id)
+  note_count(queue.id, 1)
   store_job(queue, job)
 end
 
 local function count_iteration(scheduler_key)
-  local count = number_of(redis.call('HGET', scheduler_key, 'ic')) + 1
-  redis.call('HSET', scheduler_key, 'ic', text_of(count))
+  local count = number_of(call('HGET', scheduler_key, 'ic')) + 1
+  change('HSET', scheduler_key, 'ic', text_of(count))
 end

@@ -10,19 +10,20 @@ local function set_aside(queue, finish, now_ms)
   local delay_ms = finish.details.delay_ms or 0
   if finish.kind == 'limit' then
     if delay_ms > 0 then
-      redis.call('SET', queue.limiter, FOR_EVER, 'PX', text_of(delay_ms))
+      change('SET', queue.limiter, FOR_EVER, 'PX', text_of(delay_ms))
     end
-    queue.limited_ms = math.max(redis.call('PTTL', queue.limiter), 0)
+    queue.limited_ms = math.max(call('PTTL', queue.limiter), 0)
     return true
   end
   if finish.kind == 'delay' then
-    redis.call('HSET', finish.key, 'delay', text_of(delay_ms))
+    change('HSET', finish.key, 'delay', text_of(delay_ms))
     place_delayed(queue.delayed, queue.events, finish.id, now_ms + delay_ms)
     queue.has_delayed = true
     return false
   end
-  redis.call('ZADD', queue.waiting_children, text_of(now_ms), finish.id)
-  redis.call('XADD', queue.events, '*', 'event', 'waiting-children', 'jobId', finish.id, 'prev', 'active')
+  call('ZADD', queue.waiting_children, text_of(now_ms), finish.id)
+  undo_by('ZREM', queue.waiting_children, finish.id)
+  tell(queue.events, '*', 'event', 'waiting-children', 'jobId', finish.id, 'prev', 'active')
   -- The last child may have ended since the processor looked.
   release_if_free({key = finish.key, base = queue.base, id = finish.id}, queue.layout, now_ms)
   return false

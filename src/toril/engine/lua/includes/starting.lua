@@ -1,6 +1,44 @@
--- include: calls
 -- include: numbers
--- Starting a job that has been moved to `active`. Of the queue: base, active and events (keys).
+-- Starting jobs that have been moved to `active`. Of the queue: base, wait, active and prioritized (keys).
+
+-- Keys of the jobs that were started, each followed by the job as it was.
+local starts = {}
+
+-- For `undo`: locks go, and the hashes are as before.
+local function undo_starts(run)
+  for index = 1, #starts, 2 do
+    local job_key, fields, stored = starts[index], starts[index + 1][3], {}
+    run('DEL', job_key .. ':lock')
+    -- A job that was new comes as values alone.
+    for at = 1, type(fields) == 'table' and #fields or 0, 2 do
+      stored[fields[at]] = fields[at + 1]
+    end
+    for _, name in ipairs({'processedOn', 'ats', 'pb'}) do
+      if stored[name] then
+        run('HSET', job_key, name, stored[name])
+      else
+        run('HDEL', job_key, name)
+      end
+    end
+  end
+end
+
+-- For `undo`: jobs leave `active`.
+local function leave_active(run, queue, ids)
+  for index = 1, #ids do
+    if type(redis.pcall('LREM', queue.active, '1', ids[index])) == 'table' then
+      -- Who may not use LREM has dropped no id without a job: the jobs are still the newest there.
+      run('LPOP', queue.active, '1')
+    end
+  end
+end
+
+-- For `undo`: jobs go back to the end of `wait` from which they came.
+local function return_to_wait(run, queue, ids)
+  for index = #ids, 1, -1 do
+    run('RPUSH', queue.wait, ids[index])
+  end
+end
 
 -- A job that is new and tied to nothing, which most are: its fields and its id, in this order. Else nil.
 local function read_new_job(job_key, job_id)
@@ -15,8 +53,11 @@ end
 -- Any job: {id, attempts started with this one, fields with their names}, and whether it has failed while it waited.
 -- Nil when there is none.
 local function read_any_job(job_key, job_id)
-  local fields = redis.pcall('HGETALL', job_key)
-  if fields.err or #fields == 0 then
+  local is_read, fields = pcall(call, 'HGETALL', job_key)
+  if not is_read and not string.find(tostring(fields), 'WRONGTYPE', 1, true) then
+    error(fields, 0)
+  end
+  if not is_read or #fields == 0 then
     return nil
   end
   local ats, is_deferred_failure = '1', false
@@ -31,7 +72,8 @@ local function read_any_job(job_key, job_id)
   return {job_id, ats, fields}, is_deferred_failure
 end
 
--- Start one job: lock, event, counters. Returns it as `take_jobs` does, or nil when there is no such job.
+-- Start one job: lock and counters; to tell it is the caller's. Returns it as `take_jobs` does, or nil when there is no
+-- such job.
 local function start_job(queue, taker, job_id, now)
   local job_key = queue.base .. job_id
   local job, ats, is_deferred_failure = read_new_job(job_key, job_id), '1', false
@@ -45,7 +87,10 @@ local function start_job(queue, taker, job_id, now)
     ats = job[2]
   end
   call('SET', job_key .. ':lock', taker.token, 'PX', taker.lock_ms)
-  call('XADD', queue.events, '*', 'event', 'active', 'jobId', job_id, 'prev', 'waiting')
+  if #starts == 0 then
+    undo[#undo + 1] = undo_starts
+  end
+  starts[#starts + 1], starts[#starts + 2] = job_key, job
   if taker.worker_name ~= '' then
     call('HSET', job_key, 'processedOn', now, 'ats', ats, 'pb', taker.worker_name)
   else

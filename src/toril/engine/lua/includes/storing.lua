@@ -1,5 +1,6 @@
 -- include: queue
 -- include: batches
+-- include: changing
 -- Storing new jobs and putting them where they wait. `queue` is as `queue_of` and `read_settings` make it; a job is
 --   {id, name, data, opts, timestamp (text), delay (ms), priority, is_lifo}
 -- and may have parent_key, parent (JSON), scheduler_id, deduplication_id, waits_for_children.
@@ -7,8 +8,9 @@
 -- Write the hash of a new job and tell that it was added.
 local function store_new(queue, job)
   local job_key = queue.base .. job.id
-  redis.call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts,
+  local added = call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts,
     'timestamp', job.timestamp, 'delay', text_of(job.delay), 'priority', text_of(job.priority))
+  note_new_hash(job_key, added, 6)
   local links = {}
   for field, value in pairs({parentKey = job.parent_key, parent = job.parent, rjk = job.scheduler_id,
       deid = job.deduplication_id}) do
@@ -16,9 +18,9 @@ local function store_new(queue, job)
     links[#links + 1] = value
   end
   if #links > 0 then
-    redis.call('HSET', job_key, unpack(links))
+    call('HSET', job_key, unpack(links))
   end
-  redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
     'event', 'added', 'jobId', job.id, 'name', job.name)
 end
 
@@ -26,8 +28,9 @@ end
 -- Returns `waiting-children`, `delayed`, `prioritized`, or `wait`: push it on `queue.target` (lifo: on the right).
 local function place_new(queue, job)
   if job.waits_for_children then
-    redis.call('ZADD', queue.waiting_children, job.timestamp, job.id)
-    redis.call('XADD', queue.events, '*', 'event', 'waiting-children', 'jobId', job.id)
+    call('ZADD', queue.waiting_children, job.timestamp, job.id)
+    undo_by('ZREM', queue.waiting_children, job.id)
+    tell(queue.events, '*', 'event', 'waiting-children', 'jobId', job.id)
     return 'waiting-children'
   end
   if job.delay > 0 then
@@ -36,9 +39,9 @@ local function place_new(queue, job)
     return 'delayed'
   end
   queue.has_runnable = true
-  redis.call('XADD', queue.events, '*', 'event', 'waiting', 'jobId', job.id)
+  tell(queue.events, '*', 'event', 'waiting', 'jobId', job.id)
   if job.priority > 0 then
-    redis.call('ZADD', queue.prioritized, prioritized_score(job.priority, queue.pc), job.id)
+    place_prioritized(queue.prioritized, queue.pc, job.id, job.priority)
     return 'prioritized'
   end
   return 'wait'
@@ -48,6 +51,6 @@ end
 local function store_job(queue, job)
   store_new(queue, job)
   if place_new(queue, job) == 'wait' then
-    redis.call(job.is_lifo and 'RPUSH' or 'LPUSH', queue.target, job.id)
+    place_in_list(job.is_lifo and 'RPUSH' or 'LPUSH', queue.target, job.id)
   end
 end

@@ -4,8 +4,8 @@
 -- The process of ours that runs a job, as a text that two jobs share if one process runs both; nil = a worker of others.
 -- A process is told from an earlier one of the same name by when it was registered.
 local function process_of(base, workers, job_id)
-  local stored = redis.pcall('HMGET', base .. job_id, 'pb', 'processedOn')
-  local name = not stored.err and stored[1]
+  local stored = try('HMGET', base .. job_id, 'pb', 'processedOn')
+  local name = stored and stored[1]
   if not name then
     return nil
   end
@@ -25,7 +25,7 @@ local function find_suspects(base, active_key, ids)
   if not next(process_by_id) then
     return suspects
   end
-  for _, job_id in ipairs(redis.call('LRANGE', active_key, 0, -1)) do
+  for _, job_id in ipairs(call('LRANGE', active_key, 0, -1)) do
     local process = process_by_id[job_id] or process_of(base, workers, job_id)
     if process then
       jobs_by_process[process] = (jobs_by_process[process] or 0) + 1

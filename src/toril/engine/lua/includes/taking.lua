@@ -1,4 +1,3 @@
--- include: calls
 -- include: starting
 -- include: queue
 -- include: promoting
@@ -12,27 +11,40 @@ local function move_to_active(queue, count)
   if count == 1 then
     local job_id = call('LMOVE', queue.wait, queue.active, 'RIGHT', 'LEFT')
     if job_id then
+      undo[#undo + 1] = function(run)
+        leave_active(run, queue, {job_id})
+        run('RPUSH', queue.wait, job_id)
+      end
       return {job_id}
     end
   end
-  local ids = count > 1 and call('RPOP', queue.wait, count) or {}
-  if #ids < count then
-    local popped = redis.pcall('ZPOPMIN', queue.prioritized, count - #ids)
-    if popped.err then
-      -- A key of another type: back with what was taken, so that no job is in no list.
-      for index = #ids, 1, -1 do
-        call('RPUSH', queue.wait, ids[index])
-      end
-      error(popped.err)
+  local from_wait = count > 1 and call('RPOP', queue.wait, count) or {}
+  if #from_wait > 0 then
+    undo[#undo + 1] = function(run)
+      return_to_wait(run, queue, from_wait)
     end
+  end
+  local ids = {unpack(from_wait)}
+  if #ids < count then
+    local popped = call('ZPOPMIN', queue.prioritized, count - #ids)
     for index = 1, #popped, 2 do
       ids[#ids + 1] = popped[index]
     end
-    if #popped == 0 then
+    if #popped > 0 then
+      undo[#undo + 1] = function(run)
+        for index = 1, #popped, 2 do
+          run('ZADD', queue.prioritized, popped[index + 1], popped[index])
+        end
+      end
+    else
+      -- Without undo: of no meaning while no job has a priority.
       call('DEL', queue.pc)
     end
   end
   call_in_batches('LPUSH', queue.active, ids)
+  undo[#undo + 1] = function(run)
+    leave_active(run, queue, ids)
+  end
   return ids
 end
 
@@ -50,7 +62,6 @@ end
 -- about its being empty.
 local function take(queue, taker, count, now_ms)
   local now = text_of(now_ms)
-  -- A key of another type must fail here: what was taken out of `wait` would be active and not told.
   local active = (queue.concurrency or not queue.is_active_known) and call('LLEN', queue.active) or 0
   queue.is_maxed = queue.concurrency ~= nil and active >= queue.concurrency
   if not queue.is_trimmed then
@@ -88,6 +99,7 @@ local function take(queue, taker, count, now_ms)
   for index = 1, #ids do
     local job, is_deferred_failure = start_job(queue, taker, ids[index], now)
     if job then
+      tell(queue.events, '*', 'event', 'active', 'jobId', ids[index], 'prev', 'waiting')
       taken = taken + 1
       reply[taken + 3] = job
       if not is_deferred_failure then

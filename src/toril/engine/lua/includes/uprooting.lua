@@ -5,12 +5,12 @@ local SCAN_PAGE = 100
 -- Take a job out of wherever it is; the answer is BullMQ's word for that.
 local function take_out(queue, job_id)
   for _, place in ipairs({'completed', 'waiting-children', 'delayed', 'failed', 'prioritized'}) do
-    if redis.call('ZREM', queue.base .. place, job_id) == 1 then
+    if change('ZREM', queue.base .. place, job_id) == 1 then
       return place
     end
   end
   for _, place in ipairs({'wait', 'paused', 'active'}) do
-    if redis.call('LREM', queue.base .. place, 1, job_id) == 1 then
+    if change('LREM', queue.base .. place, 1, job_id) == 1 then
       return place
     end
   end
@@ -26,17 +26,17 @@ local function split_key(job_key, likely_base)
 end
 
 local function pending_children(job_key)
-  return redis.call('SMEMBERS', job_key .. ':dependencies')
+  return call('SMEMBERS', job_key .. ':dependencies')
 end
 
 -- Some of a job's pending children, from `cursor` on ('0' = the first), and where to go on. A few are read in BullMQ's
 -- order, in which they then are told as removed.
 local function scan_pending(job_key, cursor)
   local key = job_key .. ':dependencies'
-  if cursor == '0' and redis.call('SCARD', key) <= SCAN_PAGE then
+  if cursor == '0' and call('SCARD', key) <= SCAN_PAGE then
     return pending_children(job_key), '0'
   end
-  local following, children = unpack(redis.call('SSCAN', key, cursor, 'COUNT', SCAN_PAGE))
+  local following, children = unpack(call('SSCAN', key, cursor, 'COUNT', SCAN_PAGE))
   return children, following
 end
 
@@ -86,13 +86,13 @@ local function uproot_all_children(base, job_id, options)
     local part, read, strike_out = unpack(note)
     local children
     repeat
-      children = redis.call(read, parent.key .. part, options.budget + 1)
+      children = call(read, parent.key .. part, options.budget + 1)
       for _, child_key in ipairs(children) do
         local child_base, child_id = split_key(child_key, base)
         if child_base and not uproot(child_base, child_id, parent, options) then
           return false
         end
-        redis.call(strike_out, parent.key .. part, child_key)
+        change(strike_out, parent.key .. part, child_key)
       end
     until #children == 0
   end
@@ -108,11 +108,11 @@ local function uproot_pending_children(base, job_id, options, cursor, limit)
     local children, following = scan_pending(parent.key, cursor)
     for _, child_key in ipairs(children) do
       local child_base, child_id = split_key(child_key, base)
-      if child_base and not is_locked(child_key) and not redis.call('ZSCORE', child_base .. 'failed', child_id) then
+      if child_base and not is_locked(child_key) and not call('ZSCORE', child_base .. 'failed', child_id) then
         if not uproot(child_base, child_id, parent, options) then
           return cursor
         end
-        redis.call('SREM', parent.key .. ':dependencies', child_key)
+        change('SREM', parent.key .. ':dependencies', child_key)
       end
     end
     cursor, looked_at = following, looked_at + #children
@@ -140,12 +140,12 @@ uproot = function(base, job_id, parent, options)
     -- Jobs that are children of each other: it goes when those do that are being removed.
     return true
   end
-  options.is_stopped = options.heeds_locks and redis.call('EXISTS', job.key .. ':lock') == 1
+  options.is_stopped = options.heeds_locks and call('EXISTS', job.key .. ':lock') == 1
   if options.budget <= 0 or options.is_stopped then
     return false
   end
   options.begun[job.key] = true
-  local was_pending = parent and redis.call('SISMEMBER', parent.key .. ':dependencies', job.key) == 1
+  local was_pending = parent and call('SISMEMBER', parent.key .. ':dependencies', job.key) == 1
   job.parent = parent or job.parent
   if job.parent then
     detach_child(job.parent, job.key, options.layout)
@@ -154,15 +154,16 @@ uproot = function(base, job_id, parent, options)
   if options.with_children and not uproot_children(base, job_id, options) then
     if was_pending then
       -- By this the next call finds it again.
-      redis.call('SADD', parent.key .. ':dependencies', job.key)
+      change('SADD', parent.key .. ':dependencies', job.key)
     end
     return false
   end
   options.budget = options.budget - 1
   local place = take_out(queue, job_id)
-  if discard(queue, job, options.layout) then
+  if call('EXISTS', job.key) == 1 then
+    discard(queue, job, options.layout)
     read_settings(queue, options.layout)
-    redis.call('XADD', queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'removed', 'jobId', job_id, 'prev', place)
   end
   return true
