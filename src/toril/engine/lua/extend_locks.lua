@@ -21,6 +21,7 @@ for at = 2, #ARGV - 3, 3 do
     -- Before SET: Redis refuses that as the first write when it is full.
     call('SREM', stalled_key, job_id)
     call('SET', lock_key, token, 'PX', lock_ms)
+    undo[#undo + 1] = {'DEL', lock_key, {}}
     kept[#kept + 1] = job_id
   else
     lost[#lost + 1] = job_id

@@ -115,6 +115,9 @@ local function remove_from_active(active_key, ids)
   if #ids == 1 or not remove_oldest(active_key, ids) then
     for index = 1, #ids do
       codes[index] = call('LREM', active_key, '-1', ids[index]) == 0 and -3 or 0
+      if codes[index] == 0 then
+        undo[#undo + 1] = {'RPUSH', active_key, {ids[index]}}
+      end
       any_missing = any_missing or codes[index] ~= 0
     end
   end

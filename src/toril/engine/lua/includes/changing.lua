@@ -87,12 +87,12 @@ end
 local function go_back_to(saved)
   for index = #undo, saved[1] + 1, -1 do
     local entry = undo[index]
-    undo[index] = nil
     if type(entry) == 'function' then
       entry(call)
     else
       call(entry[1], entry[2], unpack(entry[3]))
     end
+    undo[index] = nil
   end
   for index = #events, saved[2] + 1, -1 do
     events[index] = nil

@@ -15,6 +15,42 @@ local function text_of(problem)
   return (string.gsub(text, '%c', ' '))
 end
 
+-- Write a hash or a set anew without these elements.
+local function write_anew(key, read, write, step, ...)
+  local stored, left_ms, gone, kept = redis.pcall(read, key), redis.pcall('PTTL', key), {}, {}
+  if stored.err then
+    return stored
+  end
+  for _, name in ipairs({...}) do
+    gone[name] = true
+  end
+  for index = 1, #stored, step do
+    if not gone[stored[index]] then
+      kept[#kept + 1], kept[#kept + step] = stored[index], stored[index + step - 1]
+    end
+  end
+  local reply = redis.pcall('UNLINK', key)
+  for first = 1, type(reply) == 'number' and #kept or 0, 1000 do
+    reply = redis.pcall(write, key, unpack(kept, first, math.min(first + 999, #kept)))
+  end
+  if type(left_ms) == 'number' and left_ms >= 0 then
+    redis.pcall('PEXPIRE', key, left_ms)
+  end
+  return reply
+end
+
+-- Push to one end of a list and move to the other. What cannot be moved stays, in another order.
+local function push_around(key, push, from, to, ...)
+  local reply
+  for _, element in ipairs({...}) do
+    reply = redis.pcall(push, key, element)
+    if type(reply) == 'number' then
+      redis.pcall('LMOVE', key, key, from, to)
+    end
+  end
+  return reply
+end
+
 -- Other commands that do the same, for users who may not use the first.
 local OTHERWISE = {
   DEL = function(...)
@@ -27,16 +63,25 @@ local OTHERWISE = {
     return redis.pcall('LTRIM', key, '0', -count - 1)
   end,
   RPUSH = function(key, ...)
-    return redis.pcall('LPUSH', key, ...)
+    return push_around(key, 'LPUSH', 'LEFT', 'RIGHT', ...)
   end,
   LPUSH = function(key, ...)
-    return redis.pcall('RPUSH', key, ...)
+    return push_around(key, 'RPUSH', 'RIGHT', 'LEFT', ...)
+  end,
+  INCRBY = function(key, number)
+    return redis.pcall('DECRBY', key, -number)
   end,
   LINSERT = function(key, _, _, member)
     return redis.pcall('RPUSH', key, member)
   end,
   HSET = function(...)
     return redis.pcall('HMSET', ...)
+  end,
+  HDEL = function(key, ...)
+    return write_anew(key, 'HGETALL', 'HSET', 2, ...)
+  end,
+  SREM = function(key, ...)
+    return write_anew(key, 'SMEMBERS', 'SADD', 1, ...)
   end,
   ZADD = function(key, ...)
     local reply
@@ -54,8 +99,12 @@ local OTHERWISE = {
     end
     return reply
   end,
-  SET = function(key, value)
-    return redis.pcall('MSET', key, value)
+  SET = function(key, value, _, lifetime_ms)
+    local reply = redis.pcall('MSET', key, value)
+    if lifetime_ms then
+      redis.pcall('PEXPIRE', key, lifetime_ms)
+    end
+    return reply
   end,
 }
 

@@ -12,8 +12,9 @@
 -- suspect: its worker has outlived it)}, all of which may be missing.
 
 local NO_DETAILS = {}
--- The fields of a job's hash that its end may write, of which the first is read for every end.
+-- The fields of a job's hash that its end may write; of one that completes, of whose fields only `atm` is there before.
 local WRITTEN = {'atm', 'returnvalue', 'finishedOn', 'failedReason', 'stacktrace', 'defa', 'delay'}
+local WRITTEN_BY_COMPLETED = {'atm', 'returnvalue', 'finishedOn'}
 
 -- What few ends need is made when one does: to make these functions would cost every call as much as some jobs.
 local rare
@@ -161,7 +162,7 @@ end
 -- Note, before a job's hash is written, how it is put back.
 local function keep_hash(finish)
   undo[#undo + 1] = function(run)
-    put_fields_back(run, finish.key, WRITTEN, finish.stored)
+    put_fields_back(run, finish.key, finish.kind == 'completed' and WRITTEN_BY_COMPLETED or WRITTEN, finish.stored)
   end
 end
 

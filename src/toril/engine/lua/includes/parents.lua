@@ -235,7 +235,11 @@ local function pay_parents(base, layout, now_ms)
     local is_paid, problem = pcall(pay_parent, parent, owed[index], layout, now_ms)
     problem = text_of_problem(problem)
     if parent and is_paid then
-      change('HDEL', base .. OWED, owed[index])
+      call('HDEL', base .. OWED, owed[index])
+      undo[#undo + 1] = function(run)
+        run('HSET', base .. OWED, owed[index], owed[index + 1])
+        run('PEXPIRE', base .. OWED, OWED_MS)
+      end
     elseif not parent or is_about_content(problem) then
       go_back_to(saved)
     else

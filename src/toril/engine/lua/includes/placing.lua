@@ -28,7 +28,7 @@ local function prioritized_score(priority, pc_key)
     note_count(pc_key, 1)
   else
     -- Nothing that can be counted on: it begins anew, so that it keeps no job from running.
-    call('SET', pc_key, '1')
+    change('SET', pc_key, '1')
     number = 1
   end
   return text_of(priority * 4294967296 + number % 4294967296)
