@@ -16,7 +16,7 @@ from toril.engine.redis.settings import RedisSettings
 from toril.engine.redis.sync_connection import SyncConnection
 
 REFUSED, CALLS, SITES = "test:refused", "test:calls", "test:sites"
-"""Keys of a test build: which call it refuses (a number; none = no call), the calls that it made, the places reached."""
+"""Keys of a test build: which call it refuses (0 = none), the calls that it made, the places that it reached."""
 
 _SITE = re.compile(r"(?<![\w.:'\"-])(?<!function )((?:redis\.)?p?call|change|try|call_in_batches|delete)\((?!\.\.\.\))")
 _UNDOING = re.compile(r"^local function (?:insert_at|put_at_ranks|leave_active)\b.*?^end$", re.MULTILINE | re.DOTALL)
@@ -34,7 +34,8 @@ local function noted_call(how, ...)
   error('ERR the test refuses this call', 0)
 end
 local redis = setmetatable({{
-  call = function(...) return noted_call(real.call, ...) end, pcall = function(...) return noted_call(real.pcall, ...) end,
+  call = function(...) return noted_call(real.call, ...) end,
+  pcall = function(...) return noted_call(real.pcall, ...) end,
 }}, {{__index = real}})
 local function site_at(site, how) real.call('SADD', '{SITES}', site) return how end
 """
@@ -97,7 +98,7 @@ class Server:
         self.raw: Any = redis.Redis(**where, decode_responses=True)
         self._binary: Any = redis.Redis(**where)
         self.user = user
-        self.raw.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", "&*", "+@all")
+        self._binary.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", "&*", "+@all")
         self.limited = SyncConnection(RedisSettings.from_url(url.replace("://", f"://{user}:secret@")))
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
 """Reads the Lua scripts of this package: one command a file, shared functions in `lua/includes/`.
 
-A line `-- include: name` stands for the text of `lua/includes/name.lua`; each include enters a script once. Every script
-is made the function `work` between `undoing.lua` and `concluding.lua`: when Redis refuses one of its commands, what the
-commands before it have changed is undone.
+A line `-- include: name` stands for the text of `lua/includes/name.lua`; each include enters a script once. Every
+script becomes the function `work` between `undoing.lua` and `concluding.lua`: when Redis refuses one of its commands,
+what the commands before it have changed is undone.
 """
 
 from __future__ import annotations

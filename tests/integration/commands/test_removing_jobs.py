@@ -119,8 +119,8 @@ async def test_each_of_many_children_is_looked_at_once(
     places = {name: len(ids) for name, ids in queue.places().items()}
     assert places == {"active": 700, "failed": 300, "waiting-children": 1}
     assert queue.raw.smembers(queue.keys.job("p") + ":dependencies") == {queue.keys.job(job.id) for job in taken}
-    # Each that is removed is looked for in five sorted sets. Of some it is asked again: at the end of a call the rest of
-    # a page is left to the next.
+    # Each that is removed is looked for in five sorted sets. Of some it is asked again: at the end of a call the rest
+    # of a page is left to the next.
     assert asked < 2 * 1500 + 5 * 500
 
 

@@ -12,7 +12,7 @@ import redis
 from support.engine import EngineQueue, open_queue
 from support.full_redis import CASES, Case
 from support.refusal_cases import RICH_CASES
-from support.refusals import REFUSED, Server, keys_of, made, pattern_of, sites, build_of, text_of
+from support.refusals import REFUSED, Server, build_of, keys_of, made, pattern_of, sites, text_of
 from toril import errors
 from toril.engine import lua_loader
 from toril.engine.redis.connection import Call
@@ -112,9 +112,11 @@ async def test_a_user_may_lack_the_right_to_any_command_or_key(
     for problem, command, key in refusals:
         if problem is not None:
             assert problem.reason is RedisReason.AUTH_FAILED
-            possible = [f"no right to {' '.join(call[:2])}" for call in calls if call[0] == command or key in keys_of(call)]
+            possible = [
+                f"no right to {' '.join(call[:2])}" for call in calls if call[0] == command or key in keys_of(call)
+            ]
             # EVAL itself is refused where a key is concerned that it names. Without one read a script may try another.
-            is_named = any(words in str(problem) for words in possible) or key != "" and key in str(problem)
+            is_named = any(words in str(problem) for words in possible) or (key != "" and key in str(problem))
             assert is_named or key in scene.call.keys, problem
 
 
@@ -129,4 +131,4 @@ async def test_the_cases_reach_every_place_that_calls_redis(server: Server, redi
     places = {f"{script} {text_of(place)}" for script in lua_loader.names() for place in sites(script)}
     assert reached - places == set()
     missed = {place.split(": ", 1)[1] for place in places} - {place.split(": ", 1)[1] for place in reached}
-    assert missed == set(), sorted(missed)
+    assert missed == set(), "\n".join(sorted(missed))

@@ -135,12 +135,8 @@ local function general_case()
 
   -- New jobs enter on the left and leave on the right; LIFO ones enter where they leave.
   local function push_collected()
-    for command, collected in pairs({LPUSH = front, RPUSH = back}) do
-      if #collected > 0 then
-        call_in_batches(command, queue.target, collected)
-        undo_by(command == 'LPUSH' and 'LPOP' or 'RPOP', queue.target, #collected)
-      end
-    end
+    call_in_batches('LPUSH', queue.target, front)
+    call_in_batches('RPUSH', queue.target, back)
     front, back = {}, {}
   end
 

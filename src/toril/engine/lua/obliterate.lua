@@ -43,8 +43,7 @@ local function pop(place)
     ids[#ids + 1] = found[index]
     scores[index], scores[index + 1] = found[index + 1], found[index]
   end
-  call_in_batches('ZREM', key, ids)
-  undo[#undo + 1] = {'ZADD', key, scores}
+  call_in_batches('ZREM', key, ids, 'ZADD', scores)
   return ids
 end
 

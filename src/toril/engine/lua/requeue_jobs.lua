@@ -41,12 +41,8 @@ for index = 1, #found, 2 do
     moved[#moved + 1] = job_id
   end
 end
-call_in_batches('ZREM', source, ids)
-undo[#undo + 1] = {'ZADD', source, scores}
+call_in_batches('ZREM', source, ids, 'ZADD', scores)
 call_in_batches('LPUSH', queue.target, moved)
-if #moved > 0 then
-  undo_by('LPOP', queue.target, #moved)
-end
 queue.has_runnable = #moved > 0
 wake(queue)
 return {#moved, call('ZCOUNT', source, '-inf', highest), until_ms}

@@ -16,9 +16,7 @@ if call('EXISTS', paused_key) == 1 then
   if call('EXISTS', wait_key) == 0 then
     change('RENAME', paused_key, wait_key)
   else
-    local ids = call('LRANGE', paused_key, 0, -1)
-    call_in_batches('RPUSH', wait_key, ids)
-    undo_by('RPOP', wait_key, #ids)
+    call_in_batches('RPUSH', wait_key, call('LRANGE', paused_key, 0, -1))
     change('DEL', paused_key)
   end
 end

@@ -1,18 +1,19 @@
+-- include: changing
 -- Variadic commands in parts: Lua's stack holds only so many arguments.
 local BATCH = 1000
 
--- Run `command key value...` for all values, in order. What undoes that, the caller notes.
-local function call_in_batches(command, key, values)
-  local total = #values
-  if total == 0 then
-    return
-  end
-  if total <= BATCH then
-    call(command, key, unpack(values))
-    return
-  end
-  for first = 1, total, BATCH do
-    call(command, key, unpack(values, first, math.min(first + BATCH - 1, total)))
+-- Run `command key value...` for all values, in order. What undoes it: of a push to take as many away, else `inverse` with
+-- the values `back`, if given. That may be done also for values which the command has not come to.
+local function call_in_batches(command, key, values, inverse, back)
+  local pop = command == 'LPUSH' and 'LPOP' or command == 'RPUSH' and 'RPOP'
+  for first = 1, #values, BATCH do
+    local last = math.min(first + BATCH - 1, #values)
+    call(command, key, unpack(values, first, last))
+    if pop then
+      undo_by(pop, key, last - first + 1)
+    elseif inverse and first == 1 then
+      undo[#undo + 1] = {inverse, key, back}
+    end
   end
 end
 

@@ -204,8 +204,7 @@ local function store_ends(queue, ends, now_ms)
     return
   end
   local target = is_completed and queue.completed or queue.failed
-  call_in_batches('ZADD', target, members)
-  undo[#undo + 1] = {'ZREM', target, ids}
+  call_in_batches('ZADD', target, members, 'ZREM', ids)
   if details.keep_count or details.keep_age_ms then
     rarely().retain(queue.base, target, now_ms, details.keep_count, details.keep_age_ms, details.keep_limit,
       not is_completed and queue.layout)

@@ -29,7 +29,6 @@ local function measure_kind(base, kind, ended, points, now_ms)
     end
     call('HSET', key, 'prevCount', text_of(before), 'prevTS', text_of(now_ms))
     call_in_batches('LPUSH', data_key, numbers)
-    undo_by('LPOP', data_key, #numbers)
     local oldest = call('LRANGE', data_key, points, -1)
     call('LTRIM', data_key, 0, points - 1)
     if #oldest > 0 then

@@ -10,9 +10,7 @@ local function gather_paused(wait_key, paused_key)
   if call('EXISTS', paused_key) == 0 then
     change('RENAME', wait_key, paused_key)
   else
-    local ids = call('LRANGE', wait_key, 0, -1)
-    call_in_batches('RPUSH', paused_key, ids)
-    undo_by('RPOP', paused_key, #ids)
+    call_in_batches('RPUSH', paused_key, call('LRANGE', wait_key, 0, -1))
     change('DEL', wait_key)
   end
 end

@@ -30,10 +30,6 @@ local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_k
     end
   end
   call_in_batches('LPUSH', waiting_key, plain)
-  if #plain > 0 then
-    undo_by('LPOP', waiting_key, #plain)
-  end
-  call_in_batches('ZREM', delayed_key, ids)
-  undo_by('ZADD', delayed_key, unpack(scores))
+  call_in_batches('ZREM', delayed_key, ids, 'ZADD', scores)
   return #ids
 end

@@ -20,8 +20,7 @@ local function retain(base, finished_key, now_ms, count, age_ms, limit, layout)
         detach_children(base, ids, layout)
       end
       delete_jobs(base, ids)
-      call_in_batches('ZREM', finished_key, ids)
-      undo[#undo + 1] = {'ZADD', finished_key, scores}
+      call_in_batches('ZREM', finished_key, ids, 'ZADD', scores)
     end
   end
   if age_ms then

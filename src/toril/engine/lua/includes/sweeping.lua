@@ -47,8 +47,7 @@ local function cut_from_set(key, ids, scores)
   for index, job_id in ipairs(ids) do
     members[index * 2 - 1], members[index * 2] = scores[job_id], job_id
   end
-  call_in_batches('ZREM', key, ids)
-  undo[#undo + 1] = {'ZADD', key, members}
+  call_in_batches('ZREM', key, ids, 'ZADD', members)
 end
 
 -- For `undo`: put entries back that were taken out of a list, by their ranks from its end.
@@ -81,9 +80,6 @@ local function cut_from_end(key, leaving, first, last)
     call('LTRIM', key, 0, -last - 1)
     undo[#undo + 1] = {'RPUSH', key, tail}
     call_in_batches('RPUSH', key, kept)
-    if #kept > 0 then
-      undo_by('RPOP', key, #kept)
-    end
     return
   end
   local count, ids_by_rank = 0, {}

@@ -41,7 +41,10 @@ local function move_to_active(queue, count)
       call('DEL', queue.pc)
     end
   end
-  call_in_batches('LPUSH', queue.active, ids)
+  if #ids == 0 then
+    return ids
+  end
+  call('LPUSH', queue.active, unpack(ids))
   undo[#undo + 1] = function(run)
     leave_active(run, queue, ids)
   end

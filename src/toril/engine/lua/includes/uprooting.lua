@@ -147,6 +147,12 @@ uproot = function(base, job_id, parent, options)
   options.begun[job.key] = true
   local was_pending = parent and call('SISMEMBER', parent.key .. ':dependencies', job.key) == 1
   job.parent = parent or job.parent
+  if was_pending and options.with_children then
+    -- Who may not use SADD is refused here: the child, which is there already, could not be put back below. SREM of nothing
+    -- goes first: see memory.lua.
+    call('SREM', parent.key .. ':dependencies', '')
+    call('SADD', parent.key .. ':dependencies', job.key)
+  end
   if job.parent then
     detach_child(job.parent, job.key, options.layout)
     job.parent = nil
