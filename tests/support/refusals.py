@@ -98,17 +98,18 @@ class Server:
         self.raw: Any = redis.Redis(**where, decode_responses=True)
         self._binary: Any = redis.Redis(**where)
         self.user = user
-        self._binary.execute_command("ACL", "SETUSER", user, "reset", "on", ">secret", "~*", "&*", "+@all")
+        self.make_user("~*", "+@all")
         self.limited = SyncConnection(RedisSettings.from_url(url.replace("://", f"://{user}:secret@")))
+
+    def make_user(self, *rules: str) -> None:
+        """Let `limited` have these rights alone."""
+        self.raw.execute_command("ACL", "SETUSER", self.user, "reset", "on", ">secret", *rules)
 
     def close(self) -> None:
         self.limited.close()
         self.raw.execute_command("ACL", "DELUSER", self.user)
         self.raw.close()
         self._binary.close()
-
-    def allow(self, *rules: str) -> None:
-        self.raw.execute_command("ACL", "SETUSER", self.user, "resetkeys", "+@all", *rules)
 
     def run_build(self, source: str, call: Call[Any]) -> Any:
         """Run a test build of a script. Raises redis.ResponseError."""

@@ -55,7 +55,7 @@ class Scene:
 
     def refuse_to_user(self, rules: list[str], what: str) -> errors.RedisError | None:
         """Returns what was raised, or None when the script could do without."""
-        self.server.allow(*rules)
+        self.server.make_user("+@all", *rules)
         self._begin(0)
         try:
             self.server.limited.run(self.call)

@@ -9,9 +9,9 @@
 local key, added = KEYS[1], 0
 local _, now = server_now_ms()
 -- As the first write: HSETNX would be refused when Redis is full.
-redis.call('PEXPIRE', key, ARGV[1])
+change('PEXPIRE', key, ARGV[1])
 for index = 2, #ARGV do
   added = added + change('HSETNX', key, ARGV[index], now)
 end
-call('PEXPIRE', key, ARGV[1])
+change('PEXPIRE', key, ARGV[1])
 return added

@@ -11,23 +11,15 @@
 -- Cost: O(queues × log n), and O(active) with locks. Reads only.
 -- include: time
 -- include: numbers
+-- include: trying
 local now_ms = server_now_ms()
 local due_score = text_of((now_ms + 1) * 4096 - 1)
 local OVERDUE_MS = 60000
 local with_locks = ARGV[1] == '1'
 
-local function call(...)
-  local reply = redis.pcall(...)
-  if type(reply) == 'table' and reply.err then
-    error(reply.err, 0)
-  end
-  return reply
-end
-
 -- A field of a job; '' when there is no such field, or something else in the job's place.
 local function field_of(job_key, field)
-  local value = redis.pcall('HGET', job_key, field)
-  return type(value) == 'string' and value or ''
+  return try('HGET', job_key, field) or ''
 end
 
 local function count_locks(active_key, base)
@@ -65,7 +57,7 @@ local function read_queue(first)
     next_id = call('ZRANGE', prioritized, 0, 0)[1]
   end
   local meta = call('HMGET', KEYS[first + 8], 'paused', 'concurrency', 'max', 'duration')
-  local limiter = redis.pcall('GET', base .. 'limiter')
+  local limiter = try('GET', base .. 'limiter')
   local due_ms = due_time_of(call('ZRANGE', delayed, 0, 0, 'WITHSCORES')[2])
   return {
     call('LLEN', wait) + call('LLEN', paused), call('ZCARD', prioritized), call('LLEN', active),
@@ -73,13 +65,13 @@ local function read_queue(first)
     call('ZCARD', KEYS[first + 6]), call('ZCARD', KEYS[first + 7]), meta[1] and 1 or 0,
     next_id and field_of(base .. next_id, 'timestamp') or '', due_ms and text_of(math.floor(due_ms)) or '',
     with_locks and count_locks(active, base) or {}, meta[2] or '', meta[3] or '', meta[4] or '',
-    type(limiter) == 'string' and limiter or '', count_overdue(base .. 'repeat'),
+    limiter or '', count_overdue(base .. 'repeat'),
   }
 end
 
 local replies = {now_ms}
 for first = 1, #KEYS, 10 do
   local is_fine, reply = pcall(read_queue, first)
-  replies[#replies + 1] = reply
+  replies[#replies + 1] = is_fine and reply or text_of_problem(reply)
 end
 return replies

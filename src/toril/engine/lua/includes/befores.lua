@@ -55,6 +55,17 @@ local function score(key, member)
   end
 end
 
+local function lifetime(key)
+  local left_ms = call('PTTL', key)
+  return function(run)
+    if left_ms >= 0 then
+      run('PEXPIRE', key, left_ms)
+    elseif left_ms == -1 then
+      run('PERSIST', key)
+    end
+  end
+end
+
 -- What a command that replies how many elements it has added or removed is undone by, if it did.
 local function by(command)
   return function(key, member)
@@ -96,14 +107,8 @@ local befores_by_command = {
   RPUSH = pop_by('RPOP'),
   SET = whole_key,
   DEL = whole_key,
-  PERSIST = function(key)
-    local left_ms = call('PTTL', key)
-    return function(run)
-      if left_ms >= 0 then
-        run('PEXPIRE', key, left_ms)
-      end
-    end
-  end,
+  PERSIST = lifetime,
+  PEXPIRE = lifetime,
   RENAME = function(key, other)
     return function(run)
       run('RENAME', other, key)
