@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from support import flow_trees
+from support import flow_trees, full_redis
 from support.engine import EngineQueue
 from support.flow_trees import Tree, tree
 from support.full_redis import (
@@ -237,6 +237,30 @@ def stalled(count: int) -> Prepare:
         return held
 
     return prepare
+
+
+def crowd(process: str) -> Prepare:
+    """A worker of ours, registered as `pod`, whose process is dead; its three jobs, one of which has a lock still."""
+
+    async def prepare(queue: EngineQueue) -> Jobs:
+        await queue.connection.run(full_redis.registering(process)(queue, []))
+        for _ in range(3):
+            await queue.add("echo", {})
+        taker = scripts.Taker(worker_name="pod")
+        held = (await queue.connection.run(scripts.take_jobs(queue.keys, taker, 3, f"pod:{process}:1"))).jobs
+        queue.raw.delete(*[queue.keys.lock(each.id) for each in held[:2]])
+        queue.raw.sadd(queue.keys.stalled, *[each.id for each in held])
+        queue.raw.hset(queue.keys.base + "toril:workers", "gone", "1 1 before uid/worker")
+        return held
+
+    return prepare
+
+
+async def suspect(queue: EngineQueue) -> Jobs:
+    """A running job that was suspected of having ended its worker."""
+    job_id = await queue.add("echo", {})
+    queue.raw.hset(queue.keys.job(job_id), "torilSuspect", "1")
+    return await queue.take()
 
 
 def repeated(held: TakenJob) -> Finish:

@@ -28,7 +28,7 @@ local function whole_key(key)
   end
   local stored, left_ms = call(way[1], key, unpack(way, 3)), call('PTTL', key)
   if type(stored) == 'string' then
-    stored = {stored}
+    stored = left_ms >= 0 and {stored, 'PX', left_ms} or {stored}
   elseif way[2] == 'ZADD' then
     for index = 1, #stored, 2 do
       stored[index], stored[index + 1] = stored[index + 1], stored[index]
@@ -38,7 +38,7 @@ local function whole_key(key)
     for first = 1, #stored, 1000 do
       run(way[2], key, unpack(stored, first, math.min(first + 999, #stored)))
     end
-    if left_ms >= 0 then
+    if left_ms >= 0 and way[2] ~= 'SET' then
       run('PEXPIRE', key, left_ms)
     end
   end
