@@ -48,7 +48,8 @@ if #stalled > 0 then
     end
   end
 end
-change('DEL', stalled_key)
+-- Not to be undone: what is there is found anew by each check.
+call('DEL', stalled_key)
 call_in_batches('SADD', stalled_key, call('LRANGE', active_key, 0, -1))
 local concurrency = limit_of(meta[2])
 local is_maxed = concurrency and call('LLEN', active_key) >= concurrency
