@@ -12,6 +12,7 @@ import asyncio
 from toril import errors
 from toril.engine.redis.connection import BlockingConnection
 from toril.engine.worker import ActiveJobs
+from toril.errors import RedisReason
 from toril.worker import finish_codes
 from toril.worker.attempt import Run
 from toril.worker.ends import Ends
@@ -57,6 +58,9 @@ class Fetcher:
         self._heartbeat = heartbeat
         self._upkeep = upkeep
         self._wake = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._ticked = self._loop.time()
+        self._blamed_until = 0.0
         self._course = Course()
         self._pipeline = Pipeline(
             active, executor, reporter, ends, upkeep, self._course,
@@ -65,7 +69,7 @@ class Fetcher:
             wake=self._wake.set, on_failure=self.note_failure,
         )  # fmt: skip
         self._wakeups = Wakeups(
-            active, blocking, self._pipeline, server_clock, self._course,
+            active, blocking, self._pipeline, reporter, server_clock, self._course,
             idle_poll_seconds=idle_poll_seconds, wake=self._wake.set, on_failure=self.note_failure,
         )  # fmt: skip
         self._recovery = Recovery(
@@ -106,7 +110,8 @@ class Fetcher:
     def note_failure(self, problem: errors.RedisError) -> None:
         """Redis failed, here or in a helper of this worker: the loop recovers before it goes on."""
         self._course.apply(Event.FAILED if finish_codes.is_outage(problem) else Event.REFUSED)
-        self._reporter.redis_failed(problem)
+        if problem.reason is not RedisReason.TIMEOUT or not self._stood_still():
+            self._reporter.redis_failed(problem)
         self._wake.set()
 
     async def extend_locks(self) -> int:
@@ -168,16 +173,21 @@ class Fetcher:
 
     @property
     def _is_empty_handed(self) -> bool:
-        """Whether a draining worker holds nothing that Redis must be told of."""
-        is_holding = self._pipeline.take_is_unsure or self._pipeline.held or self._executor.is_abandoning
-        return self.is_draining and not is_holding
+        """Whether a draining worker holds nothing that Redis must be told of, and that it could tell."""
+        is_unsure = self._pipeline.take_is_unsure and not self._recovery.is_refused
+        return self.is_draining and not (is_unsure or self._pipeline.held or self._executor.is_abandoning)
+
+    def _stood_still(self) -> bool:
+        """Whether the event loop itself has just stood still: then a late answer says nothing of Redis."""
+        now = self._loop.time()
+        return now - self._ticked > TICK_SECONDS + BLOCKED_SECONDS or now < self._blamed_until
 
     async def _tick_loop(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            began = loop.time()
+            self._ticked = self._loop.time()
             await asyncio.sleep(TICK_SECONDS)
-            late_seconds = loop.time() - began - TICK_SECONDS
+            late_seconds = self._loop.time() - self._ticked - TICK_SECONDS
             if late_seconds > BLOCKED_SECONDS:
+                self._blamed_until = self._loop.time() + BLOCKED_SECONDS
                 self._reporter.loop_was_blocked(late_seconds)
             self._wake.set()

@@ -5,12 +5,21 @@ from __future__ import annotations
 import random
 
 from toril import errors
+from toril.errors import RedisReason
 from toril.jobs.outcome import Finish
 from toril.worker import outcomes
 from toril.worker.attempt import Run
 
 PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
 BY_CHILDREN = (PENDING_CHILDREN, FAILED_CHILDREN)
+
+_LASTING = {
+    RedisReason.AUTH_FAILED,
+    RedisReason.IS_CLUSTER,
+    RedisReason.IS_SENTINEL,
+    RedisReason.NOT_REDIS,
+    RedisReason.NO_SUCH_DATABASE,
+}
 
 _WHY_LOST = {
     GONE: "the job was removed",
@@ -28,6 +37,17 @@ def why_lost(code: int) -> str:
 def is_outage(problem: errors.RedisError) -> bool:
     """Whether Redis could not be reached or cannot serve; otherwise it answered that this call makes no sense to it."""
     return isinstance(problem, errors.RedisUnavailableError | errors.UnknownOutcomeError)
+
+
+def is_refusal(problem: errors.RedisError) -> bool:
+    """Whether the server has answered, and answered that it does not carry out the call."""
+    is_answer = problem.reason not in (RedisReason.CONNECTION_REFUSED, RedisReason.TIMEOUT, RedisReason.TLS_FAILED)
+    return is_answer and not isinstance(problem, errors.UnknownOutcomeError)
+
+
+def is_lasting(problem: errors.RedisError) -> bool:
+    """Whether Redis refuses for a reason that does not pass by itself: a right, or a server that is the wrong one."""
+    return problem.reason in _LASTING and is_refusal(problem)
 
 
 def was_carried_out(finish: Finish, code: int) -> bool:

@@ -255,6 +255,7 @@ class Pipeline:
 
     def _land(self, sent: InFlightCall, reply: FinishReply) -> None:
         self.failures = 0
+        self._reporter.accepted("calls")
         self.settle(sent.batch, reply.codes)
         if reply.taken.jobs and self._loop.time() - sent.sent_at > self._sure_seconds:
             # The process slept: the locks may be over, and others have the jobs. Recovery finds those still ours.
@@ -273,6 +274,7 @@ class Pipeline:
             run.outcome.is_repeated = True
         self.take_is_unsure = self.take_is_unsure or sent.count > 0
         self.pending = sent.batch + self.pending
+        self._reporter.refused("calls", problem)
         self._on_failure(problem)
 
     def settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:

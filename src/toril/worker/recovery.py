@@ -108,6 +108,8 @@ class Recovery:
         self._on_failure = on_failure
         self._given_up = GivenUp(active.taker.lock_ms / 1000)
         self._pause_seconds = FIRST_PAUSE_SECONDS
+        self.is_refused = False
+        """Whether Redis refused the last try for a reason that lasts: what a call may have taken cannot be found."""
 
     async def run_once(self) -> None:
         """One try; then a pause if it did not work."""
@@ -125,9 +127,11 @@ class Recovery:
             if self._pipeline.take_is_unsure:
                 await self._adopt()
         except errors.RedisError as problem:
+            self.is_refused = finish_codes.is_lasting(problem)
             self._on_failure(problem)
             await self._pause()
             return
+        self.is_refused = False
         if not is_in_vain:
             self._pause_seconds = FIRST_PAUSE_SECONDS
         self._course.apply(Event.RECOVERED)

@@ -8,6 +8,7 @@ from typing import Any
 
 from toril import clock, errors
 from toril.worker.attempt import Run
+from toril.worker.finish_codes import is_refusal
 from toril.worker.metrics import Metrics, outcome_of
 
 LINES_PER_SECOND = 10
@@ -32,6 +33,7 @@ class Reporter:
         self._told = ""
         self._told_ms = 0
         self.has_reached_redis = False
+        self._refused: set[str] = set()
 
     def finished(self, runs: Sequence[Run]) -> None:
         """These ends are recorded."""
@@ -103,7 +105,21 @@ class Reporter:
         fields = {"error_type": problem.reason.value, "endpoint": self._endpoint}
         logger.warning("Redis fails: %s", problem, extra=fields)
 
+    def refused(self, what: str, problem: errors.RedisError) -> None:
+        """A call of a kind (`calls`, `waits`) failed. Only a call of the same kind shows that a refusal is over."""
+        if is_refusal(problem):
+            self._refused.add(what)
+
+    def accepted(self, what: str) -> None:
+        """A call of this kind was carried out."""
+        if what in self._refused:
+            self._refused.discard(what)
+            self.redis_works()
+
     def redis_works(self) -> None:
+        """All that could be tried was carried out. No news while calls of some kind are refused."""
+        if self._refused:
+            return
         if self._failing_since_ms and self.has_reached_redis and self._told_ms >= self._failing_since_ms:
             seconds = (clock.monotonic_ms() - self._failing_since_ms) / 1000
             logger.info("Redis works again after %.1f s", seconds)

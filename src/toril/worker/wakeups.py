@@ -10,6 +10,7 @@ from toril import errors
 from toril.engine.redis.connection import BlockingConnection
 from toril.engine.worker import ActiveJobs
 from toril.worker.pipeline import Pipeline
+from toril.worker.reporter import Reporter
 from toril.worker.server_clock import ServerClock
 from toril.worker.states import Course, State
 
@@ -25,6 +26,7 @@ class Wakeups:
         active: ActiveJobs,
         blocking: BlockingConnection,
         pipeline: Pipeline,
+        reporter: Reporter,
         server_clock: ServerClock,
         course: Course,
         *,
@@ -41,6 +43,7 @@ class Wakeups:
         self._active = active
         self._blocking = blocking
         self._pipeline = pipeline
+        self._reporter = reporter
         self._clock = server_clock
         self._course = course
         self._idle_poll_seconds = idle_poll_seconds
@@ -100,10 +103,12 @@ class Wakeups:
         problem = task.exception()
         if problem is None:
             self.has_failed = False
+            self._reporter.accepted("waits")
             self._act_on(task.result())
             self._pipeline.pump()
         elif isinstance(problem, errors.RedisError):
             self.has_failed = True
+            self._reporter.refused("waits", problem)
             self._on_failure(problem)
         else:
             raise problem
