@@ -12,7 +12,7 @@ from support.documents import ROOT
 from support.engine import EngineQueue, open_queue
 from support.local_mode import local_mode, toril
 from support.waiting import wait_until, wait_until_async
-from toril import Queue
+from toril import Queue, errors
 
 DAY, WEEK = 86_400, 604_800
 
@@ -25,7 +25,7 @@ def example(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.requirement("Z-17", "Z-18", "Z-19", "Z-20")
+@pytest.mark.requirement("Z-17", "Z-18", "Z-19", "Z-20", "X-22")
 async def test_the_manifests_defaults_reach_jobs_from_every_producer(example: Path, redis_url: str) -> None:
     """A job's own options go before them: a page that cannot be saved is tried three times, or once if it says so."""
     defaults = {
@@ -34,6 +34,10 @@ async def test_the_manifests_defaults_reach_jobs_from_every_producer(example: Pa
         "removeOnComplete": {"age": DAY, "count": 1000},
         "removeOnFail": {"age": WEEK, "count": 5000},
     }
+    manifests = example / "queues.yaml"
+    manifests.write_text(
+        manifests.read_text().replace("  defaultJobOptions:", "  sizeLimit: 1000\n  defaultJobOptions:", 1)
+    )
     page = {"pageId": "1", "newPageData": "", "userId": "u", "failTimes": 2}
     async with open_queue(redis_url, "page-save") as stored, Queue("page-save", url=redis_url) as pages:
         with local_mode(example, "--redis", redis_url) as running:
@@ -42,6 +46,8 @@ async def test_the_manifests_defaults_reach_jobs_from_every_producer(example: Pa
             ids.append(toril("job", "add", "page-save", "page-save", "--redis", redis_url).stdout.strip())
             for job_id in ids:
                 assert {name: _opts(stored, job_id).get(name) for name in defaults} == defaults
+            with pytest.raises(errors.InvalidPayloadError, match="sizeLimit is 1000"):
+                await pages.add("page-save", {**page, "newPageData": "x" * 1000})
             once = await pages.add("page-save", page, {"attempts": 1, "backoff": 1})
             assert _opts(stored, once.id)["attempts"] == 1
             # The second and the third attempt come after 5 and 10 seconds.

@@ -9,7 +9,6 @@ from toril.engine.limits import LimitedQueue
 from toril.engine.producer import Producer
 from toril.engine.queue_defaults import Owner
 from toril.engine.redis.connection import AsyncConnection
-from toril.jobs.queue_defaults import QueueDefaults
 from toril.jobs.signals import QueueSignals
 from toril.specs.jobqueue import JobQueueSpec
 
@@ -21,9 +20,9 @@ async def write(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys
     """Write all of it, at the start of a session."""
     if spec.is_suspended:
         await Producer(connection, keys, layout=spec.paused_layout.value).pause()
-    defaults = QueueDefaults.create(spec.default_job_options, path="spec.defaultJobOptions")
     # There are no generations here: what is written later counts.
-    await operations.walk(connection, queue_defaults.write(keys, _owner(spec), clock.now_ms(), defaults))
+    written = queue_defaults.write(keys, _owner(spec), clock.now_ms(), spec.queue_defaults)
+    await operations.walk(connection, written)
     if spec.global_concurrency is not None:
         await _limit(connection, spec, keys)
 
