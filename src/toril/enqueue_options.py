@@ -119,6 +119,9 @@ class TaskOptions(EnqueueOptions, total=False):
 
     name: str
     """Name of its jobs in Redis. Default: the function's name with dashes for underscores."""
+    strict: bool
+    """Fail jobs whose data has keys that the function has no parameter for. Default False: such keys are left out, so
+    that producers may add a field before all workers know it."""
     inline: bool
     """Run a plain `def` function on the event loop instead of in a thread: faster for functions that wait for nothing
     (no files, no network, no sleeping), and harmful for all others, since nothing else runs meanwhile. Default False.

@@ -82,12 +82,16 @@ class Parameters:
         self.check(data)
         return data
 
-    def check(self, data: Any) -> None:
-        """Refuse data that does not fit.
+    def check(self, data: Any, *, refuses_unknown: bool = True) -> list[str]:
+        """Refuse data that does not fit; returns the keys that the function has no parameter for.
+
+        Args:
+            refuses_unknown: whether such keys are refused too.
 
         Raises:
             InvalidPayloadError: not an object, a missing or unknown key, or a value of another JSON type; names it.
         """
+        unknown: list[str] = []
         if not isinstance(data, dict):
             names = ", ".join(self._names) or "no keys"
             raise errors.InvalidPayloadError("data", f"must be an object with {names}")
@@ -102,11 +106,15 @@ class Parameters:
             if accepted is not None and type(value) in accepted:
                 continue
             if accepted is None:
-                if not self._takes_any and name not in self._names:
+                if self._takes_any or name in self._names:
+                    continue
+                if refuses_unknown:
                     known = ", ".join(self._names) or "none"
                     raise errors.InvalidPayloadError(f"data.{name}", f"is unknown; known are {known}")
+                unknown.append(name)
             elif not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
                 raise errors.InvalidPayloadError(f"data.{name}", f"must be {_in_words(accepted)}")
+        return unknown
 
     def example(self) -> dict[str, Any]:
         """Data that fits: what is required, with a plain value of its type each. For showing how a job looks."""

@@ -6,11 +6,12 @@ import asyncio
 import os
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, overload
 
-from toril import clock, enqueue_options, errors, loop_client
+from toril import bulk, clock, enqueue_options, errors, loop_client
+from toril.bulk import BulkItem
 from toril.engine import operations
 from toril.engine.keys import QueueKeys
 from toril.engine.queue_defaults import KnownDefaults
@@ -186,42 +187,41 @@ class Queue(QueueControl, LimitMethods):
             RedisUnavailableError: Redis cannot be reached; nothing was added.
             UnknownOutcomeError: the connection broke; it may have been added. Use `jobId` to be sure.
         """
-        (job_id,) = await self.add_new([self._new_job(name, data, opts)])
+        (job_id,) = await self.add_new([self.new_job(name, data, opts)])
         return JobHandle(self, job_id)
 
     def draft(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> Draft[Any]:
         """Prepare a job without adding it, as `add` would: for `add_bulk`, `flow` and `Job.add_child`."""
-        return Draft(self, self._new_job(name, data, opts))
+        return Draft(self, self.new_job(name, data, opts))
 
-    async def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
+    @overload
+    async def add_bulk(self, items: Iterable[Draft[R]], /) -> list[JobHandle[R]]: ...
+    @overload
+    async def add_bulk(self, items: Iterable[BulkItem], /) -> list[JobHandle[Any]]: ...
+    async def add_bulk(self, items: Iterable[BulkItem], /) -> list[JobHandle[Any]]:
         """Add many jobs of this queue, many in one call each: `add_bulk([send.draft(to) for to in addresses])`.
 
-        The drafts of a list have all been checked before the first is added. Others are added as they come, while Redis
+        Jobs without a task are written `(name, data)` or `(name, data, opts)`, with BullMQ's options in its units, or
+        as BullMQ's `addBulk` takes them: `{"name": …, "data": …, "opts": …}`.
+
+        The items of a list have all been checked before the first is added. Others are added as they come, while Redis
         works on those before, so that an iterator may have millions; when it fails in the middle, those stay.
 
-        Raises as `add` does. When it fails in the middle, the calls before are done.
+        Raises as `add` does; `field` begins with the place of the bad item, `[3].opts.priority`. When it fails in the
+        middle, the calls before are done.
         """
-        return [JobHandle(self, job_id) for job_id in await self.add_new(self._of_drafts(drafts))]
+        return [JobHandle(self, job_id) for job_id in await self.add_new(bulk.new_jobs(self, items))]
 
     async def add_new(self, jobs: Iterable[NewJob]) -> list[str]:
         """Add prepared jobs and return their ids, in order."""
         return await self._client().producer.add(jobs)
 
-    def _new_job(self, name: str, data: Any, opts: Mapping[str, Any] | None) -> NewJob:
+    def new_job(self, name: str, data: Any, opts: Mapping[str, Any] | None) -> NewJob:
+        """A checked job with this object's own default options. Raises as `add`."""
         options = self._default_options
         if opts:
             options = JobOptions.from_bullmq({**self.default_job_options, **opts})
         return NewJob.create(name, data, options)
-
-    def _of_drafts(self, drafts: Iterable[Draft[Any]]) -> Iterable[NewJob]:
-        def jobs() -> Iterator[NewJob]:
-            for draft in drafts:
-                if draft.queue is not self:
-                    name = draft.queue.name
-                    raise errors.InvalidOptionError("drafts", f"a draft of queue {name} is not for {self.name}")
-                yield draft.job
-
-        return list(jobs()) if isinstance(drafts, Sequence) else jobs()
 
     # ---- looking and steering
 
@@ -335,12 +335,16 @@ class SyncQueue(SyncQueueControl):
 
     def add(self, name: str, data: Any, opts: Mapping[str, Any] | None = None) -> JobHandle[Any]:
         """As `Queue.add`."""
-        (job_id,) = self.add_new([self._queue._new_job(name, data, opts)])
+        (job_id,) = self.add_new([self._queue.new_job(name, data, opts)])
         return JobHandle(self._queue, job_id)
 
-    def add_bulk(self, drafts: Iterable[Draft[R]]) -> list[JobHandle[R]]:
+    @overload
+    def add_bulk(self, items: Iterable[Draft[R]], /) -> list[JobHandle[R]]: ...
+    @overload
+    def add_bulk(self, items: Iterable[BulkItem], /) -> list[JobHandle[Any]]: ...
+    def add_bulk(self, items: Iterable[BulkItem], /) -> list[JobHandle[Any]]:
         """As `Queue.add_bulk`."""
-        return [JobHandle(self._queue, job_id) for job_id in self.add_new(self._queue._of_drafts(drafts))]
+        return [JobHandle(self._queue, job_id) for job_id in self.add_new(bulk.new_jobs(self._queue, items))]
 
     def add_new(self, jobs: Iterable[NewJob]) -> list[str]:
         """As `Queue.add_new`."""

@@ -47,6 +47,7 @@ class BaseTask(Generic[P, R]):
         self.name: str = rest.pop("name", None) or function.__name__.replace("_", "-")
         """Name of its jobs."""
         self.is_inline: bool = rest.pop("inline", False)
+        self.is_strict: bool = rest.pop("strict", False)
         self.is_async = inspect.iscoroutinefunction(function)
         if self.is_inline and self.is_async:
             raise errors.InvalidOptionError("inline", "is for functions without `async`; those with it always are")

@@ -50,6 +50,13 @@ def test_only_what_json_has_a_type_for_is_checked() -> None:
         check({"number": 1.5, "other": 1, "nothing_said": 1, "either": None})
 
 
+def test_keys_without_a_parameter_are_named_when_they_are_no_fault() -> None:
+    assert Parameters(example).check({"to": "a", "cc": 1, "job": 2}, refuses_unknown=False) == ["cc", "job"]
+    assert Parameters(example).check({"to": "a"}, refuses_unknown=False) == []
+    with pytest.raises(errors.InvalidPayloadError, match=r"data\.to: must be text"):
+        Parameters(example).check({"cc": 1, "to": 5}, refuses_unknown=False)
+
+
 def test_other_keys_are_welcome_where_the_function_says_so() -> None:
     def open_minded(to: str, **rest: Any) -> None: ...
 

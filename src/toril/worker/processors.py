@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +17,8 @@ from toril.job_context import Job, JobRun
 from toril.parameters import Parameters
 from toril.queue import Queue, known_queues
 from toril.task import BackoffStrategy
+
+logger = logging.getLogger("toril.worker")
 
 
 class How(Enum):
@@ -32,12 +35,18 @@ class How(Enum):
 class Processor:
     """One function, and how to call it with a job."""
 
-    __slots__ = ("_parameters", "function", "how")
+    __slots__ = ("_parameters", "function", "how", "is_strict")
 
-    def __init__(self, function: Callable[..., Any], how: How, parameters: Parameters | None) -> None:
-        """Args: parameters: None = the function gets the `Job` itself."""
+    def __init__(
+        self, function: Callable[..., Any], how: How, parameters: Parameters | None, *, is_strict: bool = False
+    ) -> None:
+        """Args:
+        parameters: None = the function gets the `Job` itself.
+        is_strict: whether keys of the data that the function has no parameter for fail the job.
+        """
         self.function = function
         self.how = how
+        self.is_strict = is_strict
         self._parameters = parameters
 
     def call(self, run: JobRun) -> Any:
@@ -51,9 +60,12 @@ class Processor:
             return self.function(Job(run))
         try:
             data = run.record.data
-            parameters.check(data)
+            unknown = parameters.check(data, refuses_unknown=self.is_strict)
         except errors.InvalidPayloadError as problem:
             raise errors.UnrecoverableError(str(problem)) from None
+        if unknown:
+            logger.debug("job %s %s: left out of its data: %s", run.record.id, run.record.name, ", ".join(unknown))
+            data = {name: value for name, value in data.items() if name not in unknown}
         if parameters.context_names:
             data = {**data, **dict.fromkeys(parameters.context_names, Job(run))}
         return self.function(**data)
@@ -106,9 +118,8 @@ class Processors:
             for name, task in queue.tasks.items():
                 if name in by_name:
                     raise errors.ProcessorLoadError(f"two tasks of queue {queue_name!r} are named {name!r}")
-                by_name[name] = Processor(
-                    task.function, how_of(task.function, is_inline=task.is_inline), task.parameters
-                )
+                how = how_of(task.function, is_inline=task.is_inline)
+                by_name[name] = Processor(task.function, how, task.parameters, is_strict=task.is_strict)
             if queue.default_processor is not None:
                 defaults.append(queue.default_processor)
             if queue.backoff_strategy is not None:
