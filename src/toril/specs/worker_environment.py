@@ -28,8 +28,6 @@ def build_worker_environment(spec: JobQueueSpec) -> dict[str, str]:
         variables["TORIL_PAUSED_LAYOUT"] = spec.paused_layout.value
     if worker.options:
         variables["TORIL_WORKER_OPTIONS"] = _json(worker.options)
-    if spec.default_job_options:
-        variables["TORIL_DEFAULT_JOB_OPTIONS"] = _json(spec.default_job_options)
     return variables
 
 

@@ -63,7 +63,7 @@ class WorkerSettings:
     metrics_minutes: int = 0
     """How many minutes of BullMQ's metrics (jobs per minute, in Redis) are kept; 0 = none are written."""
     keep_completed: KeepPolicy | None = None
-    """Retention of jobs that do not say themselves; None = all are kept."""
+    """Retention of jobs that do not say themselves; None = as the queue's defaults say, else all are kept."""
     keep_failed: KeepPolicy | None = None
 
     @classmethod
@@ -77,7 +77,6 @@ class WorkerSettings:
             SettingsError: a variable is missing or wrong; names it.
         """
         _refuse_isolation(environ.get("TORIL_ISOLATION") or "None")
-        job_options = _json_object(environ, "TORIL_DEFAULT_JOB_OPTIONS")
         return cls(
             queue=_queue_name(environ),
             processor=_processor(environ),
@@ -89,10 +88,7 @@ class WorkerSettings:
             drain_seconds=_whole(environ, "TORIL_DRAIN_SECONDS", 600, 0, 2**31),
             http_port=_whole(environ, "TORIL_HTTP_PORT", 8080, 0, 65535),
             layout=paused_layout_from(environ),
-            **{
-                **_retention(job_options, "TORIL_DEFAULT_JOB_OPTIONS"),
-                **_worker_options(_json_object(environ, "TORIL_WORKER_OPTIONS")),
-            },
+            **_worker_options(_json_object(environ, "TORIL_WORKER_OPTIONS")),
         )
 
 

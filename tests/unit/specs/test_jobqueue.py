@@ -179,10 +179,6 @@ def test_the_worker_environment_says_the_same_for_the_same_spec() -> None:
         "TORIL_DRAIN_SECONDS": "600",
         "TORIL_NAMESPACE": "shop",
         "TORIL_JOBQUEUE": "email",
-        "TORIL_DEFAULT_JOB_OPTIONS": (
-            '{"attempts":3,"backoff":{"delay":5000,"type":"exponential"},'
-            '"removeOnComplete":{"age":86400,"count":1000},"removeOnFail":{"age":604800,"count":5000}}'
-        ),
     }
 
 

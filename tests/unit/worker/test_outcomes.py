@@ -241,3 +241,14 @@ def test_a_broken_strategy_costs_no_attempts(answer: Any, caplog: pytest.LogCapt
     finish = outcomes.failed(job, ValueError("no"), RuleBook(strategy=pause).of(job), lambda: 0.5)
     assert (finish.kind, finish.delay_ms) == ("retry", 5000)
     assert "the backoff strategy failed" in caplog.text
+
+
+def test_the_queues_defaults_say_what_is_kept_where_neither_job_nor_worker_does() -> None:
+    book = RuleBook(KeepPolicy(count=5), None)
+    assert book.of(taken_job()).keep_failed == KEEP_ALL
+    book.use_defaults({"removeOnComplete": True, "removeOnFail": {"count": 9}, "attempts": 3})
+    rules = book.of(taken_job())
+    assert (rules.keep_completed, rules.keep_failed) == (KeepPolicy(count=5), KeepPolicy(count=9))
+    assert book.of(taken_job(opts={"removeOnFail": 1})).keep_failed == KeepPolicy(count=1)
+    book.use_defaults({})
+    assert book.of(taken_job()).keep_failed == KEEP_ALL

@@ -42,7 +42,6 @@ def test_everything_can_be_said() -> None:
     settings = read(
         TORIL_PREFIX="{team}", TORIL_CONCURRENCY="20", TORIL_DRAIN_SECONDS="0", TORIL_HTTP_PORT="0",
         TORIL_POD_NAME="email-0", TORIL_REDIS_URL="redis://redis:6380/2", TORIL_WORKER_OPTIONS=json.dumps(options),
-        TORIL_DEFAULT_JOB_OPTIONS='{"attempts": 3, "removeOnComplete": {"age": 60}, "removeOnFail": true}',
         TORIL_ISOLATION="None", TORIL_PAUSED_LAYOUT="5",
     )  # fmt: skip
     assert (settings.prefix, settings.concurrency, settings.name) == ("{team}", 20, "email-0")
@@ -52,8 +51,7 @@ def test_everything_can_be_said() -> None:
     assert (settings.max_rate_limit_wait_ms, settings.idle_poll_seconds) == (1000, 0.5)
     assert settings.limiter == Limiter(max=5, duration_ms=1000)
     assert (settings.metrics_minutes, settings.layout) == (60, "5")
-    assert settings.keep_completed == KeepPolicy(age_seconds=60)
-    assert settings.keep_failed == KeepPolicy(count=7), "the worker's options go before the job's defaults"
+    assert (settings.keep_completed, settings.keep_failed) == (None, KeepPolicy(count=7))
 
 
 @pytest.mark.parametrize(
