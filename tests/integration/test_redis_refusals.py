@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import subprocess
 import tempfile
+import traceback
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -99,6 +101,27 @@ async def test_who_is_not_let_in_is_told_so(
     settings = replace(settings, password=Secret(password) if password else None)
     found = await (refusals(settings, "GET", "k") if username == "poor" else greeting_refusals(settings))
     assert_told(found, RedisReason.AUTH_FAILED, words)
+
+
+@pytest.mark.requirement("T32")
+async def test_neither_objects_nor_tracebacks_show_a_password(start_server: StartServer) -> None:
+    """Tools that report errors print the variables of every function on the way."""
+    server = start_server()
+    run(server, "ACL", "SETUSER", "default", "resetpass", ">pw")
+    async with Queue("q", url=f"redis://:canary-4711@127.0.0.1:{server.port}/0") as queue:
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: queue.add("job", {}),
+            lambda: asyncio.to_thread(queue.sync.add, "job", {}),
+        ]
+        for call in calls:
+            with pytest.raises(errors.RedisUnavailableError, match="WRONGPASS") as caught:
+                await call()
+            told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+            frames = [frame for frame in told.stack if "toril" in frame.filename]
+            assert frames
+            assert "canary" not in str([frame.locals for frame in frames]) + str(caught.value)
+        shown = [vars(queue), vars(queue.sync), vars(queue.settings) if hasattr(queue.settings, "__dict__") else ""]
+        assert "canary" not in f"{shown} {queue!r} {queue.settings!r} {dataclasses.asdict(queue.settings)}"
 
 
 async def test_a_password_for_a_server_without_one_is_refused(start_server: StartServer) -> None:
