@@ -71,7 +71,7 @@ class Queue(QueueControl, LimitMethods):
         """Args:
             name: BullMQ's queue name.
             url: `redis://…`; None = from the environment, when first needed (`TORIL_REDIS_URL`, `TORIL_REDIS_HOST` and
-                its siblings, `REDIS_URL`).
+                its siblings, `REDIS_URL`, `REDIS_HOST` and its siblings; docs/configuration.md).
             paused_layout: `5` where BullMQ 5 and 6 both pause the queue; None = from the environment, when first needed
                 (`TORIL_PAUSED_LAYOUT`), else `6`.
             defaults: options of every job added through this object, unless its task or call says otherwise. They go

@@ -77,7 +77,7 @@ def _read_stdin(kind: JsonData, param: click.Parameter | None, ctx: click.Contex
 
 def redis_option(function: F) -> F:
     """`--redis URL`, the same for every command that uses the Redis there is."""
-    text = "Redis to use, before TORIL_REDIS_URL and REDIS_URL."
+    text = "Redis to use, before what the environment says."
     return click.option("--redis", "redis_url", metavar="URL", help=text)(function)
 
 

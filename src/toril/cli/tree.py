@@ -54,7 +54,8 @@ class LazyGroup(click.Group):
 def toril() -> None:
     """Job queues in BullMQ's format, on your Redis: workers, jobs, and a local mode.
 
-    Redis is found by --redis, else TORIL_REDIS_URL, else REDIS_URL, else redis://localhost:6379.
+    Redis is found by --redis, else by TORIL_REDIS_URL or TORIL_REDIS_HOST, else by REDIS_URL or REDIS_HOST, else it is
+    redis://localhost:6379.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage or manifest, 3 not found, 4 in the way, 5 not permitted, 6 time over,
     69 Redis cannot be reached, 130 interrupted.
