@@ -143,14 +143,30 @@ def is_paused(keys: QueueKeys) -> Steps[bool]:
 
 
 def workers(keys: QueueKeys) -> Steps[list[ConnectedClient]]:
-    """Find the workers of the queue that are connected to this server, whoever made them. Redis: CLIENT LIST."""
-    named = keys.client_name(":w:")
+    """Find the workers of the queue that are connected to this server, whoever made them. Redis: CLIENT LIST.
+
+    BullMQ for Python names both connections of a worker, and after the queue as it is. Of those a worker is counted by
+    the connection that waits for jobs, or has waited.
+    """
     listed = yield ("CLIENT", "LIST")
-    return [
-        _client(fields, fields["name"].removeprefix(named) if fields["name"].startswith(named) else "")
-        for fields in _parse_clients(listed)
-        if fields["name"] == keys.client_name() or fields["name"].startswith(named)
+    clients = _parse_clients(listed)
+    found = [
+        _client(fields, name) for fields in clients if (name := _name_after(fields, keys.client_name())) is not None
     ]
+    of_python: dict[str, list[ConnectedClient]] = {}
+    for fields in clients:
+        if (name := _name_after(fields, keys.qualified_name)) is not None:
+            of_python.setdefault(name, []).append(_client(fields, name))
+    for connections in of_python.values():
+        found += [each for each in connections if each.fields.get("cmd") == "bzpopmin"] or connections[:1]
+    return found
+
+
+def _name_after(fields: Mapping[str, str], queue: str) -> str | None:
+    """A worker's name by that of its connection; empty = it has none, None = no worker of the queue."""
+    if fields["name"] == queue:
+        return ""
+    return fields["name"].removeprefix(f"{queue}:w:") if fields["name"].startswith(f"{queue}:w:") else None
 
 
 def event_readers(keys: QueueKeys) -> Steps[list[ConnectedClient]]:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import redis
 
 from support.engine import EngineQueue
 from toril import Queue, errors
@@ -182,3 +183,21 @@ async def test_events_of_ones_own(tasks: Queue, stored: EngineQueue) -> None:
         event_id = await tasks.publish_event("deployed", {"jobId": "7", "version": 3})
         event = await asyncio.wait_for(anext(events), 30)
     assert event == QueueEvent(event_id, "deployed", "7", {"version": "3"})
+
+
+async def test_workers_of_bullmq_for_python_are_seen_each_once(tasks: Queue, stored: EngineQueue) -> None:
+    """It names both connections of a worker, and after the queue as it is (its release 3.4)."""
+    names = {"": [True, False, True, False], ":w:one": [True, False], ":w:starting": [False, False], "-other": [True]}
+    where = stored.settings
+    opened = []
+    for suffix, waits in names.items():
+        for has_waited in waits:
+            client = redis.Redis(where.host, where.port, where.db, single_connection_client=True)
+            client.client_setname(f"bull:{tasks.name}{suffix}")
+            if has_waited:
+                client.bzpopmin("nothing", 0.01)
+            opened.append(client)
+    found = await tasks.workers()
+    assert sorted(worker.name for worker in found) == ["", "", "one", "starting"]
+    for client in opened:
+        client.close()
