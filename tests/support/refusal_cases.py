@@ -362,6 +362,8 @@ READING = [
         case("read_schedulers", scheduled(LONG_AGO_MS), on("read_schedulers", *which))
         for which in (("ids", "s"), ("rank", 0, -1), ("due", 0, 10))
     ),
+    # A job larger than the worker reads.
+    case("adopt_jobs", jobs(ONE, then="t"), on("adopt_jobs", "test:", [], 1)),
     case("read_signals", jobs(ONE, then="t"), lambda queue, held: scripts.read_signals([queue.keys], with_locks=True)),
 ]
 

@@ -72,9 +72,12 @@ class ActiveJobs:
         return lost
 
     async def adopt(self, token_prefix: str, known_ids: Iterable[str]) -> list[TakenJob]:
-        """Find jobs that our tokens lock and that we do not know of: taken by a call whose reply was lost."""
-        known, found = list(known_ids), list[TakenJob]()
-        while part := await self.connection.run(scripts.adopt_jobs(self.keys, token_prefix, known)):
+        """Find jobs that our tokens lock and that we do not know of: taken by a call whose reply was lost.
+
+        One larger than `Taker.max_job_bytes` comes as failed, unread: its size may be why the reply was lost.
+        """
+        known, found, largest = list(known_ids), list[TakenJob](), self.taker.max_job_bytes
+        while part := await self.connection.run(scripts.adopt_jobs(self.keys, token_prefix, known, largest)):
             found += part
             known += [job.id for job in part]
         return found

@@ -13,7 +13,7 @@ from typing import Any
 from toril import errors
 from toril.engine.keys import validate_queue_name
 from toril.engine.redis.settings import RedisSettings, paused_layout_from
-from toril.engine.scripts import Layout, Limiter
+from toril.engine.scripts import MAX_JOB_BYTES, Layout, Limiter
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
@@ -39,6 +39,8 @@ class WorkerSettings:
     which is dead. Empty = not known."""
     concurrency: int = 1
     """Jobs at the same time."""
+    max_job_bytes: int = MAX_JOB_BYTES
+    """A job whose reply was too large to be received is failed unread when it is larger than this."""
     drain_seconds: float = 600.0
     """How long running jobs may go on after the worker was told to stop."""
     http_port: int = 8080
@@ -85,6 +87,7 @@ class WorkerSettings:
             name=_name(environ),
             container=_container(environ),
             concurrency=_whole(environ, "TORIL_CONCURRENCY", 1, 1, MAX_CONCURRENCY),
+            max_job_bytes=_whole(environ, "TORIL_MAX_JOB_BYTES", MAX_JOB_BYTES, 1, 2**31),
             drain_seconds=_whole(environ, "TORIL_DRAIN_SECONDS", 600, 0, 2**31),
             http_port=_whole(environ, "TORIL_HTTP_PORT", 8080, 0, 65535),
             layout=paused_layout_from(environ),

@@ -60,6 +60,7 @@ class Worker:
             layout=settings.layout,
             limiter=settings.limiter,
             metrics_minutes=settings.metrics_minutes,
+            max_job_bytes=settings.max_job_bytes,
         )
         self._active = ActiveJobs(self._connection, self._keys, taker)
         self._heartbeat = Heartbeat()

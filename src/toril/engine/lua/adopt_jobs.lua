@@ -2,14 +2,41 @@
 --
 -- KEYS[1] active (list)
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] prefix of the worker's tokens
--- ARGV[3...] ids of jobs that are known already: those are left out
--- Returns: {{id, {field, value...}, token}...}, some megabytes of them at the most; none = there are no more.
+-- ARGV[3] size of the largest job that the worker reads (bytes)
+-- ARGV[4...] ids of jobs that are known already: those are left out
+-- Returns: {{id, {field, value...}, token, size}...}, some megabytes of them at the most; none = there are no more. The size
+--          (bytes) is 0 but for a job that is too large: of that only the small fields come.
 -- Cost: O(length of active). Reads only.
 -- include: trying
-local BYTES_AT_ONCE = 8 * 1024 * 1024
-local base, prefix = ARGV[1], ARGV[2]
+local BYTES_AT_ONCE, SMALL_BYTES, FIELDS = 8 * 1024 * 1024, 64 * 1024, 100
+local base, prefix, largest = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local known, found, bytes = {}, {}, 0
-for index = 3, #ARGV do
+
+-- The fields of a job, and its size if it is too large to be read: then only the small fields. Nil when it is no hash.
+local function read_job(job_key)
+  local names, small, size = try('HKEYS', job_key), {}, 0
+  if not names then
+    return nil
+  end
+  for _, name in ipairs(names) do
+    local length = call('HSTRLEN', job_key, name)
+    size = size + length
+    if length <= SMALL_BYTES and #small < FIELDS then
+      small[#small + 1] = name
+    end
+  end
+  if size <= largest then
+    return call('HGETALL', job_key), 0
+  end
+  local fields = {}
+  for _, name in ipairs(small) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = call('HGET', job_key, name)
+  end
+  return fields, size
+end
+
+for index = 4, #ARGV do
   known[ARGV[index]] = true
 end
 for _, job_id in ipairs(call('LRANGE', KEYS[1], 0, -1)) do
@@ -19,9 +46,9 @@ for _, job_id in ipairs(call('LRANGE', KEYS[1], 0, -1)) do
   -- Keys of another type are passed over: they would keep the worker from its other jobs.
   local token = not known[job_id] and try('GET', base .. job_id .. ':lock')
   if type(token) == 'string' and string.sub(token, 1, #prefix) == prefix then
-    local fields = try('HGETALL', base .. job_id)
+    local fields, size = read_job(base .. job_id)
     if fields then
-      found[#found + 1] = {job_id, fields, token}
+      found[#found + 1] = {job_id, fields, token, size}
       for _, text in ipairs(fields) do
         bytes = bytes + #text
       end

@@ -39,6 +39,7 @@ from toril.engine.scripts.schedulers import (
 )
 from toril.engine.scripts.shared import Layout
 from toril.engine.scripts.worker import (
+    MAX_JOB_BYTES,
     FinishReply,
     Limiter,
     Taken,
@@ -55,6 +56,7 @@ from toril.engine.scripts.worker import (
 __all__ = [
     "CHANGED",
     "MADE",
+    "MAX_JOB_BYTES",
     "THERE_ALREADY",
     "FinishReply",
     "Layout",

@@ -18,6 +18,8 @@ from toril.jobs.retention import KeepPolicy
 
 NEW_JOB_FIELDS = 7
 """A job that is new and tied to nothing comes as its values alone, and its id."""
+MAX_JOB_BYTES = 64 * 1024 * 1024
+"""A larger job is not read when it is looked at before that: see `adopt_jobs`."""
 FLAGGED = -2
 """In place of a rate limit: the worker is to take nothing, since it is to be removed."""
 
@@ -42,6 +44,7 @@ class Taker:
     limiter: Limiter | None = None
     metrics_minutes: int = 0
     """How many minutes of BullMQ's metrics to keep; 0 = none are written."""
+    max_job_bytes: int = MAX_JOB_BYTES
 
     def args(self, keys: QueueKeys, count: int, token: str) -> list[Part]:
         limits: tuple[Part, Part] = ("", "")
@@ -144,13 +147,24 @@ def extend_locks(keys: QueueKeys, jobs: Sequence[TakenJob], lock_ms: int) -> Cal
     return Call("extend_locks", [keys.active, keys.stalled], args, lambda reply: set(texts(reply)))
 
 
-def adopt_jobs(keys: QueueKeys, token_prefix: str, known_ids: Iterable[str]) -> Call[list[TakenJob]]:
-    """Find active jobs that tokens with this prefix lock, beside the known ones: a part of them, or none."""
+def adopt_jobs(
+    keys: QueueKeys, token_prefix: str, known_ids: Iterable[str], max_job_bytes: int = MAX_JOB_BYTES
+) -> Call[list[TakenJob]]:
+    """Find active jobs that tokens with this prefix lock, beside the known ones: a part of them, or none.
+
+    A job larger than `max_job_bytes` comes without its large fields, and as one that has failed while it waited.
+    """
 
     def parse(reply: Any) -> list[TakenJob]:
-        return [TakenJob(text_of_id(job_id), fields_of(flat), token.decode()) for job_id, flat, token in reply]
+        return [taken(text_of_id(job_id), fields_of(flat), token.decode(), size) for job_id, flat, token, size in reply]
 
-    return Call("adopt_jobs", [keys.active], [keys.base, token_prefix, *known_ids], parse)
+    def taken(job_id: str, fields: dict[bytes, bytes], token: str, size: int) -> TakenJob:
+        if size:
+            reason = f"the job is {size} bytes, and this worker reads {max_job_bytes} at most (TORIL_MAX_JOB_BYTES)"
+            fields[b"defa"] = reason.encode()
+        return TakenJob(job_id, fields, token)
+
+    return Call("adopt_jobs", [keys.active], [keys.base, token_prefix, max_job_bytes, *known_ids], parse)
 
 
 def recover_stalled(
