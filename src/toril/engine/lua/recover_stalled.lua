@@ -20,6 +20,28 @@
 local stalled_key, wait_key, paused_key, active_key, check_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local meta_key, marker_key, events_key, repeat_key = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local base, layout = ARGV[1], ARGV[2]
+
+-- Let `stalled`, which holds `watched`, hold what is active now.
+local function watch_active(watched)
+  local is_watched, is_active, new, gone = {}, {}, {}, {}
+  for _, job_id in ipairs(watched) do
+    is_watched[job_id] = true
+  end
+  for _, job_id in ipairs(call('LRANGE', active_key, 0, -1)) do
+    is_active[job_id] = true
+    if not is_watched[job_id] then
+      new[#new + 1] = job_id
+    end
+  end
+  for _, job_id in ipairs(watched) do
+    if not is_active[job_id] then
+      gone[#gone + 1] = job_id
+    end
+  end
+  call_in_batches('SADD', stalled_key, new, 'SREM', new)
+  call_in_batches('SREM', stalled_key, gone, 'SADD', gone)
+end
+
 -- As the first write: SET would be refused when Redis is full.
 trim_events(events_key, meta_key)
 if not call('SET', check_key, text_of(server_now_ms()), 'NX', 'PX', ARGV[4]) then
@@ -31,7 +53,8 @@ local is_paused = meta[1] and true or false
 local target_key = waiting_list(wait_key, paused_key, meta_key, layout, is_paused)
 local max_events = ensure_max_events(meta_key, meta[3])
 local recovered, stalled = {}, {}
-for _, job_id in ipairs(call('SMEMBERS', stalled_key)) do
+local watched = call('SMEMBERS', stalled_key)
+for _, job_id in ipairs(watched) do
   if call('EXISTS', base .. job_id .. ':lock') == 0 then
     stalled[#stalled + 1] = job_id
   end
@@ -48,9 +71,7 @@ if #stalled > 0 then
     end
   end
 end
--- Not to be undone: what is there is found anew by each check.
-call('DEL', stalled_key)
-call_in_batches('SADD', stalled_key, call('LRANGE', active_key, 0, -1))
+watch_active(watched)
 local concurrency = limit_of(meta[2])
 local is_maxed = concurrency and call('LLEN', active_key) >= concurrency
 if #recovered > 0 and not is_paused and not is_maxed then
