@@ -267,12 +267,13 @@ class Pipeline:
                 self._wake()
 
     def _crashed(self, sent: InFlightCall, problem: errors.RedisError) -> None:
-        """Whatever the error says, it may come from the middle of the script: all of the call is pending again."""
+        """All of the call is pending again. What a script of a user without rights has begun, the script has undone."""
         if not self._course.state.is_recovering:
             self.failures += 1
         for run in sent.batch:
             run.outcome.is_repeated = True
-        self.take_is_unsure = self.take_is_unsure or sent.count > 0
+        if sent.count and problem.reason is not errors.RedisReason.AUTH_FAILED:
+            self.take_is_unsure = True
         self.pending = sent.batch + self.pending
         self._reporter.refused("calls", problem)
         self._on_failure(problem)

@@ -1,0 +1,94 @@
+"""A worker whose user lacks a right in Redis: it says so, charges no job, goes on when the right is there, and can leave."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+from collections.abc import Iterator
+
+import pytest
+
+from support import invariants
+from support.engine import EngineQueue
+from support.refusals import Server
+from support.waiting import wait_until_async
+from support.worker_inside import StartWorker
+from toril import Job, Queue
+
+TOLD = "no right to"
+
+
+@pytest.fixture
+def server(redis_url: str, queue_name: str) -> Iterator[Server]:
+    started = Server(redis_url, queue_name)
+    yield started
+    started.close()
+
+
+def url_of(server: Server, redis_url: str) -> str:
+    return redis_url.replace("://", f"://{server.user}:secret@")
+
+
+async def test_a_worker_that_may_not_take_leaves_when_it_is_stopped(
+    tasks: Queue, worker: StartWorker, server: Server, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Long before its time for draining is over: it holds nothing."""
+
+    @tasks.task
+    async def step() -> None: ...
+
+    await step.enqueue()
+    server.make_user("~*", "+@all", "-lmove")
+
+    async def is_told() -> bool:
+        return TOLD in caplog.text
+
+    async with worker(tasks, url=url_of(server, redis_url), concurrency=1):
+        await wait_until_async(is_told, "a line about the right")
+
+
+@pytest.mark.parametrize("command", ["xadd", "zadd", "lrem"])
+async def test_what_ends_without_the_right_is_recorded_once_it_is_there(
+    tasks: Queue,
+    worker: StartWorker,
+    server: Server,
+    stored: EngineQueue,
+    redis_url: str,
+    command: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runs: collections.Counter[str] = collections.Counter()
+    may_end = asyncio.Event()
+
+    @tasks.task
+    async def step(fails: bool, *, job: Job = Job.current()) -> None:
+        runs[job.id] += 1
+        await may_end.wait()
+        if fails and runs[job.id] == 1:
+            raise RuntimeError("the first attempt")
+
+    async def are_running() -> bool:
+        return len(runs) == 2
+
+    async def is_told() -> bool:
+        return TOLD in caplog.text
+
+    async def have_ended() -> bool:
+        return set(stored.places()) == {"completed"}
+
+    server.make_user("~*", "+@all")
+    await step.enqueue(False)
+    await step.options(attempts=2).enqueue(True)
+    async with worker(tasks, url=url_of(server, redis_url), concurrency=2, lock_ms=2000, lock_renew_ms=200):
+        await wait_until_async(are_running, "two jobs to run")
+        server.make_user("~*", "+@all", f"-{command}")
+        may_end.set()
+        await wait_until_async(is_told, "a line about the right")
+        server.make_user("~*", "+@all")
+        await wait_until_async(have_ended, "both jobs to end", timeout_seconds=60)
+    found = invariants.assert_sound(stored.raw, stored.keys.queue)
+    assert runs == {"1": 1, "2": 2}
+    assert {job_id: (fields["atm"], fields.get("stc")) for job_id, fields in found.jobs.items()} == {
+        "1": ("1", None),
+        "2": ("2", None),
+    }
