@@ -1,4 +1,4 @@
-"""A worker whose user lacks a right in Redis: it says so, charges no job, goes on when the right is there, and can leave."""
+"""A worker whose user lacks a right in Redis: it says so, charges no job, goes on later, and can leave."""
 
 from __future__ import annotations
 
