@@ -24,6 +24,7 @@ from toril.jobs.options import JobOptions
 from toril.loop_client import LoopClient
 from toril.parameters import refuse_generator
 from toril.queue_control import QueueControl, SyncQueueControl
+from toril.queue_hooks import HookFunctions, HookMethods
 from toril.queue_limits import LimitMethods
 from toril.schedulers import Schedulers, SyncSchedulers
 from toril.task import AsyncTask, BackoffStrategy, BaseTask, Draft, Task, TaskDecorator
@@ -40,13 +41,12 @@ P = ParamSpec("P")
 R = TypeVar("R")
 D = TypeVar("D", bound=Callable[[Job], Any])
 B = TypeVar("B", bound=BackoffStrategy)
-H = TypeVar("H", bound=Callable[[Job, BaseException], Any])
 
 known_queues: weakref.WeakSet[Queue] = weakref.WeakSet()
 """Every `Queue` object of this process; a worker finds its tasks here after importing the processor's module."""
 
 
-class Queue(QueueControl, LimitMethods):
+class Queue(QueueControl, LimitMethods, HookMethods):
     """A named line of jobs in Redis, in BullMQ's format. Making one connects to nothing.
 
     ```python
@@ -96,8 +96,8 @@ class Queue(QueueControl, LimitMethods):
         """Runs the jobs whose name no task has."""
         self.backoff_strategy: BackoffStrategy | None = None
         """Decides about jobs whose backoff type is none of BullMQ's own."""
-        self.exhausted_hooks: list[Callable[[Job, BaseException], Any]] = []
-        """Run when a job has failed for good."""
+        self.hooks = HookFunctions()
+        """Functions to be called around a worker's life and around each job."""
         self.known_defaults = KnownDefaults(self.keys)
         """What the queue's manifest says about its jobs, as far as it is known here."""
         self.schedulers = Schedulers(self)
@@ -151,17 +151,6 @@ class Queue(QueueControl, LimitMethods):
         if self.backoff_strategy is not None:
             raise errors.InvalidOptionError("backoff", f"queue {self.name} has a backoff strategy already")
         self.backoff_strategy = function
-        return function
-
-    def on_exhausted(self, function: H, /) -> H:
-        """Have a function called once when a job has failed for good: no attempts left, or an error without another.
-
-        It runs in the worker, after the failure is recorded, with the job and its error; plain functions in a thread.
-        A worker that is killed in that moment does not call it, nor one that has a thousand jobs to tell of already:
-        to miss nothing, read the queue's events.
-        """
-        refuse_generator(function)
-        self.exhausted_hooks.append(function)
         return function
 
     def _make_task(self, function: Callable[..., Any], options: TaskOptions) -> BaseTask[Any, Any]:

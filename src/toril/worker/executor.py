@@ -396,6 +396,7 @@ def _user_trace(trace: TracebackType | None) -> TracebackType | None:
 
 _OWN_MODULES = {
     __name__,
+    "toril.worker.around",
     "toril.worker.coroutines",
     "toril.worker.processors",
     "toril.worker.threads",

@@ -1,91 +1,138 @@
-"""Runs what users want to happen when a job has failed for good. Nothing here can harm a job or the worker."""
+"""Calls users' functions when a worker starts and stops, and when ends of jobs are recorded. No job needs them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
+import inspect
+import json
 import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril import errors
 from toril.job_context import Job
+from toril.queue_hooks import HookFunctions
 from toril.worker import processors
 from toril.worker.attempt import Run
 from toril.worker.processors import How
 
 WAIT_SECONDS = 10.0
-"""How long a worker that ends waits for hooks that still run."""
+"""How long a worker that ends waits for functions that still run, and as long for those of `on_stop`."""
 MAX_WAITING = 1000
-"""Jobs whose hooks may run or wait at a time; further ones are left out: all would fill the memory."""
+"""Jobs whose functions may run or wait at a time; further ones are left out: all would fill the memory."""
 
 logger = logging.getLogger("toril.worker")
 
+Named = tuple[str, Callable[..., Any]]
+"""A function, and the decorator that registered it."""
+
 
 class Hooks:
-    """The functions of `@queue.on_exhausted`, run one after the other for each job that has failed for good."""
+    """The functions of a queue's hooks; those for the end of a job are called one after the other."""
 
-    def __init__(self, on_exhausted: Sequence[Callable[[Job, BaseException], Any]]) -> None:
-        self._on_exhausted = on_exhausted
+    def __init__(self, functions: HookFunctions) -> None:
+        failed: list[Named] = [("on_attempt_failed", function) for function in functions.attempt_failed]
+        exhausted: list[Named] = [("on_exhausted", function) for function in functions.exhausted]
+        self._start = functions.start
+        self._stop = functions.stop
+        self._has_started = False
+        self._by_kind: dict[str, list[Named]] = {
+            "completed": [("on_completed", function) for function in functions.completed],
+            "retry": failed,
+            "failed": failed + exhausted,
+        }
         self._tasks: set[asyncio.Task[None]] = set()
         # What a function sees is not to depend on which job's call brought the answer.
         self._context = contextvars.copy_context()
 
+    async def start(self) -> None:
+        """Call the functions of `on_start`; what one raises is raised."""
+        for function in self._start:
+            await _call(function)
+        self._has_started = True
+
     def recorded(self, runs: Sequence[Run]) -> None:
         """These ends are in Redis. Returns at once; releases the runs, now or when the functions have returned."""
+        by_kind = self._by_kind
         for run in runs:
-            if run.outcome.kind == "failed" and self._on_exhausted:
-                self._start(run)
+            functions = by_kind.get(run.outcome.kind)
+            if functions:
+                self._begin(run, functions)
             elif run.error is not None:
                 run.release()
 
-    def _start(self, run: Run) -> None:
-        if len(self._tasks) >= MAX_WAITING:
-            fields = {"job_id": run.record.id, "job_name": run.record.name}
-            logger.error("on_exhausted is not called: it has %d jobs to do", MAX_WAITING, extra=fields)
-            run.release()
-        else:
-            task = asyncio.create_task(self._run(run), name="toril hook", context=self._context.copy())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-
-    async def _run(self, run: Run) -> None:
-        try:
-            await self._call_each(run)
-        finally:
-            run.release()
-
-    async def _call_each(self, run: Run) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        problem = run.error or errors.UnrecoverableError(run.outcome.value)
-        for function in self._on_exhausted:
-            if processors.how_of(function) is not How.ASYNC:
-                await asyncio.to_thread(_call, function, run, problem)
-                continue
-            try:
-                await function(Job(run), problem)
-            except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError):
-                if task.cancelling():
-                    # From outside: nobody waits any more.
-                    raise
-                _tell_failed(run)
-
     async def close(self) -> None:
-        """Wait for what runs, but not for ever."""
+        """Wait for what runs, but not for ever; then call the functions of `on_stop`, if the worker had started."""
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=WAIT_SECONDS)
             for task in late:
                 task.cancel()
+        if self._stop and self._has_started:
+            task = asyncio.create_task(self._call_stop(), name="toril stop")
+            await asyncio.wait([task], timeout=WAIT_SECONDS)
+            task.cancel()
+
+    def _begin(self, run: Run, functions: Sequence[Named]) -> None:
+        if len(self._tasks) >= MAX_WAITING:
+            logger.error("%s is not called: it has %d jobs to do", functions[-1][0], MAX_WAITING, extra=_extra(run))
+            run.release()
+        else:
+            task = asyncio.create_task(self._run(run, functions), name="toril hook", context=self._context.copy())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, run: Run, functions: Sequence[Named]) -> None:
+        what: Any = None
+        try:
+            if run.outcome.kind == "completed":
+                what = json.loads(run.outcome.value)
+            else:
+                what = run.error or errors.UnrecoverableError(run.outcome.value)
+            for name, function in functions:
+                await _call_safely(name, function, Job(run), what, extra=_extra(run))
+        finally:
+            del what
+            run.release()
+
+    async def _call_stop(self) -> None:
+        for function in self._stop:
+            await _call_safely("on_stop", function)
 
 
-def _call(function: Callable[[Job, BaseException], Any], run: Run, problem: BaseException) -> None:
-    """Call a plain function, in a thread. Not every exception can be told to the loop: StopIteration cannot."""
+async def _call_safely(name: str, function: Callable[..., Any], *arguments: Any, extra: Any = None) -> None:
+    task = asyncio.current_task()
+    assert task is not None
     try:
-        function(Job(run), problem)
-    except BaseException:
-        _tell_failed(run)
+        await _call(function, *arguments)
+    except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError):
+        if task.cancelling():
+            # From outside: nobody waits any more.
+            raise
+        logger.exception("a function of %s failed", name, extra=extra)
 
 
-def _tell_failed(run: Run) -> None:
-    logger.exception("a function of on_exhausted failed", extra={"job_id": run.record.id, "job_name": run.record.name})
+async def _call(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function, a plain one in a thread, and await what it returns if that can be awaited."""
+    if processors.how_of(function) is How.ASYNC:
+        await function(*arguments)
+        return
+    value, problem = await asyncio.to_thread(_outcome_of, function, arguments)
+    if problem is not None:
+        raise problem
+    if inspect.isawaitable(value):
+        await value
+
+
+def _outcome_of(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple[Any, BaseException | None]:
+    """Not every exception can be handed to the loop by a thread: StopIteration cannot."""
+    try:
+        return function(*arguments), None
+    except StopIteration as problem:
+        return None, RuntimeError(f"raised StopIteration: {problem}")
+    except BaseException as problem:
+        return None, problem
+
+
+def _extra(run: Run) -> dict[str, str]:
+    return {"job_id": run.record.id, "job_name": run.record.name}

@@ -7,7 +7,7 @@ import inspect
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from toril import errors
 from toril.job_context import Job, JobRun
 from toril.parameters import Parameters
 from toril.queue import Queue, known_queues
+from toril.queue_hooks import HookFunctions
 from toril.task import BackoffStrategy
 
 logger = logging.getLogger("toril.worker")
@@ -81,10 +82,10 @@ class Processors:
         default: Processor | None,
         *,
         backoff_strategy: BackoffStrategy | None = None,
-        on_exhausted: Sequence[Callable[[Job, BaseException], Any]] = (),
+        hooks: HookFunctions | None = None,
     ) -> None:
         self.backoff_strategy = backoff_strategy
-        self.on_exhausted = on_exhausted
+        self.hooks = hooks or HookFunctions()
         self._queue_name = queue_name
         self._by_name = dict(by_name)
         self._default = default
@@ -113,18 +114,21 @@ class Processors:
         by_name: dict[str, Processor] = {}
         defaults: list[Callable[..., Any]] = []
         strategies: list[BackoffStrategy] = []
-        on_exhausted: list[Callable[[Job, BaseException], Any]] = []
+        queues = list(queues)
+        hooks = HookFunctions()
+        for queue in queues:
+            hooks.extend(queue.hooks)
         for queue in queues:
             for name, task in queue.tasks.items():
                 if name in by_name:
                     raise errors.ProcessorLoadError(f"two tasks of queue {queue_name!r} are named {name!r}")
                 how = how_of(task.function, is_inline=task.is_inline)
-                by_name[name] = Processor(task.function, how, task.parameters, is_strict=task.is_strict)
+                processor = Processor(task.function, how, task.parameters, is_strict=task.is_strict)
+                by_name[name] = _with_hooks(processor, hooks)
             if queue.default_processor is not None:
                 defaults.append(queue.default_processor)
             if queue.backoff_strategy is not None:
                 strategies.append(queue.backoff_strategy)
-            on_exhausted += queue.exhausted_hooks
         if len(defaults) > 1:
             raise errors.ProcessorLoadError(f"queue {queue_name!r} has two default processors")
         if len(strategies) > 1:
@@ -133,9 +137,17 @@ class Processors:
             raise errors.ProcessorLoadError(
                 f"queue {queue_name!r} has no tasks: write `@queue.task` above a function, or `@queue.default`"
             )
-        default = Processor(defaults[0], how_of(defaults[0]), None) if defaults else None
+        default = _with_hooks(Processor(defaults[0], how_of(defaults[0]), None), hooks) if defaults else None
         strategy = strategies[0] if strategies else None
-        return cls(queue_name, by_name, default, backoff_strategy=strategy, on_exhausted=on_exhausted)
+        return cls(queue_name, by_name, default, backoff_strategy=strategy, hooks=hooks)
+
+
+def _with_hooks(processor: Processor, hooks: HookFunctions) -> Processor:
+    if not hooks.before and not hooks.after:
+        return processor
+    from toril.worker.around import AroundProcessor
+
+    return AroundProcessor(processor, hooks.before, hooks.after)
 
 
 def load(processor: Mapping[str, Any], queue_name: str) -> Processors:

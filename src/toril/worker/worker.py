@@ -65,7 +65,7 @@ class Worker:
         self._active = ActiveJobs(self._connection, self._keys, taker)
         self._heartbeat = Heartbeat()
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
-        self._hooks = Hooks(processors.on_exhausted)
+        self._hooks = Hooks(processors.hooks)
         self._reporter = Reporter(self._metrics, settings.redis.endpoint)
         rules = RuleBook(settings.keep_completed, settings.keep_failed, processors.backoff_strategy)
         self._defaults_reader = DefaultsReader(self._active, rules)
@@ -112,6 +112,7 @@ class Worker:
             on_nonsense=self._reporter.limits_are_nonsense,
         )
         self._probe = health.build_probe(self._heartbeat, self._why_not_ready, self._metrics)
+        self._starting: asyncio.Task[None] | None = None
         self._drain: asyncio.Task[None] | None = None
         self._stopped_ms = 0
 
@@ -123,9 +124,11 @@ class Worker:
 
         Raises:
             OSError: the port of the probes is taken, or may not be used.
+            Exception: what a function of `on_start` raised.
         """
         if self.settings.http_port:
             await self._probe.start(self.settings.http_port)
+        await self._start()
         helpers = [
             # The first, so that the defaults are read before the first job is taken.
             asyncio.create_task(self._defaults_reader.read_loop(), name="toril defaults"),
@@ -150,6 +153,16 @@ class Worker:
             await self._close()
         return self._fetcher.unrecorded
 
+    async def _start(self) -> None:
+        """Call the functions of `on_start`; a worker that is told to stop meanwhile does not wait for them."""
+        self._starting = asyncio.create_task(self._hooks.start(), name="toril start")
+        try:
+            await self._starting
+        except BaseException as problem:
+            if self._drain is None or not isinstance(problem, asyncio.CancelledError):
+                await self._close()
+                raise
+
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those that run have ended, or are given back. Again: no effect."""
         if self._drain is not None:
@@ -158,6 +171,8 @@ class Worker:
         running = len(self._executor.running)
         logger.info("draining: %d running jobs, at most %g s", running, self.settings.drain_seconds)
         self._fetcher.stop()
+        if self._starting is not None:
+            self._starting.cancel()
         self._drain = asyncio.get_running_loop().create_task(self._end_drain(), name="toril drain")
 
     @property
