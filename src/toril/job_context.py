@@ -101,8 +101,8 @@ class Job:
         return self._run.record.attempts_made + 1
 
     @property
-    def attempts(self) -> int:
-        """How often the job may be tried in all."""
+    def attempts(self) -> int | float:
+        """How often the job may be tried in all. No `int` only beyond 2**53, as `Number.MAX_VALUE` is."""
         return max(1, options.attempts_in(self.opts))
 
     @property

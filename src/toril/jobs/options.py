@@ -173,10 +173,11 @@ def public(stored: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def attempts_in(options: Mapping[str, Any]) -> int:
+def attempts_in(options: Mapping[str, Any]) -> int | float:
     """How often a job may be tried in all by its options as they are stored; 0 = nothing usable is said, so once.
 
-    As JavaScript compares: a fraction allows one more (2.5 = three tries), text counts as the number it holds.
+    As JavaScript compares: a fraction allows one more (2.5 = three tries), text counts as the number it holds. What is
+    beyond 2**53 stays the number that was stored, so that it can be sent on as JSON.
     """
     value = options.get("attempts")
     try:
@@ -185,7 +186,7 @@ def attempts_in(options: Mapping[str, Any]) -> int:
         return 0
     if number != number or number <= 0:
         return 0
-    return math.ceil(min(number, LARGEST_NUMBER))
+    return math.ceil(number) if number <= MAX_SAFE_INTEGER else min(number, LARGEST_NUMBER)
 
 
 def count_in(value: Any) -> int | None:

@@ -85,7 +85,7 @@ class RuleBook:
 
     def _read(self, opts: Mapping[str, Any]) -> Rules:
         return Rules(
-            attempts=min(options.attempts_in(opts), codec.MAX_SAFE_INTEGER),
+            attempts=int(min(options.attempts_in(opts), codec.MAX_SAFE_INTEGER)),
             backoff=_lenient(lambda: Backoff.parse(opts.get("backoff")), None),
             max_delay_ms=options.count_in(opts.get("torilMaxDelay")),
             stack_trace_limit=options.count_in(opts.get("stackTraceLimit")),
