@@ -23,8 +23,9 @@ _NO_COMMANDS = frozenset(
      "WRONGTYPE")
 )  # fmt: skip
 _READS = frozenset(
-    ("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HLEN", "HMGET", "LINDEX", "LLEN", "LPOS", "LRANGE", "PTTL",
-     "SCARD", "SMEMBERS", "STRLEN", "TIME", "TYPE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE", "ZSCORE")
+    ("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "LINDEX", "LLEN", "LPOS", "LRANGE",
+     "PTTL", "SCARD", "SMEMBERS", "STRLEN", "TIME", "TYPE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE",
+     "ZSCORE")
 )  # fmt: skip
 """All that a script needs whose header says that it reads only."""
 
