@@ -24,8 +24,8 @@ _NO_COMMANDS = frozenset(
 )  # fmt: skip
 _READS = frozenset(
     ("EXISTS", "GET", "HEXISTS", "HGET", "HGETALL", "HKEYS", "HLEN", "HMGET", "LINDEX", "LLEN", "LPOS", "LRANGE",
-     "PTTL", "SCARD", "SMEMBERS", "STRLEN", "TIME", "TYPE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE", "ZREVRANGE",
-     "ZSCORE")
+     "HSTRLEN", "PTTL", "SCARD", "SMEMBERS", "STRLEN", "TIME", "TYPE", "ZCARD", "ZCOUNT", "ZRANGE", "ZRANGEBYSCORE",
+     "ZREVRANGE", "ZSCORE")
 )  # fmt: skip
 """All that a script needs whose header says that it reads only."""
 
