@@ -99,6 +99,15 @@ def test_a_url_and_a_variable_that_says_otherwise_are_refused(variable: str, oth
     assert "canary" not in str(refusal.value)
 
 
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [("redis://127.0.0.1:0", "the port must be between 1 and 65535"), ("unix://", "lacks the path of a unix socket")],
+)
+def test_a_url_that_names_no_place_is_refused(url: str, words: str) -> None:
+    with pytest.raises(errors.SettingsError, match=words):
+        RedisSettings.from_url(url)
+
+
 def test_a_url_and_variables_that_say_the_same_agree() -> None:
     settings = RedisSettings.from_environment(
         {

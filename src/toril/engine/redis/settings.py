@@ -52,10 +52,14 @@ class RedisSettings:
         """
         try:
             parts = urlsplit(url.strip())
-            port = parts.port or DEFAULT_PORT
+            port = DEFAULT_PORT if parts.port is None else parts.port
         except ValueError:
             raise errors.SettingsError(f"{field}: not a Redis URL (redis://host:port/db, of one server)") from None
         _refuse_scheme(parts.scheme, field)
+        if port == 0:
+            raise errors.SettingsError(f"{field}: the port must be between 1 and 65535")
+        if parts.scheme == "unix" and not parts.path:
+            raise errors.SettingsError(f"{field}: lacks the path of a unix socket (unix:///path)")
         query = parse_qs(parts.query, keep_blank_values=True)
         if parts.fragment or not _is_understood(query):
             # Not even the names are shown: they may be the rest of a password that holds `?` or `#`.
