@@ -85,6 +85,10 @@ cluster: ## start a real Kubernetes and stay until Ctrl-C (as root on Linux with
 bench: setup ## side by side with BullMQ 6, about ten minutes; writes the table of docs/performance.md
 	@PYTHONPATH=tests:. $(VENV)/python -m benchmarks
 
+.PHONY: bench-versions
+bench-versions: setup ## side by side with another checkout: make bench-versions OTHER=../earlier
+	@PYTHONPATH=tests:. $(VENV)/python -m benchmarks.versions $(OTHER)
+
 .PHONY: crds
 crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/
 	@$(VENV)/python tools/crds.py

@@ -14,13 +14,13 @@ def compare(op: str, ways: Mapping[str, str], jobs: int, *, per_call: int = 1) -
         op: what BullMQ's producer is asked for.
         ways: our name → what our producer is asked for.
     """
-    found = {"bullmq": _add(contenders.bullmq_producer, op, jobs, per_call)}
+    found = {"bullmq": add(contenders.bullmq_producer, op, jobs, per_call)}
     for name, our_op in ways.items():
-        found[name] = _add(contenders.toril_producer, our_op, jobs, per_call)
+        found[name] = add(contenders.toril_producer, our_op, jobs, per_call)
     return found
 
 
-def _add(start: contenders.StartProducer, op: str, jobs: int, per_call: int) -> dict[str, float]:
+def add(start: contenders.StartProducer, op: str, jobs: int, per_call: int) -> dict[str, float]:
     with servers.fresh() as server, start() as producer:
         # So that scripts and connections, which are no job's, are in the memory before.
         producer.add(op, server.url, "bench", per_call, per_call=per_call)

@@ -20,12 +20,14 @@ TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class Process:
-    """A child process in the checkout's root; it dies with us."""
+    """A child process in a checkout's root; it dies with us."""
 
-    def __init__(self, argv: Sequence[str], environment: Mapping[str, str] | None = None, **pipes: Any) -> None:
+    def __init__(
+        self, argv: Sequence[str], environment: Mapping[str, str] | None = None, *, root: Path = ROOT, **pipes: Any
+    ) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORIL_")}
         self.process = subprocess.Popen(
-            argv, cwd=ROOT, env={**inherited, **(environment or {})}, preexec_fn=die_with_parent, text=True, **pipes
+            argv, cwd=root, env={**inherited, **(environment or {})}, preexec_fn=die_with_parent, text=True, **pipes
         )
 
     @property
@@ -52,8 +54,8 @@ class Process:
 class Producer(Process):
     """Adds jobs and tells how long it took."""
 
-    def __init__(self, argv: Sequence[str]) -> None:
-        super().__init__(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    def __init__(self, argv: Sequence[str], *, root: Path = ROOT) -> None:
+        super().__init__(argv, root=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def add(self, op: str, url: str, queue: str, jobs: int, *, per_call: int = 1) -> dict[str, float]:
         """Add jobs; answers `{seconds, jobs, cpuSeconds}` of the timed part."""
@@ -73,15 +75,20 @@ def bullmq_producer() -> Producer:
     return Producer([*BULLMQ, "add"])
 
 
-def toril_producer() -> Producer:
-    return Producer([sys.executable, "-m", "benchmarks.toril_add"])
+def toril_producer(root: Path = ROOT) -> Producer:
+    return Producer([python_of(root), "-m", "benchmarks.toril_add"], root=root)
+
+
+def python_of(root: Path) -> str:
+    """The interpreter of a checkout: of ours the one that runs this, of another its virtual environment's."""
+    return sys.executable if root == ROOT else str(root / ".venv" / "bin" / "python")
 
 
 def bullmq_worker(url: str, queue: str, concurrency: int, kind: str) -> Process:
     return Process([*BULLMQ, "work", url, queue, str(concurrency), kind])
 
 
-def toril_worker(url: str, queue: str, concurrency: int) -> Process:
+def toril_worker(url: str, queue: str, concurrency: int, root: Path = ROOT) -> Process:
     """A worker as it is deployed: locks, stalled check, retention and metrics as everywhere, and its HTTP port open."""
     environment = {
         "TORIL_REDIS_URL": url,
@@ -91,4 +98,4 @@ def toril_worker(url: str, queue: str, concurrency: int) -> Process:
         "TORIL_HTTP_PORT": str(ports.free_port()),
         "TORIL_POD_NAME": "bench",
     }
-    return Process([sys.executable, "-m", "toril.worker"], environment, stderr=subprocess.DEVNULL)
+    return Process([python_of(root), "-m", "toril.worker"], environment, root=root, stderr=subprocess.DEVNULL)
