@@ -14,7 +14,7 @@ from support import cron_corpus
 from support.cron_corpus import milliseconds
 from support.node_peer import NodePeer
 from toril import errors
-from toril.jobs.cron_dialects import Dialect
+from toril.jobs.cron_dialect import Dialect
 from toril.jobs.schedule import Schedule
 
 Case = list[Any]

@@ -10,7 +10,7 @@ from support.cron_corpus import milliseconds
 from support.documents import ROOT
 from support.node_peer import NodePeer
 from toril import errors
-from toril.jobs.cron_dialects import Dialect
+from toril.jobs.cron_dialect import Dialect
 from toril.jobs.schedule import Schedule
 
 HEAD = "| pattern | zone | after (UTC) | BullMQ 5 | BullMQ 6 | Toril, of a caller | Toril, stored by 5 / by 6 |"

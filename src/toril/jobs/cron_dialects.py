@@ -11,10 +11,10 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import NoReturn
 
 from toril import errors
+from toril.jobs.cron_dialect import Dialect
 
 MAX_LENGTH = 1024
 """Longest pattern, characters; cron-parser 5 has the same limit."""
@@ -46,13 +46,6 @@ _DRAWN = re.compile(r"H(?:\(([0-9]+)-([0-9]+)\))?(?:/([0-9]+))?")
 
 Draw = Callable[[], float]
 """Gives the numbers, from 0 up to but without 1, by which `H` is replaced: one for each field, seconds first."""
-
-
-class Dialect(StrEnum):
-    """Whose reading of a pattern counts."""
-
-    BULLMQ_5 = "5"
-    BULLMQ_6 = "6"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from toril import errors
 from toril.jobs import cron_dialects
-from toril.jobs.cron_dialects import CronFields, Dialect, Draw
+from toril.jobs.cron_dialect import Dialect
+from toril.jobs.cron_dialects import CronFields, Draw
 
 _KNOWN_TO_6 = {
     "@annually": "0 0 1 1 *",

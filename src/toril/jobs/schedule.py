@@ -18,7 +18,8 @@ from toril import errors
 
 if TYPE_CHECKING:
     # What calendars need is loaded when there is one: every worker starts with this module.
-    from toril.jobs.cron_dialects import CronFields, Dialect
+    from toril.jobs.cron_dialect import Dialect
+    from toril.jobs.cron_dialects import CronFields
 
 MAX_MS = 2**53
 LAST_MS = 2**41 * 4
@@ -100,7 +101,7 @@ class Schedule:
             # An interval's zone has no effect, whatever its name.
             return replace(cls.from_bullmq(given, path), tz=str(tz))
         from toril.jobs import time_zones
-        from toril.jobs.cron_dialects import Dialect
+        from toril.jobs.cron_dialect import Dialect
 
         if not isinstance(pattern, str) or not isinstance(tz, str):
             raise errors.InvalidOptionError(path, "takes text as `pattern` and `tz`")

@@ -10,7 +10,7 @@ from typing import Any
 
 from toril import errors
 from toril.jobs import codec
-from toril.jobs.cron_dialects import Dialect
+from toril.jobs.cron_dialect import Dialect
 from toril.jobs.job import check_size
 from toril.jobs.options import MAX_PRIORITY, JobOptions, merge_wire, public
 from toril.jobs.schedule import Schedule

@@ -10,7 +10,7 @@ import pytest
 
 from toril import errors
 from toril.jobs import cron_pattern
-from toril.jobs.cron_dialects import Dialect
+from toril.jobs.cron_dialect import Dialect
 from toril.jobs.schedule import Schedule
 
 # A Tuesday.

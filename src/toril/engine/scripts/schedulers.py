@@ -11,7 +11,7 @@ from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
 from toril.engine.scripts.shared import Layout
 from toril.jobs import scheduler
-from toril.jobs.cron_dialects import Dialect
+from toril.jobs.cron_dialect import Dialect
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
 
