@@ -30,14 +30,22 @@ Measure = Callable[[Path], Mapping[str, float]]
 def _add(op: str, jobs: int, per_call: int, root: Path) -> dict[str, float]:
     with processing.awake():
         found = adding.add(partial(contenders.toril_producer, root), op, jobs, per_call)
-    return {f"{op} add, jobs/s": found["rate"], f"{op} add, jobs a second of Redis": 1e6 / found["redis_us"]}
+    return _numbers(f"{op} add", found)
 
 
 def _process(way: str, jobs: int, concurrency: int, root: Path) -> dict[str, float]:
     contender = Contender(way, f"{way}-none", partial(contenders.toril_worker, root=root))
     found = processing.process(contender, jobs, concurrency)
     where = f"no-op `{way}`, concurrency {concurrency}"
-    return {f"{where}, jobs/s": found["rate"], f"{where}, jobs a second of Redis": 1e6 / found["redis_us"]}
+    return _numbers(where, found)
+
+
+def _numbers(what: str, found: Mapping[str, float]) -> dict[str, float]:
+    return {
+        f"{what}, jobs/s": found["rate"],
+        f"{what}, jobs a CPU second of Redis": 1e6 / found["redis_us"],
+        f"{what}, jobs a CPU second of ours": 1e6 / found["client_us"],
+    }
 
 
 def _start(root: Path) -> dict[str, float]:
@@ -104,7 +112,7 @@ def main() -> None:
         for what, ratios in compare(MEASURES[name], other, arguments.pairs).items():
             low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
             verdict = "  LOST" if middle < 1 and high < 1 else ""
-            print(f"{what:48} {middle:5.2f}  quartiles {low:.2f} to {high:.2f}{verdict}", flush=True)
+            print(f"{what:60} {middle:5.2f}  quartiles {low:.2f} to {high:.2f}{verdict}", flush=True)
 
 
 if __name__ == "__main__":
