@@ -32,6 +32,9 @@ def new_jobs(queue: Queue, items: Iterable[BulkItem]) -> Iterable[NewJob]:
 
 def _checked(queue: Queue, items: Iterable[BulkItem]) -> Iterator[NewJob]:
     for index, item in enumerate(items):
+        if type(item) is Draft and item.queue is queue:
+            yield item.job
+            continue
         try:
             yield _new_job(queue, item)
         except errors.InvalidInputError as problem:

@@ -27,7 +27,9 @@ deep in calls they are: what is accepted here, every worker can read."""
 
 _MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
 _CONTAINERS = (dict, list, tuple)
-_SCALARS = frozenset((str, bool, int, float, type(None)))
+_NO_INTEGERS = frozenset((str, bool, float, type(None)))
+"""Types of values that are no integers and hold none."""
+_SCALARS = _NO_INTEGERS | {int}
 """Types of values that hold no others; there may be more."""
 _join = "".join
 """Refuses whatever is no text, at once for all keys of an object."""
@@ -63,15 +65,14 @@ def encode(value: Any, field: str = "data") -> str:
         raise errors.InvalidPayloadError(
             field, f"is {size} bytes as JSON; the limit is {limit}: store it elsewhere and send where it is"
         )
-    kinds = set(map(type, value.values())) if type(value) is dict else {dict}
-    is_flat = kinds <= _SCALARS
     try:
-        _join(value) if is_flat else _try_keys(value)
+        if type(value) is dict and _NO_INTEGERS.issuperset(map(type, value.values())):
+            _join(value)
+            return text
+        _try_keys(value)
     except (TypeError, RecursionError):
         _check(value, field, 0)
-    if is_flat and int not in kinds:
-        return text
-    if _MAYBE_LARGE_INTEGER.search(text) or (not is_flat and _is_too_deep(value, text)):
+    if _MAYBE_LARGE_INTEGER.search(text) or _is_too_deep(value, text):
         _check(value, field, 0)
     return text
 
