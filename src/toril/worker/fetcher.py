@@ -109,7 +109,8 @@ class Fetcher:
 
     def note_failure(self, problem: errors.RedisError) -> None:
         """Redis failed, here or in a helper of this worker: the loop recovers before it goes on."""
-        self._course.apply(Event.FAILED if finish_codes.is_outage(problem) else Event.REFUSED)
+        is_refused = finish_codes.is_lasting(problem) or not finish_codes.is_outage(problem)
+        self._course.apply(Event.REFUSED if is_refused else Event.FAILED)
         if problem.reason is not RedisReason.TIMEOUT or not self._stood_still():
             self._reporter.redis_failed(problem)
         self._wake.set()

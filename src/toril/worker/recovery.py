@@ -11,7 +11,7 @@ from toril import errors
 from toril.engine.worker import ActiveJobs
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
-from toril.worker.attempt import first_batch
+from toril.worker.attempt import Run, first_batch
 from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.pipeline import MAX_BATCH, Pipeline
@@ -122,8 +122,7 @@ class Recovery:
             if not self._registration.is_done:
                 await self._registration.run_once()
             await self.extend_locks()
-            while self._pipeline.pending:
-                await self._record_some()
+            await self._record_all()
             if self._pipeline.take_is_unsure:
                 await self._adopt()
         except errors.RedisError as problem:
@@ -166,6 +165,26 @@ class Recovery:
         pipeline.start(adopted)
         self._upkeep.note(adopted)
         pipeline.take_is_unsure = False
+
+    async def _record_all(self) -> None:
+        """Record what has ended. Ends that lack a right in Redis hold no other up; raises the last refusal."""
+        pipeline, refused = self._pipeline, list[Run]()
+        last: errors.RedisError | None = None
+        try:
+            while pipeline.pending:
+                first = pipeline.pending[0]
+                try:
+                    await self._record_some()
+                except errors.RedisError as problem:
+                    if not (self._course.state.is_recovering_singly and finish_codes.is_lasting(problem)):
+                        raise
+                    pipeline.pending.remove(first)
+                    refused.append(first)
+                    last = problem
+        finally:
+            pipeline.pending = refused + pipeline.pending
+        if last is not None:
+            raise last
 
     async def _record_some(self) -> None:
         """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""

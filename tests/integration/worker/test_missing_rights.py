@@ -13,7 +13,7 @@ from support.engine import EngineQueue
 from support.refusals import Server
 from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
-from toril import Job, Queue
+from toril import Job, Queue, flow
 
 TOLD = "no right to"
 
@@ -92,3 +92,45 @@ async def test_what_ends_without_the_right_is_recorded_once_it_is_there(
         "1": ("1", None),
         "2": ("2", None),
     }
+
+
+async def test_an_end_that_lacks_a_right_holds_no_other_up(
+    tasks: Queue, worker: StartWorker, server: Server, stored: EngineQueue, redis_url: str
+) -> None:
+    """A child's end tells its parent, in a queue that this worker's user may not touch; others need no such right."""
+    may_end = asyncio.Event()
+    started: list[str] = []
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> None:
+        started.append(job.id)
+        await may_end.wait()
+
+    parent_name = f"{tasks.name}-parents"
+    async with Queue(parent_name, url=redis_url) as parents:
+        parent = parents.task(_up)
+        await flow(parent.draft(), [step.draft()]).enqueue()
+        others = [await step.enqueue() for _ in range(3)]
+        server.make_user(f"~bull:{tasks.name}:*", f"~bull:{parent_name}:*", "+@all")
+
+        async def are_running() -> bool:
+            return len(started) == 4
+
+        async def are_recorded() -> bool:
+            return set(stored.places().get("completed", [])) == {other.id for other in others}
+
+        async def are_all_recorded() -> bool:
+            return len(stored.places().get("completed", [])) == 4
+
+        async with worker(tasks, url=url_of(server, redis_url), concurrency=4, lock_ms=2000, lock_renew_ms=200):
+            await wait_until_async(are_running, "four jobs to run")
+            server.make_user(f"~bull:{tasks.name}:*", "+@all")
+            may_end.set()
+            await wait_until_async(are_recorded, "the ends of the others")
+            assert stored.places()["active"] == [next(iter(set(started) - {other.id for other in others}))]
+            server.make_user("~*", "+@all")
+            await wait_until_async(are_all_recorded, "the end of the child", timeout_seconds=60)
+        assert (await parents.counts())["waiting"] == 1
+
+
+async def _up() -> None: ...
