@@ -14,7 +14,7 @@ import os
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import yaml
 from kubernetes.aio import config as kubernetes_config
@@ -162,7 +162,7 @@ class _Loader(kube_config.KubeConfigLoader):
         if self._user.safe_get("tokenFile") and "token" not in self.__dict__:
             raise kubernetes_config.ConfigException(f"the token's file is empty: {self._user['tokenFile']}")
 
-    async def load_from_exec_plugin(self) -> bool:
+    async def load_from_exec_plugin(self) -> Literal[True]:
         folder: str = self._get_base_path(self._user.path)  # type: ignore[no-untyped-call]
         status = await _run_plugin(self._user["exec"].value, folder)
         if token := status.get("token"):

@@ -142,7 +142,7 @@ def refuse_generator(function: Callable[..., Any]) -> None:
             # `types.coroutine` makes of a generator what can be awaited.
             inspect.isgeneratorfunction(each) and not (code and code.co_flags & inspect.CO_ITERABLE_COROUTINE)
         ):
-            name = getattr(function, "__name__", type(function).__name__)
+            name = str(getattr(function, "__name__", type(function).__name__))
             raise errors.InvalidOptionError(
                 name, "is a generator, whose body a call does not run: use `return`, no `yield`"
             )

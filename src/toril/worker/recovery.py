@@ -190,8 +190,8 @@ class Recovery:
         """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""
         pipeline, is_single = self._pipeline, self._course.state.is_recovering_singly
         batch, pipeline.pending = first_batch(pipeline.pending, 1 if is_single else MAX_BATCH)
+        finishes = [run.outcome for run in batch]
         try:
-            finishes = [run.outcome for run in batch]
             reply = await self._active.finish_and_take(finishes, 0, pipeline.new_token())
         except errors.RedisError as problem:
             if is_single and await try_alone(self._active, finishes[0], problem) is Verdict.UNRECORDABLE:
