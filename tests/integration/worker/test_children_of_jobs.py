@@ -71,8 +71,10 @@ def interrupted(method: str) -> int:
     child = context.Process(target=tell_and_sleep, args=(ready,))
     child.start()
     ready.wait()      # until then Python itself may drop the KeyboardInterrupt, in a hook that runs after forks
-    os.kill(child.pid, signal.SIGINT)
-    child.join()
+    while child.is_alive():
+        # In children of threads, Python 3.13.0 looks at signals only when a system call was interrupted.
+        os.kill(child.pid, signal.SIGINT)
+        child.join(1)
     return child.exitcode
 
 def end(child):
