@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import weakref
@@ -26,7 +27,6 @@ from toril.parameters import refuse_generator
 from toril.queue_control import QueueControl, SyncQueueControl
 from toril.queue_hooks import HookFunctions, HookMethods
 from toril.queue_limits import LimitMethods
-from toril.schedulers import Schedulers, SyncSchedulers
 from toril.task import AsyncTask, BackoffStrategy, BaseTask, Draft, Task, TaskDecorator
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from toril.engine.producer import SyncProducer
     from toril.engine.redis.settings import RedisSettings
     from toril.engine.scripts import Layout
+    from toril.schedulers import Schedulers, SyncSchedulers
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -100,8 +101,6 @@ class Queue(QueueControl, LimitMethods, HookMethods):
         """Functions to be called around a worker's life and around each job."""
         self.known_defaults = KnownDefaults(self.keys)
         """What the queue's manifest says about its jobs, as far as it is known here."""
-        self.schedulers = Schedulers(self)
-        """Jobs on a calendar, or at an interval."""
         self.sync = SyncQueue(self)
         """The same for code without an event loop."""
         known_queues.add(self)
@@ -277,6 +276,13 @@ class Queue(QueueControl, LimitMethods, HookMethods):
             self._settings = RedisSettings.from_environment(os.environ, url=url)
         return self._settings
 
+    @functools.cached_property
+    def schedulers(self) -> Schedulers:
+        """Jobs on a calendar, or at an interval."""
+        from toril.schedulers import Schedulers
+
+        return Schedulers(self)
+
     @property
     def paused_layout(self) -> Layout:
         """Where jobs wait while the queue is paused. Raises SettingsError when the environment is wrong."""
@@ -315,8 +321,13 @@ class SyncQueue(SyncQueueControl):
         self.keys = queue.keys
         self._producer: SyncProducer | None = None
         self._opening = threading.Lock()
-        self.schedulers = SyncSchedulers(queue)
+
+    @functools.cached_property
+    def schedulers(self) -> SyncSchedulers:
         """Jobs on a calendar, or at an interval."""
+        from toril.schedulers import SyncSchedulers
+
+        return SyncSchedulers(self._queue)
 
     @property
     def paused_layout(self) -> Layout:

@@ -6,12 +6,14 @@ import functools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toril import errors
 from toril.jobs.job import NewJob, check_size
 from toril.jobs.options import JobOptions, public
-from toril.jobs.scheduler import JobTemplate
+
+if TYPE_CHECKING:
+    from toril.jobs.scheduler import JobTemplate
 
 _OF_ONE_JOB = ("jobId", "timestamp", "parent", "deduplication", "debounce", "telemetry", "tm", "omc")
 """Options that belong to one job and can be no default."""

@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
 from toril.engine.scripts.shared import Layout
-from toril.jobs import scheduler
 from toril.jobs.cron_dialect import Dialect
-from toril.jobs.schedule import Schedule
-from toril.jobs.scheduler import CurrentJob, JobTemplate, NextJob, SchedulerRecord
+
+if TYPE_CHECKING:
+    # Producers load the scripts, and none of what schedulers are made of.
+    from toril.jobs.schedule import Schedule
+    from toril.jobs.scheduler import JobTemplate, NextJob, SchedulerRecord
 
 MADE, CHANGED, THERE_ALREADY = 0, 1, 2
 """Codes of `advance_schedulers` and `upsert_scheduler`; see there."""
@@ -48,6 +50,8 @@ class Upsert:
     """How many jobs were made before this one; None = as BullMQ counts."""
 
     def args(self) -> list[Part]:
+        from toril.jobs import scheduler
+
         schedule, template = self.schedule, self.template
         derived = self.slot_ms % schedule.every_ms if schedule.every_ms else 0
         offset: Part = schedule.offset_ms or (derived if self.begins_anew else "")
@@ -129,10 +133,14 @@ def promote_due(keys: QueueKeys, *, layout: Layout = "6") -> Call[tuple[int, int
 
 def _open(opts: Any) -> str:
     """JSON of an object without its closing brace: what depends on the moment of storing is put on in the script."""
+    from toril.jobs import scheduler
+
     return scheduler.opts_json(opts)[:-1]
 
 
 def _id_start(scheduler_id: str) -> str:
+    from toril.jobs import scheduler
+
     return json.dumps(scheduler.slot_job_id_start(scheduler_id), ensure_ascii=False)[:-1]
 
 
@@ -143,16 +151,18 @@ def _read(reply: Any) -> SchedulersRead:
 
 
 def _record(entry: Any, writer: Dialect) -> SchedulerRecord:
+    from toril.jobs import scheduler
+
     scheduler_id, slot, fields, job = entry
     current = None
     if job:
         started, opts, name, data = job
-        current = CurrentJob(
+        current = scheduler.CurrentJob(
             has_started=bool(started),
             opts=scheduler.options_of(opts or b""),
             name=(name or b"").decode(errors="replace"),
             data_json=(data or b"{}").decode(errors="replace"),
         )
-    return SchedulerRecord(
+    return scheduler.SchedulerRecord(
         scheduler_id.decode(errors="surrogateescape"), int(slot), scheduler.fields_of(fields), current, writer
     )
