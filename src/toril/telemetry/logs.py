@@ -18,7 +18,7 @@ MAX_TRACEBACK = 16_000
 """Characters of a message and of a traceback; of a longer traceback the end is kept, which names the error."""
 OURS = ("toril", "toril_operator")
 """First parts of the names of our own loggers."""
-_SHOWN = ("outcome", "duration_ms", "attempt", "retry_in_ms", "suppressed", "error")
+_SHOWN = ("outcome", "duration_ms", "attempt", "retry_in_ms", "suppressed", "error_type", "error")
 _LEVELS = {"WARNING": "warning", "CRITICAL": "error"}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

@@ -50,7 +50,7 @@ def how_to_add(spec: JobQueueSpec, task: Task | None, url: str) -> Iterator[str]
     yield ""
     yield "add a job from another terminal" + (":" if task is not None else ", NAME being that of a task:")
     yield f"  {command} --redis {shlex.quote(shown)}{prefix}"
-    yield "or with BullMQ's own package for Node:"
+    yield "or with BullMQ's own package for Node (npm install bullmq ioredis):"
     options = {"connection": {"url": shown}} | ({} if spec.prefix == "bull" else {"prefix": spec.prefix})
     script = (
         f'const q = new (require("bullmq").Queue)({json.dumps(spec.queue_name)}, {json.dumps(options)}); '
