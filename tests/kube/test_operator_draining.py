@@ -48,24 +48,24 @@ def test_a_pod_that_is_being_deleted_is_flagged_until_it_is_gone(
 ) -> None:
     first, second = start(queues, redis_url, 2)
     queues.api.delete(pod_path(queues, first))
-    wait_until(lambda: flagged(server) == [first], "the flag")
+    wait_until(lambda: flagged(server) == [first], "the flag", timeout_seconds=90)
     assert 0 < server.pttl(FLAGS) <= 60_000, "a flag ends with its operator"
     queues.api.delete(pod_path(queues, second))
-    wait_until(lambda: flagged(server) == [first, second], "both flags")
+    wait_until(lambda: flagged(server) == [first, second], "both flags", timeout_seconds=90)
     let_go(queues, first)
-    wait_until(lambda: flagged(server) == [second], "the flag of the pod that is gone to go")
+    wait_until(lambda: flagged(server) == [second], "the flag of the pod that is gone to go", timeout_seconds=90)
     let_go(queues, second)
-    wait_until(lambda: flagged(server) == [], "the other flag to go")
+    wait_until(lambda: flagged(server) == [], "the other flag to go", timeout_seconds=90)
 
 
 def test_pods_of_a_job_queue_that_is_gone(queues: JobQueues, redis_url: str, server: redis.Redis) -> None:
     names = start(queues, redis_url, 2)
     queues.api.delete(queues.path("email"))
-    wait_until(lambda: flagged(server) == names, "the flags", timeout_seconds=60)
+    wait_until(lambda: flagged(server) == names, "the flags", timeout_seconds=90)
     assert queues.api.get_or_none(queues.path("email")) is None
     for name in names:
         let_go(queues, name)
-    wait_until(lambda: flagged(server) == [], "the flags to go")
+    wait_until(lambda: flagged(server) == [], "the flags to go", timeout_seconds=90)
 
 
 def test_the_workers_that_a_roll_out_replaces(queues: JobQueues, redis_url: str, server: redis.Redis) -> None:
@@ -74,13 +74,13 @@ def test_the_workers_that_a_roll_out_replaces(queues: JobQueues, redis_url: str,
     for number in range(2):
         queues.change("email", worker={"image": f"registry.invalid/app:{number}", "processor": PROCESSOR})
     # There is no node: no new pod gets ready, unless somebody says so.
-    wait_until(lambda: len(queues.pods("email")) > 2, "a new pod")
+    wait_until(lambda: len(queues.pods("email")) > 2, "a new pod", timeout_seconds=90)
 
     def all_old_are_flagged() -> bool:
         queues.make_ready("email")
         return flagged(server) == names
 
-    wait_until(all_old_are_flagged, "the old pods to be flagged", timeout_seconds=60, interval_seconds=0.5)
+    wait_until(all_old_are_flagged, "the old pods to be flagged", timeout_seconds=90, interval_seconds=0.5)
     for name in names:
         let_go(queues, name)
 

@@ -146,7 +146,9 @@ class JobQueues(Objects):
                 ],
             }
             path = f"/api/v1/namespaces/{self.namespace}/pods/{pod['metadata']['name']}/status"
-            self.api.patch(path, {"status": status})
+            # A pod may go at any moment, as in a roll-out.
+            code, answer = self.api.call("PATCH", path, {"status": status}, "application/merge-patch+json")
+            assert code in (200, 404), answer
 
     def make_ready(self, name: str) -> None:
         """Every pod runs and is ready, as the kubelet would say."""
