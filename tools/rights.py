@@ -84,7 +84,7 @@ ROLES = (
     ),
     Role(
         "reader",
-        "looks at queues: `toril`'s lists, dashboards, monitoring",
+        "looks at queues: dashboards, monitoring",
         _READING,
         ("CLIENT|LIST", "EXISTS", "GET", "HEXISTS", "HGETALL", "HMGET", "LLEN", "LRANGE", "PTTL", "SCAN", "TIME",
          "TYPE", "XRANGE", "XREAD", "XREVRANGE", "ZCARD"),
