@@ -97,7 +97,7 @@ async def _serve(
         logger.error("TORIL_HTTP_PORT %d cannot be used: %s; 0 = no probes", settings.http_port, problem.strerror)
         return BROKE, False
     if unrecorded:
-        logger.error("Redis stayed away: %d jobs have ended without being recorded and will run again", unrecorded)
+        logger.error("Redis was away or refused: %d jobs have ended unrecorded and will run again", unrecorded)
         return BROKE, worker.has_leftovers
     return DRAINED, worker.has_leftovers
 
