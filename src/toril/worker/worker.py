@@ -54,15 +54,7 @@ class Worker:
         self._keys = QueueKeys(settings.queue, settings.prefix)
         self._connection = AsyncConnection(settings.redis)
         self._blocking = BlockingConnection(settings.redis, client_name=self._keys.client_name(f":w:{settings.name}"))
-        taker = Taker(
-            worker_name=settings.name,
-            lock_ms=settings.lock_ms,
-            layout=settings.layout,
-            limiter=settings.limiter,
-            metrics_minutes=settings.metrics_minutes,
-            max_job_bytes=settings.max_job_bytes,
-        )
-        self._active = ActiveJobs(self._connection, self._keys, taker)
+        self._active = ActiveJobs(self._connection, self._keys, _taker(settings))
         self._heartbeat = Heartbeat()
         self._metrics = Metrics(_labels(settings.queue, os.environ), self._slots)
         self._hooks = Hooks(processors.hooks)
@@ -207,6 +199,17 @@ class Worker:
         if self._fetcher.is_draining:
             return {"busy": 0, "idle": 0, "draining": busy}
         return {"busy": busy, "idle": max(0, self.settings.concurrency - busy), "draining": 0}
+
+
+def _taker(settings: WorkerSettings) -> Taker:
+    return Taker(
+        worker_name=settings.name,
+        lock_ms=settings.lock_ms,
+        layout=settings.layout,
+        limiter=settings.limiter,
+        metrics_minutes=settings.metrics_minutes,
+        max_job_bytes=settings.max_job_bytes,
+    )
 
 
 def _labels(queue: str, environ: Mapping[str, str]) -> dict[str, str]:
