@@ -1,4 +1,7 @@
-"""Run on the node, as an application would: `add COUNT SECONDS`, `report COUNT`, `measure`. Redis is REDIS_URL's."""
+"""Run on the node, as an application would; Redis is REDIS_URL's.
+
+`add COUNT SECONDS`, `report COUNT`, `add-one ID SECONDS`, `report-one ID SECONDS`, `measure`.
+"""
 
 from __future__ import annotations
 
@@ -10,20 +13,25 @@ import time
 from toril import Queue
 
 
-async def add(queue: Queue, count: int, seconds: float) -> None:
-    for number in range(count):
-        await queue.add("nap", {"seconds": seconds}, {"jobId": f"nap-{number}"})
+def ids(count: int) -> list[str]:
+    return [f"nap-{number}" for number in range(count)]
 
 
-async def report(queue: Queue, count: int) -> None:
-    """Wait until the jobs of `add` have ended; print what became of each."""
+async def add(queue: Queue, job_ids: list[str], seconds: float) -> None:
+    for job_id in job_ids:
+        await queue.add("nap", {"seconds": seconds}, {"jobId": job_id})
+
+
+async def report(queue: Queue, job_ids: list[str]) -> None:
+    """Wait until the jobs have ended; print what became of each."""
     jobs = []
-    for number in range(count):
-        handle = queue.handle(f"nap-{number}")
-        await handle.result(120)
+    for job_id in job_ids:
+        handle = queue.handle(job_id)
+        result = await handle.result(120)
         job = await handle.job()
         jobs.append(
             {
+                "result": result,
                 "state": await handle.state(),
                 "starts": len(await queue.inspector().logs(handle.id)),
                 "stalls": job.stalled_count,
@@ -42,14 +50,19 @@ async def measure(queue: Queue) -> None:
 
 
 async def main() -> None:
-    command, *numbers = sys.argv[1:]
+    command, *arguments = sys.argv[1:]
     async with Queue("naps") as queue:
-        if command == "add":
-            await add(queue, int(numbers[0]), float(numbers[1]))
-        elif command == "report":
-            await report(queue, int(numbers[0]))
-        else:
-            await measure(queue)
+        match command, arguments:
+            case "add", [count, seconds]:
+                await add(queue, ids(int(count)), float(seconds))
+            case "report", [count]:
+                await report(queue, ids(int(count)))
+            case "add-one", [job_id, seconds]:
+                await add(queue, [job_id], float(seconds))
+            case "report-one", [job_id, _]:
+                await report(queue, [job_id])
+            case _:
+                await measure(queue)
 
 
 asyncio.run(main())
