@@ -35,38 +35,39 @@ local function plain_max_events()
   return meta[3]
 end
 
-local DIGITS = {'1', '2', '3', '4', '5', '6', '7', '8', '9', [0] = '0'}
-
-local function tell_added(events, ids, names)
-  local told = {}
-  undo[#undo + 1] = function(run)
-    for index = 1, #told do
-      run('XDEL', events, told[index])
-    end
-  end
-  for index = 1, #ids do
-    told[#told + 1] = call('XADD', events, '*', 'event', 'added', 'jobId', ids[index], 'name', names[index])
-    told[#told + 1] = call('XADD', events, '*', 'event', 'waiting', 'jobId', ids[index])
-  end
-end
-
 local function add_plain(max_events)
   local wait, marker, events = base .. 'wait', base .. 'marker', base .. 'events'
-  -- Redis refuses this when it is full, and else nothing changes: see `refuse_when_full`.
-  call('ZADD', marker, 'XX', '0', '')
-  call('XTRIM', events, 'MAXLEN', '~', max_events)
-  local number, ids, names, new_keys, at = call('INCRBY', base .. 'id', args[3]) - count, {}, {}, {}, first_run
+  -- The first write: a full Redis refuses it, as `refuse_when_full` says.
+  local is_marked = call('ZADD', marker, '0', '0') == 1
+  -- One function undoes all that `done` says, which it alone captures: each captured variable costs an allocation.
+  local ids, names, event_ids = {}, {}, {}
+  local done = {is_marked = is_marked, number = false, ids = ids, existed = false, is_waiting = false, event_ids = event_ids}
   undo[1] = function(run)
-    for index = 1, #new_keys do
-      run('DEL', new_keys[index])
+    for index = #done.event_ids, 1, -1 do
+      run('XDEL', base .. 'events', done.event_ids[index])
     end
-    if run('INCRBY', base .. 'id', -count) == 0 then
+    if done.is_waiting then
+      run('LPOP', base .. 'wait', args[3])
+    end
+    for index = #done.ids, 1, -1 do
+      if not (done.existed and done.existed[index]) then
+        run('DEL', base .. done.ids[index])
+      end
+    end
+    if done.number and run('INCRBY', base .. 'id', -count) == 0 then
       run('DEL', base .. 'id')
     end
+    if done.is_marked then
+      run('ZREM', base .. 'marker', '0')
+    end
   end
+  call('XTRIM', events, 'MAXLEN', '~', max_events)
+  local number = call('INCRBY', base .. 'id', args[3]) - count
+  done.number = number
   -- To write a number out costs as much as a small command: of ten that follow each other only the first is.
-  local tens, digit = '', number % 10
-  if digit < 9 and number >= 10 then
+  local digits = count > 9 and {'1', '2', '3', '4', '5', '6', '7', '8', '9', [0] = '0'}
+  local at, tens, digit = first_run, '', number % 10
+  if digits and digit < 9 and number >= 10 then
     tens = string.format('%.0f', (number - digit) / 10)
   end
   while at < #args do
@@ -75,27 +76,28 @@ local function add_plain(max_events)
     at = at + 2
     for index = #ids + 1, #ids + run_length do
       digit = digit + 1
-      if digit == 10 then
+      if digits and digit == 10 then
         digit, tens = 0, string.format('%.0f', (number + index) / 10)
       end
-      local job_id = number >= 0 and tens .. DIGITS[digit] or string.format('%.0f', number + index)
-      -- The last field twice: with one look more Redis mostly ends the growth of a larger job's table, which else it may
-      -- keep twice, small and large, until somebody reads the job: 32 bytes.
-      local job_key = base .. job_id
-      -- As many fields are new as there are, unless somebody has a job of this id.
-      if call('HSET', job_key, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
-          'delay', '0', 'priority', '0', 'priority', '0') == 6 then
-        new_keys[#new_keys + 1] = job_key
+      local job_id = digits and number >= 0 and tens .. digits[digit] or string.format('%.0f', number + index)
+      -- `priority` is set twice on purpose: with one lookup more Redis mostly ends the growth of a larger job's table, which
+      -- else it keeps twice, small and large, until somebody reads the job: 32 bytes.
+      local new_fields = call('HSET', base .. job_id, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
+        'delay', '0', 'priority', '0', 'priority', '0')
+      if new_fields ~= 6 then
+        -- A job of this id was there before.
+        done.existed = done.existed or {}
+        done.existed[index] = true
       end
       ids[index], names[index], at = job_id, name, at + 1
     end
   end
   call('LPUSH', wait, unpack(ids))
-  undo[2] = {'LPOP', wait, {args[3]}}
-  if call('ZADD', marker, '0', '0') == 1 then
-    undo[3] = {'ZREM', marker, {'0'}}
+  done.is_waiting = true
+  for index = 1, #ids do
+    event_ids[2 * index - 1] = call('XADD', events, '*', 'event', 'added', 'jobId', ids[index], 'name', names[index])
+    event_ids[2 * index] = call('XADD', events, '*', 'event', 'waiting', 'jobId', ids[index])
   end
-  tell_added(events, ids, names)
   return ids
 end
 
