@@ -125,10 +125,6 @@ class JobNotFoundError(TorilError, LookupError):
     """The job is not there (any more): never added, removed by retention, or removed by hand."""
 
 
-class LockLostError(TorilError):
-    """Another worker holds the job, or it has finished: this run's result is not recorded."""
-
-
 class JobStateError(TorilError):
     """The job is not in the state that the operation needs."""
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from toril.jobs.signals import QueueSignals
-from toril.scaling.fleet import FleetState
-from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy, Unknown
+from toril.scaling.policy import FleetState, RateLimit, ScalingMode, ScalingPolicy, Unknown
 
 
 class Reason(StrEnum):

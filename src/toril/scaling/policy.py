@@ -1,4 +1,4 @@
-"""What a user says about scaling, and what is known when nothing is."""
+"""What `decide` is given besides the queue's signals: the manifest's policy, the present workers, or an unknown."""
 
 from __future__ import annotations
 
@@ -46,6 +46,16 @@ class ScalingPolicy:
     """The workers' own rate limit; one that `meta` holds goes before it."""
     is_suspended: bool = False
     """No new jobs are started: only running ones are worked off."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetState:
+    """The workers of one queue at one moment: pods of a Deployment, or processes of `toril dev`."""
+
+    current: int
+    """Replicas that were asked for last; a decision starts from this number."""
+    busy: int = 0
+    """Workers that hold at least one job; a decision to scale down leaves at least so many."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,7 @@ def test_json_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (errors.WrongKeyTypeError("no"), ExitCode.CONFLICT),
         (errors.JobNotFoundError("no"), ExitCode.NOT_FOUND),
         (errors.ResultTimeoutError("no"), ExitCode.TIMEOUT),
-        (errors.LockLostError("no"), ExitCode.FAILED),
+        (errors.JobFailedError("7", "no"), ExitCode.FAILED),
     ],
 )
 def test_exit_codes(problem: errors.TorilError, code: ExitCode) -> None:

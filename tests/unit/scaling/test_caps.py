@@ -6,12 +6,11 @@ import pytest
 
 from toril.jobs.signals import QueueSignals
 from toril.scaling.decide import Decision, History, Reason, decide
-from toril.scaling.fleet import FleetState
-from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy
+from toril.scaling.policy import FleetState, RateLimit, ScalingMode, ScalingPolicy
 
 
 def see(policy: ScalingPolicy, signal: QueueSignals, *, current: int = 0) -> Decision:
-    return decide(policy, signal, History(), FleetState(current, current), 1_000_000)[0]
+    return decide(policy, signal, History(), FleetState(current), 1_000_000)[0]
 
 
 FIVE_A_MINUTE = ScalingPolicy(jobs_per_replica=2, limiter=RateLimit(5, 60_000))
@@ -86,6 +85,6 @@ def test_a_new_limit_lets_workers_go_after_the_window_only() -> None:
     history = History()
     replicas = []
     for now_ms in (0, 10_000, 29_000, 30_000):
-        decision, history = decide(policy, QueueSignals(waiting=40), history, FleetState(8, 8), now_ms)
+        decision, history = decide(policy, QueueSignals(waiting=40), history, FleetState(8), now_ms)
         replicas.append(decision.replicas)
     assert replicas == [8, 8, 8, 1]

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from toril.jobs.signals import QueueSignals
 from toril.scaling.decide import Decision, History, Reason, decide
-from toril.scaling.fleet import FleetState
-from toril.scaling.policy import ScalingMode, ScalingPolicy, Unknown
+from toril.scaling.policy import FleetState, ScalingMode, ScalingPolicy, Unknown
 
 POLICY = ScalingPolicy(jobs_per_replica=5)
 
@@ -28,7 +27,7 @@ class Run:
 
     def see(self, signal: QueueSignals | Unknown, *, after_s: float = 0, busy: int = 0) -> Decision:
         self.now_ms += round(after_s * 1000)
-        state = FleetState(self.current, self.current, busy)
+        state = FleetState(self.current, busy)
         decision, self.history = decide(self.policy, signal, self.history, state, self.now_ms)
         self.current = decision.replicas
         return decision

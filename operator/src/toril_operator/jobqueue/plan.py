@@ -10,8 +10,7 @@ from typing import Any
 
 from toril.jobs.signals import QueueSignals
 from toril.scaling.decide import Decision, History, decide
-from toril.scaling.fleet import FleetState
-from toril.scaling.policy import Unknown
+from toril.scaling.policy import FleetState, Unknown
 from toril.specs.jobqueue import API_VERSION, KIND, JobQueueSpec, WorkerMode
 from toril_operator import conditions, labels, object_cache
 from toril_operator.conditions import Condition, Reason, Type
@@ -188,7 +187,7 @@ def _managed(
     deployment = observed.deployment
     current = _current(observed, memory)
     ready = int(((deployment or {}).get("status") or {}).get("readyReplicas") or 0)
-    state = FleetState(current=current, ready=ready, busy=_busy(observed.signal, labels.part_name(spec.name)))
+    state = FleetState(current=current, busy=_busy(observed.signal, labels.part_name(spec.name)))
     decision, history = decide(spec.scaling, observed.signal, memory.history, state, now_ms)
     owner = desired.owner_reference(API_VERSION, KIND, spec.name, observed.uid)
     is_owned = deployment is not None and is_scaler_owner(deployment)

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine: the other implementation of `toril.scaling.fleet.Fleet`."""
+"""Local mode's workers: processes of this machine, started and drained to the number that the scaler wants."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from toril import clock
 from toril.cli.dev.worker_process import WorkerProcess
-from toril.scaling.fleet import FleetState
+from toril.scaling.policy import FleetState
 
 HEALTHY_MS = 10_000
 """So long without a crash, and those before are forgotten."""
@@ -78,12 +78,12 @@ class ProcessFleet:
         self._numbers = itertools.count(1)
         self._jobs_by_worker: Mapping[str, int] = {}
 
-    # ---- the Fleet protocol
+    # ---- what the scaler asks
 
-    async def observe(self) -> FleetState:
-        """How many are wanted, serve, and hold jobs."""
+    def observe(self) -> FleetState:
+        """How many workers are wanted, and how many hold jobs."""
         busy = sum(self._jobs_by_worker.get(name, 0) > 0 for name in self._workers)
-        return FleetState(current=self.wanted, ready=self.ready, busy=busy)
+        return FleetState(current=self.wanted, busy=busy)
 
     async def scale(self, replicas: int) -> None:
         """Have `replicas` workers: start what is missing, also for those that crashed; ask the surplus to drain.
@@ -100,7 +100,7 @@ class ProcessFleet:
         for _ in range(self.pauses.allowed(replicas - len(serving), starting, clock.monotonic_ms())):
             await self._spawn()
 
-    # ---- what the session knows and tells
+    # ---- what the session reads and reports
 
     @property
     def ready(self) -> int:

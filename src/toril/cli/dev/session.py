@@ -63,7 +63,7 @@ class QueueRun:
         if self.spec.worker.mode is WorkerMode.NONE:
             self.reason, self.why = "Observed", "worker.mode is None: the workers are yours"
             return
-        state = await self.fleet.observe()
+        state = self.fleet.observe()
         decision, self.history = scaler.decide(self.spec.scaling, self.signal, self.history, state, now_ms)
         self.reason, self.why = decision.reason, decision.message
         await self.scale(decision.replicas)
