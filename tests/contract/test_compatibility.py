@@ -2,36 +2,24 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support import citations, documents
 from tools import compatibility
 
-ROOT = Path(__file__).parents[2]
 ITEMS = compatibility.read_items(compatibility.ITEMS.read_text())
-TEST_FILES = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts)
 
 
-def citations(source: str) -> Iterator[tuple[int, int]]:
-    """Line and number of everything that `pytest.mark.wire(…)` is given; numbers as they stand, nothing computed."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.wire":
-            for argument in node.args:
-                yield node.lineno, ast.literal_eval(argument)
-
-
-@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", citations.TEST_FILES, ids=lambda path: str(path.relative_to(documents.ROOT)))
 def test_cited_items_exist(path: Path) -> None:
-    unknown = [f"line {line}: {cited}" for line, cited in citations(path.read_text()) if cited not in ITEMS]
-    assert unknown == []
+    assert citations.unknown(path, "wire", ITEMS) == []
 
 
 def test_every_item_is_shown_by_a_test_or_says_why_not() -> None:
-    cited = {number for path in TEST_FILES for _, number in citations(path.read_text())}
+    cited = {number for path in citations.TEST_FILES for _, number in citations.citations(path.read_text(), "wire")}
     assert [item.number for item in ITEMS.values() if item.number not in cited and not item.reasons] == []
 
 

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from support import citations, documents
 from tools import requirements
 
-ROOT = Path(__file__).parents[2]
 TABLE = requirements.read_table(requirements.TABLE.read_text())
-TEST_FILES = sorted(path for path in (ROOT / "tests").rglob("*.py") if "node_modules" not in path.parts)
 
 
-def citations(source: str) -> Iterator[tuple[int, str]]:
-    """Line and id of everything that `pytest.mark.requirement(…)` is given; text in quotes, nothing computed."""
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.requirement":
-            for argument in node.args:
-                yield node.lineno, ast.literal_eval(argument)
-
-
-@pytest.mark.parametrize("path", TEST_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", citations.TEST_FILES, ids=lambda path: str(path.relative_to(documents.ROOT)))
 def test_cited_requirements_have_a_row(path: Path) -> None:
-    unknown = [f"line {line}: {cited}" for line, cited in citations(path.read_text()) if cited not in TABLE]
-    assert unknown == []
+    assert citations.unknown(path, "requirement", TABLE) == []
 
 
 def test_an_id_has_one_row() -> None:

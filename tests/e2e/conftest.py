@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -50,22 +50,24 @@ def project_images_fixture(cluster: Cluster, request: pytest.FixtureRequest, tes
     return tags
 
 
+def _known_to_the_node(cluster: Cluster, request: pytest.FixtureRequest, ensure: Callable[[], str]) -> str:
+    """Tag of the image that `ensure` makes, loaded into the node."""
+    with cluster_fixtures.visible_output(request):
+        tag = ensure()
+        cluster_images.load_image(cluster, tag)
+    return tag
+
+
 @pytest.fixture(scope="session")
 def base_image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """Tag of an image with Debian's Python, known to the node."""
-    with cluster_fixtures.visible_output(request):
-        tag = cluster_images.ensure_base_image()
-        cluster_images.load_image(cluster, tag)
-    return tag
+    return _known_to_the_node(cluster, request, cluster_images.ensure_base_image)
 
 
 @pytest.fixture(scope="session")
 def redis_image(cluster: Cluster, request: pytest.FixtureRequest) -> str:
     """Tag of an image that runs redis-server, known to the node."""
-    with cluster_fixtures.visible_output(request):
-        tag = cluster_images.ensure_redis_image()
-        cluster_images.load_image(cluster, tag)
-    return tag
+    return _known_to_the_node(cluster, request, cluster_images.ensure_redis_image)
 
 
 @pytest.fixture(scope="session")

@@ -64,3 +64,19 @@ async def ours(redis_url: str, queue_name: str, version: str) -> AsyncIterator[E
     """Our view of the same queue, with the layout of paused queues that fits the peer."""
     async with open_queue(redis_url, queue_name, "5" if version == "5" else "6") as opened:
         yield opened
+
+
+@pytest.fixture
+async def upper(redis_url: str, queue_name: str, version: str) -> AsyncIterator[EngineQueue]:
+    """A second queue, which holds the parents of flows; like `ours`."""
+    async with open_queue(redis_url, queue_name + "-up", "5" if version == "5" else "6") as opened:
+        yield opened
+
+
+@pytest.fixture
+async def upper_peer(peer: Peer, upper: EngineQueue) -> AsyncIterator[Peer]:
+    """BullMQ's view of the queue `upper`."""
+    opened = Peer(peer.node, peer.url, upper.keys.queue)
+    await opened.start()
+    yield opened
+    await opened.close()

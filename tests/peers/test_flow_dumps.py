@@ -2,35 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from support import flow_trees
-from support.engine import EngineQueue, open_queue
+from support.engine import EngineQueue
 from support.flow_trees import Tree, tree
 from support.node_peer import Peer, PeerError
 from support.waiting import wait_until_async
 from toril import errors
 from toril.engine.worker import Finish, TakenJob
 from toril.worker import outcomes
-
-
-@pytest.fixture
-async def upper(redis_url: str, queue_name: str, version: str) -> AsyncIterator[EngineQueue]:
-    """The queue of the parents."""
-    async with open_queue(redis_url, queue_name + "-up", "5" if version == "5" else "6") as opened:
-        yield opened
-
-
-@pytest.fixture
-async def upper_peer(peer: Peer, upper: EngineQueue) -> AsyncIterator[Peer]:
-    """The same for BullMQ."""
-    opened = Peer(peer.node, peer.url, upper.keys.queue)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 def trees(up: EngineQueue, low: EngineQueue) -> dict[str, Tree]:

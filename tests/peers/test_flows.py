@@ -25,15 +25,6 @@ async def children(redis_url: str, queue_name: str) -> AsyncIterator[Queue]:
         yield queue
 
 
-@pytest.fixture
-async def upper(peer: Peer, parents: Queue) -> AsyncIterator[Peer]:
-    """The queue of the parents for BullMQ."""
-    opened = Peer(peer.node, peer.url, parents.name)
-    await opened.start()
-    yield opened
-    await opened.close()
-
-
 def serve(queue: Queue) -> None:
     """Tasks under the names of the driver's processors."""
 
@@ -46,19 +37,19 @@ def serve(queue: Queue) -> None:
 
 @pytest.mark.requirement("Z-45")
 @pytest.mark.wire(73)
-async def test_our_flow_worked_by_them(peer: Peer, upper: Peer, parents: Queue, children: Queue) -> None:
+async def test_our_flow_worked_by_them(peer: Peer, upper_peer: Peer, parents: Queue, children: Queue) -> None:
     values: list[Any] = [None, "ünï 🎉", {"a": [1, 2.5]}]
     drafts = [children.draft("echo", value, {"jobId": f"child-{index}"}) for index, value in enumerate(values)]
     handle = await flow(parents.draft("childrenValues", {}), drafts).enqueue()
     await peer.worker(concurrency=3)
-    await upper.worker()
+    await upper_peer.worker()
     found = await handle.result(30)
     assert found == {children.keys.job(f"child-{index}"): value for index, value in enumerate(values)}
 
 
 @pytest.mark.requirement("Z-45")
 @pytest.mark.wire(74)
-async def test_their_flow_worked_by_us(peer: Peer, upper: Peer, parents: Queue, children: Queue) -> None:
+async def test_their_flow_worked_by_us(peer: Peer, upper_peer: Peer, parents: Queue, children: Queue) -> None:
     serve(parents)
     serve(children)
     producer = await peer.flows()
@@ -69,9 +60,9 @@ async def test_their_flow_worked_by_us(peer: Peer, upper: Peer, parents: Queue, 
     middle = {"name": "childrenValues", "queueName": children.name, "opts": {"jobId": "middle"}, "children": leaves[1:]}
     root = {"name": "childrenValues", "queueName": parents.name, "children": [leaves[0], middle]}
     added = await producer.call("add", root)
-    events = await upper.listener()
+    events = await upper_peer.listener()
     async with worker_inside.running(children, concurrency=2), worker_inside.running(parents):
-        found = await upper.finished(events, added["job"]["id"])
+        found = await upper_peer.finished(events, added["job"]["id"])
     key = children.keys.job
     assert found == {key("child-0"): 0, key("middle"): {key("child-1"): 1, key("child-2"): 2}}
 
@@ -79,7 +70,7 @@ async def test_their_flow_worked_by_us(peer: Peer, upper: Peer, parents: Queue, 
 @pytest.mark.wire(75, 76)
 @pytest.mark.parametrize("children_by", ["us", "them"])
 async def test_a_failure_that_fails_the_parent(
-    peer: Peer, upper: Peer, parents: Queue, children: Queue, children_by: str
+    peer: Peer, upper_peer: Peer, parents: Queue, children: Queue, children_by: str
 ) -> None:
     """The parent is failed without being run, by the other side."""
     serve(parents)
@@ -90,7 +81,7 @@ async def test_a_failure_that_fails_the_parent(
         parents.draft("echo", {}), [flow(children.draft("echo", {}, {"jobId": "m", **up}), [leaf])]
     ).enqueue()
     if children_by == "us":
-        runs = await upper.worker()
+        runs = await upper_peer.worker()
         async with worker_inside.running(children):
             await _expect_failure(handle, f"child {children.keys.job('m')} failed")
         assert await runs.runs() == []
@@ -112,7 +103,7 @@ async def _expect_failure(handle: JobHandle[Any], reason: str) -> None:
 @pytest.mark.wire(57, 78)
 @pytest.mark.parametrize("parent_by", ["us", "them"])
 async def test_a_running_parent_adds_children_for_the_other_side(
-    peer: Peer, upper: Peer, parents: Queue, children: Queue, parent_by: str
+    peer: Peer, upper_peer: Peer, parents: Queue, children: Queue, parent_by: str
 ) -> None:
     serve(children)
     if parent_by == "us":
@@ -130,13 +121,13 @@ async def test_a_running_parent_adds_children_for_the_other_side(
 
         async with worker_inside.running(parents):
             handle = await parents.add("addChildren", {"url": peer.url, "queue": children.name})
-            await upper.until_state(handle.id, "waiting-children")
+            await upper_peer.until_state(handle.id, "waiting-children")
             await peer.worker()
             found = await handle.result(30)
     else:
-        await upper.worker()
+        await upper_peer.worker()
         handle = await parents.add("addChildren", {"url": peer.url, "queue": children.name})
-        await upper.until_state(handle.id, "waiting-children")
+        await upper_peer.until_state(handle.id, "waiting-children")
         async with worker_inside.running(children):
             found = await handle.result(30)
     assert sorted(value["n"] for value in found.values()) == [1, 2]
@@ -145,29 +136,29 @@ async def test_a_running_parent_adds_children_for_the_other_side(
 
 
 @pytest.mark.wire(24)
-async def test_a_parent_that_returns_too_early(upper: Peer, parents: Queue, children: Queue) -> None:
+async def test_a_parent_that_returns_too_early(upper_peer: Peer, parents: Queue, children: Queue) -> None:
     """Both fail it, and try again if there are attempts left."""
     link = {"id": "p", "queue": parents.keys.qualified_name}
     serve(parents)
-    upper.expected_error = "has pending dependencies"
+    upper_peer.expected_error = "has pending dependencies"
     told = []
     for side in ("them", "us"):
         await parents.add("echo", {}, {"jobId": "p", "attempts": 2})
         await children.add("echo", {}, {"parent": link})
         if side == "them":
-            worker = await upper.worker(name="worker")
-            record = await upper.until_state("p", "failed")
+            worker = await upper_peer.worker(name="worker")
+            record = await upper_peer.until_state("p", "failed")
             await worker.close()
         else:
             async with worker_inside.running(parents, name="worker"):
-                record = await upper.until_state("p", "failed")
+                record = await upper_peer.until_state("p", "failed")
         told.append((record["attemptsMade"], record["attemptsStarted"], len(record["stacktrace"])))
         await parents.handle("p").remove()
     assert told == [(2, 2, 2)] * 2
 
 
 @pytest.mark.wire(82)
-async def test_what_they_read_of_our_flow(peer: Peer, upper: Peer, parents: Queue, children: Queue) -> None:
+async def test_what_they_read_of_our_flow(peer: Peer, upper_peer: Peer, parents: Queue, children: Queue) -> None:
     """The same as of their own, and as we read it."""
     serve(children)
     producer = await peer.flows()
@@ -199,7 +190,7 @@ async def test_what_they_read_of_our_flow(peer: Peer, upper: Peer, parents: Queu
 
     reads = []
     for side in ("theirs", "ours"):
-        dependencies = await upper.queue.job(side, "getDependencies")
+        dependencies = await upper_peer.queue.job(side, "getDependencies")
         tree = await producer.call("getFlow", {"id": side, "queueName": parents.name})
         below = sorted((child["job"]["id"], child["job"]["parentKey"]) for child in tree["children"])
         reads.append(str([sorted(dependencies.items()), below]).replace(side, "side"))

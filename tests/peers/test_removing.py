@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from support import flow_trees
 from support.dumps import dump
-from support.engine import EngineQueue, open_queue
+from support.engine import EngineQueue
 from support.flow_trees import Tree, tree
 from support.node_peer import Peer
 from toril import errors
@@ -22,22 +22,6 @@ from toril.jobs.job import JobState
 
 Ours = Callable[[QueueKeys, QueueKeys, Layout], Steps[Any]]
 """A call of ours, given the keys of the lower queue and of the upper one."""
-
-
-@pytest.fixture
-async def upper(redis_url: str, queue_name: str, version: str) -> AsyncIterator[EngineQueue]:
-    """The queue of the parents."""
-    async with open_queue(redis_url, queue_name + "-up", "5" if version == "5" else "6") as opened:
-        yield opened
-
-
-@pytest.fixture
-async def upper_peer(peer: Peer, upper: EngineQueue) -> AsyncIterator[Peer]:
-    """The same for BullMQ."""
-    opened = Peer(peer.node, peer.url, upper.keys.queue)
-    await opened.start()
-    yield opened
-    await opened.close()
 
 
 Shape = Callable[[EngineQueue, EngineQueue], Tree]
