@@ -11,7 +11,7 @@ from toril.task import Draft
 
 if TYPE_CHECKING:
     from toril.engine.flows import Node
-    from toril.engine.operations import Steps
+    from toril.engine.operations import Operation
     from toril.queue import Queue
 
 R = TypeVar("R")
@@ -100,7 +100,7 @@ async def add_flows(flows: Sequence[Flow[Any]]) -> list[JobHandle[Any]]:
     return [JobHandle(each.parent.queue, job_id) for each, job_id in zip(flows, ids, strict=True)]
 
 
-def _adding(flows: Sequence[Flow[Any]]) -> Steps[list[str]]:
+def _adding(flows: Sequence[Flow[Any]]) -> Operation[list[str]]:
     from toril.engine import flows as engine_flows
 
     queue = flows[0].parent.queue

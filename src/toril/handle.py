@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from toril.engine.flows import JobTree
     from toril.engine.getters import JobLogs
     from toril.engine.keys import QueueKeys
-    from toril.engine.operations import Steps
+    from toril.engine.operations import Operation
     from toril.engine.redis.connection import AsyncConnection, BlockingConnection
     from toril.engine.redis.settings import RedisSettings
     from toril.engine.scripts import Layout
@@ -310,7 +310,7 @@ class SyncJobHandle(Generic[R]):
     def _keys(self) -> QueueKeys:
         return self._handle.queue.keys
 
-    def _walk(self, work: Steps[T]) -> T:
+    def _walk(self, work: Operation[T]) -> T:
         return self._handle.queue.sync.walk(work)
 
 
@@ -442,7 +442,7 @@ def _was_reached(problem: errors.RedisUnavailableError | errors.UnknownOutcomeEr
     return reached
 
 
-def _retry(handle: JobHandle[Any], state: object, reset_attempts: bool) -> Steps[None]:
+def _retry(handle: JobHandle[Any], state: object, reset_attempts: bool) -> Operation[None]:
     return administration.retry(
         handle.queue.keys,
         handle.id,

@@ -243,10 +243,10 @@ class Queue(QueueControl, LimitMethods, HookMethods):
         """
         return self._client().events(after)
 
-    async def walk(self, work: operations.Steps[R]) -> R:
+    async def walk(self, work: operations.Operation[R]) -> R:
         connection = self._client().connection
         try:
-            return await operations.walk(connection, work)
+            return await operations.execute(connection, work)
         except errors.WrongKeyTypeError as problem:
             from toril.engine.redis import key_types
 
@@ -350,10 +350,10 @@ class SyncQueue(SyncQueueControl):
         """As `Queue.add_new`."""
         return self._open().add(jobs)
 
-    def walk(self, work: operations.Steps[R]) -> R:
+    def walk(self, work: operations.Operation[R]) -> R:
         connection = self._open().connection
         try:
-            return operations.walk_sync(connection, work)
+            return operations.execute_sync(connection, work)
         except errors.WrongKeyTypeError as problem:
             from toril.engine.redis import key_types
 

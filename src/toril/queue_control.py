@@ -11,7 +11,7 @@ from toril import errors
 from toril.engine import administration, getters
 from toril.engine.getters import ConnectedClient, QueueMetrics
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.engine.scripts import Layout
 from toril.enqueue_options import Duration, milliseconds
 from toril.jobs.job import JobRecord, JobState
@@ -39,7 +39,7 @@ class QueueControl(ABC):
         """Where jobs wait while the queue is paused."""
 
     @abstractmethod
-    async def walk(self, work: Steps[R]) -> R:
+    async def walk(self, work: Operation[R]) -> R:
         """Carry out steps on this event loop's connection. Raises RedisError, and what the steps raise."""
 
     # ---- looking
@@ -144,7 +144,7 @@ class SyncQueueControl(ABC):
         """Where jobs wait while the queue is paused."""
 
     @abstractmethod
-    def walk(self, work: Steps[R]) -> R:
+    def walk(self, work: Operation[R]) -> R:
         """As `QueueControl.walk`, on the synchronous connection."""
 
     def jobs(
@@ -217,7 +217,7 @@ class SyncQueueControl(ABC):
 
 def _jobs(
     keys: QueueKeys, states: Iterable[JobState | str], first: int, last: int, newest_first: bool
-) -> Steps[list[JobRecord]]:
+) -> Operation[list[JobRecord]]:
     wanted = [_state(state) for state in states] or [state for state in JobState if state is not JobState.UNKNOWN]
     first = _whole_number(first, "first")
     last = _whole_number(last, "last", lowest=-1)
@@ -226,19 +226,19 @@ def _jobs(
 
 def _clean(
     keys: QueueKeys, state: JobState | str, older_than: Duration, limit: int, layout: Layout
-) -> Steps[list[str]]:
+) -> Operation[list[str]]:
     grace_ms, limit = milliseconds(older_than, "older_than"), _whole_number(limit, "limit")
     return administration.clean(keys, _state(state), grace_ms=grace_ms, limit=limit, layout=layout)
 
 
-def _retry_all(keys: QueueKeys, state: object, until: datetime | None, layout: Layout) -> Steps[int]:
+def _retry_all(keys: QueueKeys, state: object, until: datetime | None, layout: Layout) -> Operation[int]:
     if until is not None and until.tzinfo is None:
         raise errors.InvalidOptionError("until", "must be a datetime with a time zone")
     until_ms = None if until is None else int(until.timestamp() * 1000)
     return administration.retry_all(keys, finished_state(state), until_ms=until_ms, layout=layout)
 
 
-def _publish(keys: QueueKeys, name: object, fields: Mapping[Any, object]) -> Steps[str]:
+def _publish(keys: QueueKeys, name: object, fields: Mapping[Any, object]) -> Operation[str]:
     if not isinstance(name, str) or not name.isprintable() or name in {"", *_EVENTS_OF_BULLMQ}:
         raise errors.InvalidOptionError("name", "must be printable text, and none of BullMQ's own events")
     texts: dict[str, str] = {}

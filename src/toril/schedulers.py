@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from toril import clock, enqueue_options, errors
 from toril.engine import schedulers
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.enqueue_options import Duration, EnqueueOptions
 from toril.handle import JobHandle
 from toril.jobs.options import public
@@ -175,7 +175,7 @@ class SyncSchedulers:
 
 def _upsert(
     queue: Queue, scheduler_id: str, name: str | None, data: Any, draft: Draft[Any] | None, options: ScheduleOptions
-) -> Steps[JobHandle[Any]]:
+) -> Operation[JobHandle[Any]]:
     schedule = _schedule({key: value for key, value in options.items() if key in _OWN_OPTIONS})
     of_jobs = {key: value for key, value in options.items() if key not in _OWN_OPTIONS}
     template = _template(queue, name, data, draft, of_jobs)
@@ -189,12 +189,12 @@ def _upsert(
     return JobHandle(queue, made.job_id)
 
 
-def _get(queue: Queue, scheduler_id: str) -> Steps[Scheduler | None]:
+def _get(queue: Queue, scheduler_id: str) -> Operation[Scheduler | None]:
     record, _ = yield from schedulers.look(queue.keys, scheduler_id)
     return None if record is None else Scheduler.of(record)
 
 
-def _page(queue: Queue, start: int, end: int) -> Steps[list[Scheduler]]:
+def _page(queue: Queue, start: int, end: int) -> Operation[list[Scheduler]]:
     records = yield from schedulers.page(queue.keys, start, end)
     return [Scheduler.of(record) for record in records]
 

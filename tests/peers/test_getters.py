@@ -53,13 +53,13 @@ async def test_pages_of_every_state(peer: Peer, ours: EngineQueue, is_paused: bo
         for first, last in PAGES:
             for newest_first in (False, True):
                 theirs = await peer.queue.call("getJobs", names, first, last, not newest_first)
-                mine = await operations.walk(
+                mine = await operations.execute(
                     ours.connection, getters.jobs(ours.keys, [state], first, last, newest_first=newest_first)
                 )
                 assert [job.id for job in mine] == [job["id"] for job in theirs], (state, first, last, newest_first)
     several = [JobState.FAILED, JobState.ACTIVE]
     theirs = await peer.queue.call("getJobs", ["failed", "active"], 0, 1, True)
-    mine = await operations.walk(ours.connection, getters.jobs(ours.keys, several, 0, 1))
+    mine = await operations.execute(ours.connection, getters.jobs(ours.keys, several, 0, 1))
     assert [job.id for job in mine] == [job["id"] for job in theirs]
 
 
@@ -71,13 +71,13 @@ async def test_counts(peer: Peer, ours: EngineQueue, is_paused: bool) -> None:
         await ours.producer.pause()
     priorities = [0, 1, 2, 3, 2097151]
     theirs = await peer.queue.call("getCountsPerPriority", priorities)
-    mine = await operations.walk(ours.connection, getters.counts_by_priority(ours.keys, priorities))
+    mine = await operations.execute(ours.connection, getters.counts_by_priority(ours.keys, priorities))
     assert mine == {int(priority): count for priority, count in theirs.items()}
     assert (mine[0], mine[1], mine[2]) == (7, 4, 0)
     counted = await peer.queue.call("getJobCounts")
     counted["waiting"] += counted.pop("paused", 0)
-    assert await operations.walk(ours.connection, getters.counts(ours.keys)) == counted
-    assert await operations.walk(ours.connection, getters.is_paused(ours.keys)) is is_paused
+    assert await operations.execute(ours.connection, getters.counts(ours.keys)) == counted
+    assert await operations.execute(ours.connection, getters.is_paused(ours.keys)) is is_paused
 
 
 @pytest.mark.wire(96)
@@ -90,24 +90,24 @@ async def test_logs(peer: Peer, ours: EngineQueue) -> None:
     for first, last in [(0, -1), (0, 1), (2, 3), (4, 9), (7, 9)]:
         for newest_first in (False, True):
             theirs = await peer.queue.call("getJobLogs", job_id, first, last, not newest_first)
-            mine = await operations.walk(
+            mine = await operations.execute(
                 ours.connection, getters.logs(ours.keys, job_id, first, last, newest_first=newest_first)
             )
             assert (mine.rows, mine.count) == (theirs["logs"], theirs["count"])
-    assert await operations.walk(ours.connection, getters.logs(ours.keys, "none")) == getters.JobLogs([], 0)
+    assert await operations.execute(ours.connection, getters.logs(ours.keys, "none")) == getters.JobLogs([], 0)
 
 
 @pytest.mark.wire(98)
 @pytest.mark.requirement("I-22")
 async def test_metrics(peer: Peer, ours: EngineQueue) -> None:
     key = ours.keys.base + "metrics:completed"
-    empty = await operations.walk(ours.connection, getters.metrics(ours.keys, "failed"))
+    empty = await operations.execute(ours.connection, getters.metrics(ours.keys, "failed"))
     assert empty == getters.QueueMetrics(0, [], 0, None, 0)
     ours.raw.hset(key, mapping={"count": 17, "prevTS": 1_790_000_000_000, "prevCount": 15})
     ours.raw.rpush(key + ":data", 3, 0, 12)
     for first, last in [(0, -1), (1, 1), (2, 9)]:
         theirs = await peer.queue.call("getMetrics", "completed", first, last)
-        mine = await operations.walk(ours.connection, getters.metrics(ours.keys, "completed", first, last))
+        mine = await operations.execute(ours.connection, getters.metrics(ours.keys, "completed", first, last))
         assert (mine.per_minute, mine.points) == (theirs["data"], theirs["count"])
         meta = theirs["meta"]
         assert (mine.count, mine.previous_ms, mine.previous_count) == (meta["count"], meta["prevTS"], meta["prevCount"])
@@ -130,8 +130,8 @@ async def test_workers_and_readers_of_events(peer: Peer, ours: EngineQueue) -> N
 
     await wait_until_async(all_are_named, "every connection to have its name")
     mine: dict[str, list[Any]] = {
-        "getWorkers": await operations.walk(ours.connection, getters.workers(ours.keys)),
-        "getQueueEvents": await operations.walk(ours.connection, getters.event_readers(ours.keys)),
+        "getWorkers": await operations.execute(ours.connection, getters.workers(ours.keys)),
+        "getQueueEvents": await operations.execute(ours.connection, getters.event_readers(ours.keys)),
     }
     for method, found in mine.items():
         theirs = await peer.queue.call(method)

@@ -44,7 +44,7 @@ async def test_their_listener_reads_all_that_we_tell(peer: Peer, ours: EngineQue
         administration.clean(ours.keys, JobState.COMPLETED), administration.drain(ours.keys),
         administration.publish_event(ours.keys, "deployed", {"version": '{"'}),
     ):  # fmt: skip
-        await operations.walk(ours.connection, work)
+        await operations.execute(ours.connection, work)
     listener = await peer.listener("deployed")
     heard = await listener.events_until("deployed")
     assert [event["event"] for event in heard] == ours.event_names()

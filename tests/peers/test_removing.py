@@ -15,12 +15,12 @@ from support.node_peer import Peer
 from toril import errors
 from toril.engine import administration, operations
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.engine.scripts import Layout
 from toril.engine.worker import Finish
 from toril.jobs.job import JobState
 
-Ours = Callable[[QueueKeys, QueueKeys, Layout], Steps[Any]]
+Ours = Callable[[QueueKeys, QueueKeys, Layout], Operation[Any]]
 """A call of ours, given the keys of the lower queue and of the upper one."""
 
 
@@ -133,7 +133,7 @@ async def test_what_belongs_to_a_flow(
     await (queue.call(method, *args) if job_id is None else queue.job(job_id, method, *args))
     theirs = flow_trees.dump_and_clear(ours)
     await set_the_scene(peer, ours, shape(upper, ours), then)
-    await operations.walk(ours.connection, make(ours.keys, upper.keys, ours.producer.layout))
+    await operations.execute(ours.connection, make(ours.keys, upper.keys, ours.producer.layout))
     mine = flow_trees.dump(ours)
     for found in (mine, theirs):
         # Written when their queue was opened, whether or not the flow uses it.
@@ -149,7 +149,7 @@ async def test_a_parent_of_a_running_child_stays(
     before = flow_trees.dump(ours)
     assert await upper_peer.queue.call("remove", "p") == 0
     with pytest.raises(errors.JobLockedError, match="job p of queue"):
-        await operations.walk(ours.connection, administration.remove(upper.keys, "p"))
+        await operations.execute(ours.connection, administration.remove(upper.keys, "p"))
     assert flow_trees.dump(ours) == before
 
 
@@ -159,7 +159,7 @@ async def test_children_retried_in_bulk_are_waited_for_again(peer: Peer, ours: E
     await set_the_scene(peer, ours, family(upper, ours), "c")
     key = upper.keys.job("p")
     assert ours.raw.hkeys(key + ":processed") == [ours.keys.job("a")]
-    assert await operations.walk(ours.connection, administration.retry_all(ours.keys, "completed")) == 1
+    assert await operations.execute(ours.connection, administration.retry_all(ours.keys, "completed")) == 1
     assert ours.raw.smembers(key + ":dependencies") == {ours.keys.job("a"), ours.keys.job("m")}
     assert ours.raw.exists(key + ":processed") == 0
 
@@ -184,14 +184,14 @@ async def test_armed_runs_of_schedulers_stay(peer: Peer, ours: EngineQueue) -> N
         await peer.queue.add("echo", {}, jobId=f"behind-{number}")
     await peer.queue.add("echo", {}, jobId="later", delay=60_000)
     kept = {"wait": [armed["now"]], "delayed": [armed["later"]]}
-    assert await operations.walk(ours.connection, administration.drain(ours.keys, delayed=True)) == 5
+    assert await operations.execute(ours.connection, administration.drain(ours.keys, delayed=True)) == 5
     assert ours.places() == kept
     for state in (JobState.WAITING, JobState.DELAYED):
-        assert await operations.walk(ours.connection, administration.clean(ours.keys, state, grace_ms=-60_000)) == []
+        assert await operations.execute(ours.connection, administration.clean(ours.keys, state, grace_ms=-60_000)) == []
     assert ours.places() == kept
     for job_id in armed.values():
         with pytest.raises(errors.JobStateError, match="next run of a job scheduler"):
-            await operations.walk(ours.connection, administration.remove(ours.keys, job_id))
+            await operations.execute(ours.connection, administration.remove(ours.keys, job_id))
         assert await peer.queue.job(job_id, "getState") in ("waiting", "delayed")
     assert ours.places() == kept
     assert len(await peer.queue.call("getJobSchedulers")) == 2
@@ -227,9 +227,9 @@ async def test_an_obliterated_queue_leaves_no_key(
     ours.raw.hset(ours.keys.base + "nested:q:meta", "opts.maxLenEvents", 1)
     ours.raw.rpush(ours.keys.base + "nested:q:wait", "job of a queue with our base as its prefix")
     with pytest.raises(errors.JobStateError, match="has running jobs"):
-        await operations.walk(ours.connection, administration.obliterate(ours.keys))
+        await operations.execute(ours.connection, administration.obliterate(ours.keys))
     assert not await peer.queue.call("isPaused")
-    await operations.walk(ours.connection, administration.obliterate(ours.keys, force=True))
+    await operations.execute(ours.connection, administration.obliterate(ours.keys, force=True))
     left = ours.raw.keys(ours.keys.base + "*")
     assert sorted(left) == [ours.keys.base + "nested:q:meta", ours.keys.base + "nested:q:wait"]
     # Parents in other queues do not wait for what is gone.

@@ -13,7 +13,7 @@ from support.node_peer import Peer, PeerError
 from toril import errors
 from toril.engine import administration, operations
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.engine.scripts import Layout
 from toril.engine.worker import Finish
 from toril.jobs.job import JobState
@@ -23,7 +23,7 @@ LONG_AGO_MS = 1_000_000_000_000
 YEARS_MS = 500_000_000_000
 """What was made long ago is older, and what was made at `NOW_MS` younger. (BullMQ compares the digits as text.)"""
 Setup = Callable[[Peer, EngineQueue], Awaitable[None]]
-Ours = Callable[[QueueKeys, Layout], Steps[Any]]
+Ours = Callable[[QueueKeys, Layout], Operation[Any]]
 Case = tuple[Setup, list[Any], list[Ours]]
 """The queue; calls of theirs (job id or None for the queue's own, method, arguments); ours."""
 
@@ -53,8 +53,8 @@ def added(*jobs: dict[str, Any], then: str = "") -> Setup:
 def call(name: str, *args: Any, **options: Any) -> Ours:
     """One of our functions, with the layout that fits the peer where it takes one."""
 
-    def make(keys: QueueKeys, layout: Layout) -> Steps[Any]:
-        function: Callable[..., Steps[Any]] = getattr(administration, name)
+    def make(keys: QueueKeys, layout: Layout) -> Operation[Any]:
+        function: Callable[..., Operation[Any]] = getattr(administration, name)
         if "layout" in function.__annotations__:
             return function(keys, *args, **options, layout=layout)
         return function(keys, *args, **options)
@@ -204,7 +204,7 @@ async def theirs_then_ours(peer: Peer, ours: EngineQueue, case: Case) -> None:
     ours.raw.delete(*ours.raw.keys("*"))
     await setup(peer, ours)
     for make in our_calls:
-        await operations.walk(ours.connection, make(ours.keys, ours.producer.layout))
+        await operations.execute(ours.connection, make(ours.keys, ours.producer.layout))
     assert seen(ours) == expected
 
 
@@ -237,7 +237,7 @@ async def test_both_refuse_and_change_nothing(peer: Peer, ours: EngineQueue, nam
         await (peer.queue.call(method, *args) if job_id is None else peer.queue.job(job_id, method, *args))
     assert dump(ours) == before
     with pytest.raises(error):
-        await operations.walk(ours.connection, make(ours.keys, ours.producer.layout))
+        await operations.execute(ours.connection, make(ours.keys, ours.producer.layout))
     assert dump(ours) == before
 
 
@@ -252,5 +252,5 @@ GONE = {
 @pytest.mark.parametrize("name", GONE)
 async def test_a_job_that_is_gone(redis_url: str, ours: EngineQueue, name: str) -> None:
     with pytest.raises(errors.JobNotFoundError, match="job 9 of queue"):
-        await operations.walk(ours.connection, GONE[name](ours.keys, "6"))
+        await operations.execute(ours.connection, GONE[name](ours.keys, "6"))
     assert ours.raw.keys("*") == []

@@ -36,7 +36,7 @@ def to_node(given: Tree) -> Node:
 
 async def add(connection: AsyncConnection, *trees: Tree) -> list[str]:
     """Add with our engine; answers the ids of the roots."""
-    return await operations.walk(connection, flows.add([to_node(given) for given in trees]))
+    return await operations.execute(connection, flows.add([to_node(given) for given in trees]))
 
 
 def dump(queue: EngineQueue) -> dict[str, Any]:

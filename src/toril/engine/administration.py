@@ -1,4 +1,4 @@
-"""What is done to a queue and its jobs from outside, as steps for either kind of connection.
+"""What is done to a queue and its jobs from outside, as operations for either kind of connection.
 
 Large queues are worked off in calls of `JOBS_PER_CALL`; between two calls others have their turn. Ages and due times go
 by Redis's clock. The functions raise what a caller of them must see.
@@ -12,7 +12,7 @@ from typing import Literal
 from toril import errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.engine.scripts import Layout
 from toril.jobs.job import JobState
 
@@ -46,7 +46,7 @@ Finished = Literal["completed", "failed"]
 # ---- one job
 
 
-def promote(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Steps[None]:
+def promote(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Operation[None]:
     """Let a delayed job run now. Raises JobNotFoundError, JobStateError."""
     _check((yield scripts.promote_job(keys, job_id, layout=layout)), keys, job_id, "delayed")
 
@@ -59,7 +59,7 @@ def retry(
     reset_attempts_made: bool = False,
     reset_attempts_started: bool = False,
     layout: Layout = "6",
-) -> Steps[None]:
+) -> Operation[None]:
     """Let a finished job run again. Raises JobNotFoundError, JobStateError."""
     code = yield scripts.retry_job(
         keys,
@@ -72,19 +72,19 @@ def retry(
     _check(code, keys, job_id, state)
 
 
-def change_delay(keys: QueueKeys, job_id: str, delay_ms: int) -> Steps[None]:
+def change_delay(keys: QueueKeys, job_id: str, delay_ms: int) -> Operation[None]:
     """Let a delayed job run `delay_ms` from now. Raises JobNotFoundError, JobStateError."""
     _check((yield scripts.change_delay(keys, job_id, delay_ms)), keys, job_id, "delayed")
 
 
 def change_priority(
     keys: QueueKeys, job_id: str, priority: int, *, lifo: bool = False, layout: Layout = "6"
-) -> Steps[None]:
+) -> Operation[None]:
     """Change a job's priority, and its place if it waits. Raises JobNotFoundError."""
     _check((yield scripts.change_priority(keys, job_id, priority, lifo=lifo, layout=layout)), keys, job_id, "")
 
 
-def remove(keys: QueueKeys, job_id: str, *, with_children: bool = True, layout: Layout = "6") -> Steps[None]:
+def remove(keys: QueueKeys, job_id: str, *, with_children: bool = True, layout: Layout = "6") -> Operation[None]:
     """Remove a job; nothing happens when there is none.
 
     With more than `JOBS_PER_CALL` children it takes several calls; when a worker takes one of them in between, those
@@ -105,14 +105,14 @@ def remove(keys: QueueKeys, job_id: str, *, with_children: bool = True, layout: 
     _check(code, keys, job_id, "")
 
 
-def remove_unprocessed_children(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Steps[None]:
+def remove_unprocessed_children(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Operation[None]:
     """Remove the children of a job that have not ended and that nobody runs, and theirs in turn."""
     cursor = "0"
     while cursor:
         cursor = yield scripts.remove_children(keys, job_id, count=JOBS_PER_CALL, cursor=cursor, layout=layout)
 
 
-def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Steps[bool]:
+def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Operation[bool]:
     """Let a job be nobody's child any more; return whether its parent was waiting for it.
 
     Raises:
@@ -124,7 +124,7 @@ def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Steps
     return bool(code == 0)
 
 
-def clear_logs(keys: QueueKeys, job_id: str, keep: int = 0) -> Steps[None]:
+def clear_logs(keys: QueueKeys, job_id: str, keep: int = 0) -> Operation[None]:
     """Remove a job's log rows but for the newest `keep`. Redis: LTRIM or DEL on `logs`."""
     if keep > 0:
         yield ("LTRIM", keys.logs(job_id), -keep, -1)
@@ -132,19 +132,19 @@ def clear_logs(keys: QueueKeys, job_id: str, keep: int = 0) -> Steps[None]:
         yield ("DEL", keys.logs(job_id))
 
 
-def update_progress(keys: QueueKeys, job_id: str, progress_json: str) -> Steps[None]:
+def update_progress(keys: QueueKeys, job_id: str, progress_json: str) -> Operation[None]:
     """Store a job's progress and tell it. Raises JobNotFoundError."""
     is_there = yield scripts.update_progress(keys, job_id, progress_json)
     _check(0 if is_there else -1, keys, job_id, "")
 
 
-def update_data(keys: QueueKeys, job_id: str, data_json: str) -> Steps[None]:
+def update_data(keys: QueueKeys, job_id: str, data_json: str) -> Operation[None]:
     """Replace a job's data. Raises JobNotFoundError."""
     is_there = yield scripts.update_data(keys, job_id, data_json)
     _check(0 if is_there else -1, keys, job_id, "")
 
 
-def add_log(keys: QueueKeys, job_id: str, row: str, keep: int | None = None) -> Steps[int]:
+def add_log(keys: QueueKeys, job_id: str, row: str, keep: int | None = None) -> Operation[int]:
     """Append a row to a job's log and return how many there are. Raises JobNotFoundError."""
     rows: int = yield scripts.add_log(keys, job_id, row, keep)
     _check(rows, keys, job_id, "")
@@ -154,31 +154,31 @@ def add_log(keys: QueueKeys, job_id: str, row: str, keep: int | None = None) -> 
 # ---- the queue
 
 
-def pause(keys: QueueKeys, *, layout: Layout = "6") -> Steps[bool]:
+def pause(keys: QueueKeys, *, layout: Layout = "6") -> Operation[bool]:
     """Pause the queue; return whether it was running."""
     was_running: bool = yield scripts.pause(keys, layout=layout)
     return was_running
 
 
-def resume(keys: QueueKeys) -> Steps[bool]:
+def resume(keys: QueueKeys) -> Operation[bool]:
     """Resume the queue; return whether it was paused."""
     was_paused: bool = yield scripts.resume(keys)
     return was_paused
 
 
-def promote_all(keys: QueueKeys, *, layout: Layout = "6") -> Steps[int]:
+def promote_all(keys: QueueKeys, *, layout: Layout = "6") -> Operation[int]:
     """Let all delayed jobs run now, soonest first; return how many. Those that are delayed anew meanwhile stay so."""
     return (yield from _requeue_all(keys, "delayed", None, layout))
 
 
 def retry_all(
     keys: QueueKeys, state: Finished = "failed", *, until_ms: int | None = None, layout: Layout = "6"
-) -> Steps[int]:
+) -> Operation[int]:
     """Let all jobs run again that finished until then (None = now), oldest first; return how many."""
     return (yield from _requeue_all(keys, state, until_ms, layout))
 
 
-def drain(keys: QueueKeys, *, delayed: bool = False, layout: Layout = "6") -> Steps[int]:
+def drain(keys: QueueKeys, *, delayed: bool = False, layout: Layout = "6") -> Operation[int]:
     """Remove all jobs that wait, but for the next runs of job schedulers; return how many.
 
     Args:
@@ -192,7 +192,7 @@ def drain(keys: QueueKeys, *, delayed: bool = False, layout: Layout = "6") -> St
 
 def clean(
     keys: QueueKeys, state: JobState, *, grace_ms: int = 0, limit: int = 0, layout: Layout = "6"
-) -> Steps[list[str]]:
+) -> Operation[list[str]]:
     """Remove jobs of one state that are older than `grace_ms`, oldest first; return their ids.
 
     Kept are jobs that a worker runs, and the next runs of job schedulers. A job's age counts from its end, else from
@@ -214,7 +214,7 @@ def clean(
     return removed
 
 
-def obliterate(keys: QueueKeys, *, force: bool = False, layout: Layout = "6") -> Steps[None]:
+def obliterate(keys: QueueKeys, *, force: bool = False, layout: Layout = "6") -> Operation[None]:
     """Remove the queue with everything in it; it is paused meanwhile. No key is left, whoever wrote it.
 
     Args:
@@ -237,7 +237,7 @@ def obliterate(keys: QueueKeys, *, force: bool = False, layout: Layout = "6") ->
             is_swept = True
 
 
-def publish_event(keys: QueueKeys, event: str, fields: Mapping[str, str]) -> Steps[str]:
+def publish_event(keys: QueueKeys, event: str, fields: Mapping[str, str]) -> Operation[str]:
     """Append an event of one's own to the queue's stream; return its id. The queue's own cap of the stream holds."""
     (cap,) = yield ("HMGET", keys.meta, "opts.maxLenEvents")
     parts = [text for field in fields.items() for text in field]
@@ -264,7 +264,7 @@ def _check(code: int, keys: QueueKeys, job_id: str, needed_state: str) -> None:
     raise errors.JobStateError(f"{where} is not {needed_state}")
 
 
-def _requeue_all(keys: QueueKeys, state: str, until_ms: int | None, layout: Layout) -> Steps[int]:
+def _requeue_all(keys: QueueKeys, state: str, until_ms: int | None, layout: Layout) -> Operation[int]:
     moved = 0
     left: int | None = None
     while left is None or left > 0:
@@ -278,7 +278,7 @@ def _requeue_all(keys: QueueKeys, state: str, until_ms: int | None, layout: Layo
 
 def _sweep(
     keys: QueueKeys, place: str, cutoff_ms: int | None, limit: int, layout: Layout, *, tell: bool
-) -> Steps[list[str]]:
+) -> Operation[list[str]]:
     removed: list[str] = []
     skip, looked_at = 0, 0
     while skip >= 0 and (not limit or looked_at < limit):
@@ -291,7 +291,7 @@ def _sweep(
     return removed
 
 
-def _remove_leftovers(keys: QueueKeys) -> Steps[None]:
+def _remove_leftovers(keys: QueueKeys) -> Operation[None]:
     """Remove the keys under the queue's base that its last round does not: of jobs in no list, of deduplication, of
     schedulers and metrics, and our own."""
     pattern = "".join("\\" + char if char in "*?[]\\" else char for char in keys.base) + "*"
@@ -310,7 +310,7 @@ def _remove_leftovers(keys: QueueKeys) -> Steps[None]:
             return
 
 
-def _is_another_queues(keys: QueueKeys, name: str, known_bases: dict[str, bool]) -> Steps[bool]:
+def _is_another_queues(keys: QueueKeys, name: str, known_bases: dict[str, bool]) -> Operation[bool]:
     """Whether a key under our base is that of a queue whose prefix begins with it (prefix `bull:email` beside queue
     `email`): such a queue has a `meta`, and a job never."""
     parts = name.split(":")

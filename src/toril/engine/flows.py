@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from toril import clock, errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord, JobState, NewJob, links_to_json
 from toril.jobs.parents import ParentLink
@@ -34,7 +34,7 @@ class JobTree:
     children: list[JobTree] = field(default_factory=list)
 
 
-def add(roots: Sequence[Node], *, layout: scripts.Layout = "6") -> Steps[list[str]]:
+def add(roots: Sequence[Node], *, layout: scripts.Layout = "6") -> Operation[list[str]]:
     """Add whole trees in one call, or nothing; returns the ids of the roots.
 
     Jobs without an id get a UUID. A job that is there already is not added again; its parent waits for it, or has its
@@ -70,13 +70,13 @@ def lay_out(roots: Sequence[Node]) -> list[tuple[QueueKeys, NewJob]]:
     return laid
 
 
-def children(keys: QueueKeys, job_id: str) -> Steps[Children]:
+def children(keys: QueueKeys, job_id: str) -> Operation[Children]:
     """Read what became of the job's children."""
     found: Children = yield scripts.read_children(keys, job_id)
     return found
 
 
-def tree(keys: QueueKeys, job_id: str, *, depth: int, max_children: int) -> Steps[JobTree | None]:
+def tree(keys: QueueKeys, job_id: str, *, depth: int, max_children: int) -> Operation[JobTree | None]:
     """Read a job with its children, theirs, and so on; None when there is no such job.
 
     Args:

@@ -1,4 +1,4 @@
-"""What can be asked about a queue and its jobs; changes nothing. Functions are steps for either kind of connection."""
+"""Operations that read a queue and its jobs and change nothing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal
 from toril import errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps, walk
+from toril.engine.operations import Operation, execute
 from toril.engine.redis.connection import AsyncConnection
 from toril.jobs.job import JobRecord, JobState, whole_number
 from toril.jobs.signals import QueueSignals
@@ -58,7 +58,7 @@ class ConnectedClient:
 
 def jobs(
     keys: QueueKeys, states: Sequence[JobState], first: int = 0, last: int = -1, *, newest_first: bool = False
-) -> Steps[list[JobRecord]]:
+) -> Operation[list[JobRecord]]:
     """Read a page of each of the states, one after the other; a job that moved meanwhile comes once.
 
     Args:
@@ -79,7 +79,7 @@ def jobs(
     return list(found.values())
 
 
-def counts(keys: QueueKeys) -> Steps[dict[str, int]]:
+def counts(keys: QueueKeys) -> Operation[dict[str, int]]:
     """Count jobs by state, under BullMQ's names. `waiting` holds also what BullMQ 5 parks while a queue is paused.
 
     Raises:
@@ -99,13 +99,15 @@ def counts(keys: QueueKeys) -> Steps[dict[str, int]]:
     }
 
 
-def counts_by_priority(keys: QueueKeys, priorities: Sequence[int]) -> Steps[dict[int, int]]:
+def counts_by_priority(keys: QueueKeys, priorities: Sequence[int]) -> Operation[dict[int, int]]:
     """Count the waiting jobs of each priority; 0 = those without."""
     counts = yield scripts.count_priorities(keys, priorities)
     return dict(zip(priorities, counts, strict=True))
 
 
-def logs(keys: QueueKeys, job_id: str, first: int = 0, last: int = -1, *, newest_first: bool = False) -> Steps[JobLogs]:
+def logs(
+    keys: QueueKeys, job_id: str, first: int = 0, last: int = -1, *, newest_first: bool = False
+) -> Operation[JobLogs]:
     """Read rows `first` to `last` (both included; −1 = to the end) of a job's log. Redis: LLEN and LRANGE."""
     key = keys.logs(job_id)
     count: int = yield ("LLEN", key)
@@ -119,7 +121,7 @@ def logs(keys: QueueKeys, job_id: str, first: int = 0, last: int = -1, *, newest
 
 def metrics(
     keys: QueueKeys, kind: Literal["completed", "failed"], first: int = 0, last: int = -1
-) -> Steps[QueueMetrics]:
+) -> Operation[QueueMetrics]:
     """Read how many jobs ended in each minute; minute 0 is the newest. What is no number counts as 0.
 
     Redis: HMGET, LRANGE, LLEN.
@@ -137,12 +139,12 @@ def metrics(
     )
 
 
-def is_paused(keys: QueueKeys) -> Steps[bool]:
+def is_paused(keys: QueueKeys) -> Operation[bool]:
     """Whether workers take no jobs of the queue."""
     return bool((yield ("HEXISTS", keys.meta, "paused")))
 
 
-def workers(keys: QueueKeys) -> Steps[list[ConnectedClient]]:
+def workers(keys: QueueKeys) -> Operation[list[ConnectedClient]]:
     """Find the workers of the queue that are connected to this server, whoever made them. Redis: CLIENT LIST.
 
     BullMQ for Python names both connections of a worker, and after the queue as it is. Of those a worker is counted by
@@ -169,7 +171,7 @@ def _name_after(fields: Mapping[str, str], queue: str) -> str | None:
     return fields["name"].removeprefix(f"{queue}:w:") if fields["name"].startswith(f"{queue}:w:") else None
 
 
-def event_readers(keys: QueueKeys) -> Steps[list[ConnectedClient]]:
+def event_readers(keys: QueueKeys) -> Operation[list[ConnectedClient]]:
     """Find those who read the queue's events, on this server. Redis: CLIENT LIST."""
     listed = yield ("CLIENT", "LIST")
     return [_client(fields, "") for fields in _parse_clients(listed) if fields["name"] == keys.client_name(":qe")]
@@ -212,7 +214,7 @@ class Inspector:
 
     async def counts(self) -> dict[str, int]:
         """Jobs by state: see `counts`."""
-        return await walk(self.connection, counts(self.keys))
+        return await execute(self.connection, counts(self.keys))
 
     async def is_paused(self) -> bool:
         return bool(await self.connection.command("HEXISTS", self.keys.meta, "paused"))
@@ -235,7 +237,7 @@ class Inspector:
         self, state: JobState, first: int = 0, last: int = -1, *, newest_first: bool = False
     ) -> list[JobRecord]:
         """Jobs of one state: see `jobs`."""
-        return await walk(self.connection, jobs(self.keys, [state], first, last, newest_first=newest_first))
+        return await execute(self.connection, jobs(self.keys, [state], first, last, newest_first=newest_first))
 
     async def logs(self, job_id: str) -> list[str]:
         """The job's log rows, oldest first."""

@@ -1,4 +1,7 @@
-"""Work of several calls, said once for both kinds of connection: a generator yields what to send and gets the reply."""
+"""An operation is one or several calls to Redis as a generator, the same for both kinds of connection.
+
+The generator yields what to send and receives the reply. It does no I/O itself: `execute` or `execute_sync` does.
+"""
 
 from __future__ import annotations
 
@@ -12,40 +15,43 @@ if TYPE_CHECKING:
     from toril.engine.redis.sync_connection import SyncConnection
 
 R = TypeVar("R")
-Steps = Generator[Call[Any] | tuple[Part, ...], Any, R]
-"""Yields a script's `Call` or a plain command's parts; returns what the caller gets. Each step is one request."""
+Operation = Generator[Call[Any] | tuple[Part, ...], Any, R]
+"""Yields a script's `Call` or a plain command's parts; returns the caller's result. Each yield is one request."""
 
 
-async def walk(connection: AsyncConnection, steps: Steps[R]) -> R:
-    """Send the steps in turn. Raises as `AsyncConnection.run` does; the steps before have then been carried out.
+async def execute(connection: AsyncConnection, operation: Operation[R]) -> R:
+    """Send the requests of an operation in turn and return its result.
 
-    The steps may catch the RedisError of one of them, and go on.
+    The operation may catch the RedisError of a request and go on.
+
+    Raises:
+        RedisError: as `AsyncConnection.run`; the requests before the failing one have been carried out.
     """
     reply, problem = None, None
     while True:
         try:
-            step = steps.send(reply) if problem is None else steps.throw(problem)
+            request = operation.send(reply) if problem is None else operation.throw(problem)
         except StopIteration as end:
             result: R = end.value
             return result
         reply, problem = None, None
         try:
-            reply = await (connection.run(step) if isinstance(step, Call) else connection.command(*step))
+            reply = await (connection.run(request) if isinstance(request, Call) else connection.command(*request))
         except errors.RedisError as failure:
             problem = failure
 
 
-def walk_sync(connection: SyncConnection, steps: Steps[R]) -> R:
-    """As `walk`, without an event loop."""
+def execute_sync(connection: SyncConnection, operation: Operation[R]) -> R:
+    """Send the requests of an operation over a synchronous connection. Raises as `execute`."""
     reply, problem = None, None
     while True:
         try:
-            step = steps.send(reply) if problem is None else steps.throw(problem)
+            request = operation.send(reply) if problem is None else operation.throw(problem)
         except StopIteration as end:
             result: R = end.value
             return result
         reply, problem = None, None
         try:
-            reply = connection.run(step) if isinstance(step, Call) else connection.command(*step)
+            reply = connection.run(request) if isinstance(request, Call) else connection.command(*request)
         except errors.RedisError as failure:
             problem = failure

@@ -97,13 +97,13 @@ class Producer:
         async with self._refreshing:
             for pause in pauses:
                 try:
-                    await operations.walk(self.connection, defaults.refresh())
+                    await operations.execute(self.connection, defaults.refresh())
                     return
                 except errors.RedisUnavailableError as problem:
                     if not is_cut(problem):
                         raise
                 await asyncio.sleep(pause)
-            await operations.walk(self.connection, defaults.refresh())
+            await operations.execute(self.connection, defaults.refresh())
 
     async def _start(self, call: Call[list[str]]) -> asyncio.Future[Any] | errors.RedisError:
         try:
@@ -166,13 +166,13 @@ class SyncProducer:
         """As `Producer` does; threads that come at the same time may each read."""
         for pause in repeat_pauses(jobs) if isinstance(jobs, Sequence) else ():
             try:
-                operations.walk_sync(self.connection, defaults.refresh())
+                operations.execute_sync(self.connection, defaults.refresh())
                 return
             except errors.RedisUnavailableError as problem:
                 if not is_cut(problem):
                     raise
             time.sleep(pause)
-        operations.walk_sync(self.connection, defaults.refresh())
+        operations.execute_sync(self.connection, defaults.refresh())
 
     def _add_part(self, jobs: Sequence[NewJob]) -> list[str]:
         call = scripts.add_jobs(self.keys, jobs, now_ms=clock.now_ms(), layout=self.layout)

@@ -15,7 +15,7 @@ from enum import Enum
 from toril import clock, errors
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.engine.scripts import queue_defaults as codes
 from toril.errors import RedisReason
 from toril.jobs.queue_defaults import QueueDefaults
@@ -58,7 +58,7 @@ class Written(Enum):
 _WRITTEN = {1: Written.CHANGED, 0: Written.UNCHANGED, codes.ANOTHERS: Written.ANOTHERS, codes.LATER: Written.LATER}
 
 
-def write(keys: QueueKeys, owner: Owner, generation: int, defaults: QueueDefaults) -> Steps[Written]:
+def write(keys: QueueKeys, owner: Owner, generation: int, defaults: QueueDefaults) -> Operation[Written]:
     """Let these be the queue's defaults. Empty ones remove the key. To repeat it is safe.
 
     Clients follow within `MAX_AGE_MS`.
@@ -67,7 +67,7 @@ def write(keys: QueueKeys, owner: Owner, generation: int, defaults: QueueDefault
     return _WRITTEN[code]
 
 
-def delete(keys: QueueKeys, owner: Owner) -> Steps[Written]:
+def delete(keys: QueueKeys, owner: Owner) -> Operation[Written]:
     """Remove the queue's defaults, unless they are another owner's. To repeat it is safe."""
     code: int = yield scripts.write_defaults(keys, owner.scope, owner.uid, None, QueueDefaults())
     return _WRITTEN[code]
@@ -90,7 +90,7 @@ class KnownDefaults:
         """Whether `current` is young enough to be used as it is."""
         return self._asked_ms is not None and clock.monotonic_ms() - self._asked_ms < self._max_age_ms
 
-    def refresh(self) -> Steps[QueueDefaults]:
+    def refresh(self) -> Operation[QueueDefaults]:
         """Return the defaults; read them when they are not fresh. What cannot be read leaves the latest known ones.
 
         Raises:
@@ -127,7 +127,7 @@ class KnownDefaults:
         self._has_failed = True
 
 
-def sweep(scope: str, is_living: Callable[[str], bool]) -> Steps[list[str]]:
+def sweep(scope: str, is_living: Callable[[str], bool]) -> Operation[list[str]]:
     """Remove the defaults of all owners of a scope that are gone; returns the keys that were removed.
 
     Args:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from toril import errors
 from toril.engine import operations, scripts
 from toril.engine.keys import QueueKeys
-from toril.engine.operations import Steps
+from toril.engine.operations import Operation
 from toril.engine.redis.connection import AsyncConnection
 from toril.engine.scripts import SchedulersRead, Upsert
 from toril.jobs import scheduler
@@ -62,7 +62,7 @@ def upsert(
     layout: scripts.Layout = "6",
     first_ms: int | None = None,
     made: int | None = None,
-) -> Steps[Upserted | None]:
+) -> Operation[Upserted | None]:
     """Make a scheduler, or change the one of this id, and arm its next job.
 
     A job that was armed and not taken is replaced. With the same interval as before it keeps its slot; a pattern's
@@ -98,25 +98,25 @@ def upsert(
     raise errors.JobStateError(f"scheduler {scheduler_id}: its next slots have jobs already; remove those first")
 
 
-def remove(keys: QueueKeys, scheduler_id: str) -> Steps[bool]:
+def remove(keys: QueueKeys, scheduler_id: str) -> Operation[bool]:
     """Remove a scheduler and its delayed job; a job in line or running goes on. Returns whether it was there."""
     was_there: bool = yield scripts.remove_scheduler(keys, scheduler_id)
     return was_there
 
 
-def look(keys: QueueKeys, scheduler_id: str) -> Steps[tuple[SchedulerRecord | None, int]]:
+def look(keys: QueueKeys, scheduler_id: str) -> Operation[tuple[SchedulerRecord | None, int]]:
     """Read one scheduler (None when there is none), and Redis's clock at that moment, Unix milliseconds."""
     read: SchedulersRead = yield scripts.read_schedulers(keys, "ids", scheduler_id)
     return (read.records[0] if read.records else None), read.now_ms
 
 
-def page(keys: QueueKeys, start: int, end: int) -> Steps[list[SchedulerRecord]]:
+def page(keys: QueueKeys, start: int, end: int) -> Operation[list[SchedulerRecord]]:
     """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
     read: SchedulersRead = yield scripts.read_schedulers(keys, "rank", start, end)
     return read.records
 
 
-def count(keys: QueueKeys) -> Steps[int]:
+def count(keys: QueueKeys) -> Operation[int]:
     """How many schedulers there are. Redis: ZCARD on `repeat`."""
     found: int = yield ("ZCARD", keys.repeat)
     return found
@@ -141,11 +141,11 @@ class JobSchedulers:
     ) -> Upserted | None:
         """Make a scheduler, or change the one of this id, and arm its next job: see the function `upsert`."""
         work = upsert(self.keys, scheduler_id, schedule, template, layout=self.layout, first_ms=first_ms, made=made)
-        return await operations.walk(self.connection, work)
+        return await operations.execute(self.connection, work)
 
     async def remove(self, scheduler_id: str) -> bool:
         """Remove a scheduler and its delayed job; a job in line or running goes on. Returns whether it was there."""
-        return await operations.walk(self.connection, remove(self.keys, scheduler_id))
+        return await operations.execute(self.connection, remove(self.keys, scheduler_id))
 
     async def get(self, scheduler_id: str) -> SchedulerRecord | None:
         """Read one scheduler; None when there is none."""
@@ -154,15 +154,15 @@ class JobSchedulers:
 
     async def look(self, scheduler_id: str) -> tuple[SchedulerRecord | None, int]:
         """Read one scheduler, and Redis's clock at that moment, Unix milliseconds."""
-        return await operations.walk(self.connection, look(self.keys, scheduler_id))
+        return await operations.execute(self.connection, look(self.keys, scheduler_id))
 
     async def list(self, start: int = 0, end: int = -1) -> list[SchedulerRecord]:
         """Read the schedulers of rank `start` to `end` (−1 = the last), the next slot first."""
-        return await operations.walk(self.connection, page(self.keys, start, end))
+        return await operations.execute(self.connection, page(self.keys, start, end))
 
     async def count(self) -> int:
         """How many schedulers there are."""
-        return await operations.walk(self.connection, count(self.keys))
+        return await operations.execute(self.connection, count(self.keys))
 
     async def advance(self, taken: Mapping[str, str]) -> Advanced:
         """Make the next jobs of schedulers whose jobs were taken, when those are of the current slots.

@@ -119,7 +119,7 @@ class ActiveJobs:
     async def remove_unprocessed_children(self, job_id: str) -> None:
         """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
         work = administration.remove_unprocessed_children(self.keys, job_id, layout=self.taker.layout)
-        await operations.walk(self.connection, work)
+        await operations.execute(self.connection, work)
 
     def as_parent(self, job_id: str) -> ParentLink:
         """What ties children to a job of this queue."""

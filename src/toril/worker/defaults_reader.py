@@ -32,5 +32,5 @@ class DefaultsReader:
 
     async def run_once(self) -> None:
         """Read now. Raises RedisError."""
-        defaults = await operations.walk(self._connection, self._known.refresh())
+        defaults = await operations.execute(self._connection, self._known.refresh())
         self._rules.use_defaults(defaults.options.wire)

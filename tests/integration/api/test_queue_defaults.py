@@ -33,7 +33,7 @@ def declare(stored: EngineQueue) -> Declare:
         nonlocal generation
         generation += 1
         defaults = QueueDefaults.create(options, size_limit_bytes=size_limit_bytes)
-        await operations.walk(stored.connection, queue_defaults.write(stored.keys, OWNER, generation, defaults))
+        await operations.execute(stored.connection, queue_defaults.write(stored.keys, OWNER, generation, defaults))
 
     return write
 

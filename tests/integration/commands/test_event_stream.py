@@ -152,6 +152,6 @@ async def test_an_event_of_ones_own(queue: EngineQueue, cap: str) -> None:
     """A cap that is no number counts as not set, as in the scripts."""
     fill(queue)
     queue.raw.hset(queue.keys.meta, "opts.maxLenEvents", cap)
-    await operations.walk(queue.connection, administration.publish_event(queue.keys, "mine", {"a": "1"}))
+    await operations.execute(queue.connection, administration.publish_event(queue.keys, "mine", {"a": "1"}))
     assert queue.events()[-1] == {"event": "mine", "a": "1"}
     assert is_trimmed(queue) == (cap == "10")

@@ -39,7 +39,7 @@ async def complete(queue: EngineQueue) -> None:
 
 
 async def read_tree(queue: EngineQueue, job_id: str, *, depth: int, max_children: int) -> JobTree | None:
-    return await operations.walk(
+    return await operations.execute(
         queue.connection, flows.tree(queue.keys, job_id, depth=depth, max_children=max_children)
     )
 
@@ -54,7 +54,7 @@ def marker(queue: EngineQueue) -> list[tuple[str, float]]:
 
 async def test_jobs_without_an_id_get_a_uuid_which_is_not_one_of_their_options(queue: EngineQueue) -> None:
     child = Node(queue.keys, NewJob.create("c", 1, JobOptions()))
-    (parent_id,) = await operations.walk(
+    (parent_id,) = await operations.execute(
         queue.connection, flows.add([Node(queue.keys, NewJob.create("p", 1, JobOptions()), [child])])
     )
     (child_id,) = queue.places()["wait"]

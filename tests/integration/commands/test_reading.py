@@ -161,7 +161,7 @@ async def test_metrics_that_are_no_numbers_count_as_none(queue: EngineQueue) -> 
     key = queue.keys.base + "metrics:completed"
     queue.raw.hset(key, mapping={"count": "many", "prevTS": "1795378741099.5", "prevCount": "1e999"})
     queue.raw.rpush(key + ":data", "3", "1e999", "x", "2.0")
-    found = await operations.walk(queue.connection, getters.metrics(queue.keys, "completed"))
+    found = await operations.execute(queue.connection, getters.metrics(queue.keys, "completed"))
     assert (found.count, found.previous_ms, found.previous_count) == (0, 1_795_378_741_099, 0)
     assert found.per_minute == [3, 0, 0, 2]
 

@@ -21,10 +21,10 @@ async def test_a_removed_job_leaves_nothing_but_its_event(queue: EngineQueue) ->
     job = await queue.take_one()
     await queue.active.log("1", "row")
     with pytest.raises(errors.JobLockedError, match=r"job 1 of queue .* is being run"):
-        await operations.walk(queue.connection, administration.remove(queue.keys, "1"))
+        await operations.execute(queue.connection, administration.remove(queue.keys, "1"))
     await queue.finish(Finish.completed(job, "1"))
     for _ in range(2):
-        await operations.walk(queue.connection, administration.remove(queue.keys, "1"))
+        await operations.execute(queue.connection, administration.remove(queue.keys, "1"))
     assert queue.raw.keys(queue.keys.job("1") + "*") == []
     assert queue.places() == {}
     assert queue.event_names().count("removed") == 1
@@ -36,7 +36,7 @@ async def test_many_children_take_several_calls(queue: EngineQueue, monkeypatch:
     nested = tree(queue, "child-m", *[tree(queue, f"child-m-{n}") for n in range(3)])
     await flow_trees.add(queue.connection, tree(queue, "p", nested, *[tree(queue, f"child-{n}") for n in range(5)]))
     await queue.finish(Finish.completed(await queue.take_one(), "1"))
-    await operations.walk(queue.connection, administration.remove(queue.keys, "p"))
+    await operations.execute(queue.connection, administration.remove(queue.keys, "p"))
     assert queue.places() == {}
     assert queue.raw.keys(queue.keys.base + "*child*") == queue.raw.keys(queue.keys.base + "p*") == []
 
@@ -46,7 +46,7 @@ async def test_nothing_is_removed_while_somebody_works_a_job_below(queue: Engine
     await queue.take_one()
     before = flow_trees.dump(queue)
     with pytest.raises(errors.JobLockedError, match="or a child of it, is being run"):
-        await operations.walk(queue.connection, administration.remove(queue.keys, "p"))
+        await operations.execute(queue.connection, administration.remove(queue.keys, "p"))
     assert flow_trees.dump(queue) == before
 
 
@@ -87,9 +87,9 @@ async def test_jobs_that_are_children_of_each_other(
     if part == "dependencies":
         queue.raw.sadd(queue.keys.job("a") + ":dependencies", "nonsense")
     async with asyncio.timeout(30):
-        await operations.walk(queue.connection, administration.remove_unprocessed_children(queue.keys, "c"))
+        await operations.execute(queue.connection, administration.remove_unprocessed_children(queue.keys, "c"))
         assert queue.places() == ({} if part == "dependencies" else {"wait": ["a", "b", "c"]})
-        await operations.walk(queue.connection, administration.remove(queue.keys, "a"))
+        await operations.execute(queue.connection, administration.remove(queue.keys, "a"))
     assert queue.places() == {}
     assert [key for job_id in "abc" for key in queue.raw.keys(queue.keys.job(job_id) + "*")] == []
 
@@ -98,7 +98,7 @@ async def test_only_children_that_wait_are_removed(queue: EngineQueue) -> None:
     await flow_trees.add(queue.connection, tree(queue, "p", *[tree(queue, f"child-{n}") for n in range(4)]))
     done, bad, _ = await queue.take(3)
     await queue.finish(Finish.completed(done, "1"), Finish.failed(bad, "no", "[]"))
-    await operations.walk(queue.connection, administration.remove_unprocessed_children(queue.keys, "p"))
+    await operations.execute(queue.connection, administration.remove_unprocessed_children(queue.keys, "p"))
     assert queue.places() == {
         "active": ["child-2"], "completed": ["child-0"], "failed": ["child-1"], "waiting-children": ["p"],
     }  # fmt: skip
@@ -114,7 +114,7 @@ async def test_each_of_many_children_is_looked_at_once(
     taken = await queue.take(1000)
     await queue.finish(*[Finish.failed(job, "no", "[]") for job in taken[:300]])
     queue.raw.config_resetstat()
-    await operations.walk(queue.connection, administration.remove_unprocessed_children(queue.keys, "p"))
+    await operations.execute(queue.connection, administration.remove_unprocessed_children(queue.keys, "p"))
     asked = int(queue.raw.info("commandstats")["cmdstat_zscore"]["calls"])
     places = {name: len(ids) for name, ids in queue.places().items()}
     assert places == {"active": 700, "failed": 300, "waiting-children": 1}
@@ -126,11 +126,11 @@ async def test_each_of_many_children_is_looked_at_once(
 
 async def test_a_child_that_leaves_lets_its_parent_run(queue: EngineQueue) -> None:
     await flow_trees.add(queue.connection, tree(queue, "p", tree(queue, "a")))
-    assert await operations.walk(queue.connection, administration.leave_parent(queue.keys, "a")) is True
+    assert await operations.execute(queue.connection, administration.leave_parent(queue.keys, "a")) is True
     assert queue.places() == {"wait": ["p", "a"]}
     assert not {"parent", "parentKey"} & queue.hash("a").keys()
     with pytest.raises(errors.JobStateError, match="has no parent"):
-        await operations.walk(queue.connection, administration.leave_parent(queue.keys, "a"))
+        await operations.execute(queue.connection, administration.leave_parent(queue.keys, "a"))
 
 
 @pytest.mark.parametrize("jobs_per_call", [1000, 3, 1])
@@ -141,7 +141,7 @@ async def test_cleaning_takes_the_old_and_leaves_the_young(
     now = clock.now_ms()
     for number in range(10):
         await queue.add(jobId=f"job-{number}", timestamp=now if number in (1, 4, 9) else now - 100_000)
-    removed = await operations.walk(
+    removed = await operations.execute(
         queue.connection, administration.clean(queue.keys, JobState.WAITING, grace_ms=50_000)
     )
     assert sorted(removed) == [f"job-{number}" for number in (0, 2, 3, 5, 6, 7, 8)]
@@ -155,7 +155,7 @@ async def test_cleaning_looks_at_both_lists_and_at_no_more_than_the_limit(queue:
     for number in range(3):
         await queue.add(jobId=f"w-{number}")
     queue.raw.lpush(queue.keys.paused, "p-0", "p-1")
-    removed = await operations.walk(queue.connection, administration.clean(queue.keys, JobState.WAITING, limit=4))
+    removed = await operations.execute(queue.connection, administration.clean(queue.keys, JobState.WAITING, limit=4))
     assert removed == ["w-0", "w-1", "w-2", "p-0"]
     assert queue.places() == {"paused": ["p-1"]}
 
@@ -169,9 +169,9 @@ async def test_draining_takes_all_that_waits(
         await queue.add(jobId=f"n-{number}", priority=number % 3)
     await queue.add(jobId="later", delay=60_000)
     running = await queue.take_one()
-    assert await operations.walk(queue.connection, administration.drain(queue.keys)) == 7
+    assert await operations.execute(queue.connection, administration.drain(queue.keys)) == 7
     assert queue.places() == {"active": [running.id], "delayed": ["later"]}
-    assert await operations.walk(queue.connection, administration.drain(queue.keys, delayed=True)) == 1
+    assert await operations.execute(queue.connection, administration.drain(queue.keys, delayed=True)) == 1
     assert len(queue.raw.keys(queue.keys.base + "n-*")) == 2
 
 
@@ -179,9 +179,9 @@ async def test_obliterating_with_running_jobs_has_to_be_forced(queue: EngineQueu
     await queue.add()
     job = await queue.take_one()
     with pytest.raises(errors.JobStateError, match="has running jobs"):
-        await operations.walk(queue.connection, administration.obliterate(queue.keys))
+        await operations.execute(queue.connection, administration.obliterate(queue.keys))
     assert not await queue.inspector.is_paused()
-    await operations.walk(queue.connection, administration.obliterate(queue.keys, force=True))
+    await operations.execute(queue.connection, administration.obliterate(queue.keys, force=True))
     assert queue.raw.keys("*") == []
     assert (await queue.active.finish_and_take([Finish.completed(job, "1")], 0, "t")).codes == [-1]
 
@@ -194,7 +194,7 @@ async def test_obliterating_takes_only_keys_of_the_queue(queue: EngineQueue) -> 
         queue.raw.set(key, "x")
     queue.raw.set(queue.keys.base + "deep:er:q:1", "a job of the queue with our base in its prefix")
     queue.raw.set(queue.keys.base + "old:logs", "of no job")
-    await operations.walk(queue.connection, administration.obliterate(queue.keys))
+    await operations.execute(queue.connection, administration.obliterate(queue.keys))
     assert sorted(queue.raw.keys("*")) == sorted([*others, queue.keys.base + "deep:er:q:1"])
 
 
@@ -215,7 +215,7 @@ async def test_jobs_added_while_a_queue_is_obliterated_are_whole_or_gone(
             return count
 
     adding = asyncio.create_task(go_on_adding())
-    await asyncio.wait_for(operations.walk(queue.connection, administration.obliterate(queue.keys)), 60)
+    await asyncio.wait_for(operations.execute(queue.connection, administration.obliterate(queue.keys)), 60)
     is_over.set()
     added = await adding
     kept = [job_id for ids in queue.places().values() for job_id in ids]

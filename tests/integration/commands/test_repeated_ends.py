@@ -40,9 +40,9 @@ async def make_runnable(queue: EngineQueue, job_id: str) -> None:
     (place,) = (name for name, ids in queue.places().items() if job_id in ids)
     match place:
         case "completed" | "failed":
-            await operations.walk(queue.connection, administration.retry(queue.keys, job_id, place))
+            await operations.execute(queue.connection, administration.retry(queue.keys, job_id, place))
         case "delayed":
-            await operations.walk(queue.connection, administration.promote(queue.keys, job_id))
+            await operations.execute(queue.connection, administration.promote(queue.keys, job_id))
 
 
 async def go_on(queue: EngineQueue, job_id: str, since: str) -> None:

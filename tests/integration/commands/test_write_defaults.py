@@ -16,7 +16,7 @@ THRICE = QueueDefaults.create({"attempts": 3}, size_limit_bytes=1000, priorities
 
 
 async def write(queue: EngineQueue, owner: Owner, generation: int, defaults: QueueDefaults) -> Written:
-    return await operations.walk(queue.connection, queue_defaults.write(queue.keys, owner, generation, defaults))
+    return await operations.execute(queue.connection, queue_defaults.write(queue.keys, owner, generation, defaults))
 
 
 async def test_what_is_written_are_the_fields_that_clients_read(queue: EngineQueue) -> None:
@@ -60,15 +60,15 @@ async def test_the_defaults_of_another_owner_are_left_alone(queue: EngineQueue, 
     await write(queue, OURS, 1, THRICE)
     before = queue.raw.hgetall(queue.keys.defaults)
     assert await write(queue, other, 99, QueueDefaults.create({"attempts": 9})) is Written.ANOTHERS
-    assert await operations.walk(queue.connection, queue_defaults.delete(queue.keys, other)) is Written.ANOTHERS
+    assert await operations.execute(queue.connection, queue_defaults.delete(queue.keys, other)) is Written.ANOTHERS
     assert queue.raw.hgetall(queue.keys.defaults) == before
 
 
 async def test_they_go_with_their_owner_whatever_the_generation(queue: EngineQueue) -> None:
     await write(queue, OURS, 7, THRICE)
-    assert await operations.walk(queue.connection, queue_defaults.delete(queue.keys, OURS)) is Written.CHANGED
+    assert await operations.execute(queue.connection, queue_defaults.delete(queue.keys, OURS)) is Written.CHANGED
     assert not queue.raw.exists(queue.keys.defaults)
-    assert await operations.walk(queue.connection, queue_defaults.delete(queue.keys, OURS)) is Written.UNCHANGED
+    assert await operations.execute(queue.connection, queue_defaults.delete(queue.keys, OURS)) is Written.UNCHANGED
 
 
 async def test_a_sweep_removes_the_defaults_of_owners_that_are_gone_and_no_others(queue: EngineQueue) -> None:
@@ -79,11 +79,11 @@ async def test_a_sweep_removes_the_defaults_of_owners_that_are_gone_and_no_other
     }
     keys = {name: QueueKeys(name, "some:prefix") for name in owners}
     for name, owner in owners.items():
-        await operations.walk(queue.connection, queue_defaults.write(keys[name], owner, 1, THRICE))
+        await operations.execute(queue.connection, queue_defaults.write(keys[name], owner, 1, THRICE))
     queue.raw.set("some:prefix:text:toril:defaults", "of another type")
     queue.raw.hset("some:prefix:nobodys:toril:defaults", "options", "{}")
     swept = queue_defaults.sweep("cluster-a", lambda uid: uid == "alive")
-    assert await operations.walk(queue.connection, swept) == ["some:prefix:gone:toril:defaults"]
+    assert await operations.execute(queue.connection, swept) == ["some:prefix:gone:toril:defaults"]
     assert {key for key in queue.raw.keys("*") if "defaults" in key} == {
         "some:prefix:alive:toril:defaults",
         "some:prefix:elsewhere:toril:defaults",

@@ -129,10 +129,10 @@ async def test_a_parent_with_broken_keys_keeps_no_job_from_running_again(
     spoil(upper, "p:failed")
     spoil(upper, "p:unsuccessful")
     if how == "all":
-        assert await operations.walk(queue.connection, administration.retry_all(queue.keys)) == 2
+        assert await operations.execute(queue.connection, administration.retry_all(queue.keys)) == 2
     else:
         for job_id in "ab":
-            await operations.walk(queue.connection, administration.retry(queue.keys, job_id))
+            await operations.execute(queue.connection, administration.retry(queue.keys, job_id))
     assert queue.places() == {"wait": ["a", "b"]}
 
 

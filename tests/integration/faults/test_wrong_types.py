@@ -188,7 +188,7 @@ async def test_a_deduplication_key_keeps_no_job_from_its_end(queue: EngineQueue,
     assert queue.places() == {"completed": [job.id]}
     await queue.add()
     with wrong_type(queue, name):
-        await operations.walk(queue.connection, administration.clean(queue.keys, JobState.COMPLETED))
+        await operations.execute(queue.connection, administration.clean(queue.keys, JobState.COMPLETED))
     assert list(invariants.StoredQueue(queue.raw, queue.keys.queue).jobs) == ["2"]
 
 
@@ -272,7 +272,7 @@ async def test_a_parent_whose_queue_is_broken_keeps_no_job_from_being_removed(
             await queue.add()
         act = administration.drain(queue.keys) if how == "drain" else administration.obliterate(queue.keys)
         with wrong_type(upper, "wait"):
-            await operations.walk(queue.connection, act)
+            await operations.execute(queue.connection, act)
         assert invariants.assert_sound(queue.raw, queue.keys.queue).jobs == {}
         assert upper.places() == {"waiting-children": ["p"]}
 
@@ -356,7 +356,7 @@ async def test_what_a_parent_is_owed_has_an_end(queue: EngineQueue, redis_url: s
             await queue.finish(Finish.completed(await queue.take_one(), "1"))
             await check(queue)
             assert 0 < queue.raw.pttl(queue.keys.base + "toril:owed") <= 30 * 24 * 3600 * 1000
-            await operations.walk(queue.connection, administration.obliterate(queue.keys))
+            await operations.execute(queue.connection, administration.obliterate(queue.keys))
             assert queue.raw.keys(queue.keys.base + "*") == []
 
 

@@ -118,7 +118,7 @@ class DefaultsKeeper:
             return
         try:
             connection = await self._pollers.connection(key)
-            await operations.walk(connection, queue_defaults.delete(target.keys, Owner(self.scope or "", known.uid)))
+            await operations.execute(connection, queue_defaults.delete(target.keys, Owner(self.scope or "", known.uid)))
         except errors.RedisError as problem:
             logger.warning("%s: the queue's defaults are left to a later sweep: %s", key, problem.reason)
             self._swept.discard(target.settings)
@@ -137,7 +137,7 @@ class DefaultsKeeper:
             # The server is chosen by whoever wrote the JobQueue: nothing that it answers may end this loop.
             async with asyncio.timeout(LONGEST_SWEEP_SECONDS):
                 connection = await self._pollers.connection_to(settings)
-                removed = await operations.walk(connection, queue_defaults.sweep(self.scope, self._is_living))
+                removed = await operations.execute(connection, queue_defaults.sweep(self.scope, self._is_living))
         except (errors.RedisError, TimeoutError) as problem:
             logger.debug("Redis %s could not be swept: %s", settings.endpoint, problem)
             return
@@ -152,15 +152,15 @@ class DefaultsKeeper:
         self, connection: AsyncConnection, keys: QueueKeys, owner: Owner, generation: int, defaults: QueueDefaults
     ) -> Written:
         """Write, also over what an earlier JobQueue of ours has left there."""
-        written = await operations.walk(connection, queue_defaults.write(keys, owner, generation, defaults))
+        written = await operations.execute(connection, queue_defaults.write(keys, owner, generation, defaults))
         if written is not Written.ANOTHERS:
             return written
         stored = await connection.command("HMGET", keys.defaults, "ownerScope", "ownerUid")
         scope, uid = ((text or b"").decode(errors="replace") for text in stored)
         if uid != owner.uid and (scope != self.scope or self._is_living(uid)):
             return written
-        await operations.walk(connection, queue_defaults.delete(keys, Owner(scope, uid)))
-        return await operations.walk(connection, queue_defaults.write(keys, owner, generation, defaults))
+        await operations.execute(connection, queue_defaults.delete(keys, Owner(scope, uid)))
+        return await operations.execute(connection, queue_defaults.write(keys, owner, generation, defaults))
 
     def _is_living(self, uid: str) -> bool:
         return any(

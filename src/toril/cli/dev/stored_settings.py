@@ -22,7 +22,7 @@ async def write(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys
         await Producer(connection, keys, layout=spec.paused_layout.value).pause()
     # There are no generations here: what is written later counts.
     written = queue_defaults.write(keys, _owner(spec), clock.now_ms(), spec.queue_defaults)
-    await operations.walk(connection, written)
+    await operations.execute(connection, written)
     if spec.global_concurrency is not None:
         await _limit(connection, spec, keys)
 
@@ -35,7 +35,7 @@ async def keep(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys,
 
 async def remove(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
     """Remove the defaults, at the end of a session: they are the manifest's, and nobody stands for it any more."""
-    await operations.walk(connection, queue_defaults.delete(keys, _owner(spec)))
+    await operations.execute(connection, queue_defaults.delete(keys, _owner(spec)))
 
 
 async def _limit(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
