@@ -45,14 +45,3 @@ def test_a_forbidden_import_breaks_its_contract(tmp_path: Path, file: str, line:
     )
     assert told.returncode == 1, told.stdout + told.stderr
     assert re.search(rf"^{re.escape(contract)} BROKEN", told.stdout, re.MULTILINE), told.stdout
-
-
-def test_every_path_that_contributing_names_exists() -> None:
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    named = set(
-        re.findall(
-            r"`((?:src|operator|tests|tools|docs|crds|charts|worker-image|benchmarks|examples)/[^`<>… ]*)`", text
-        )
-    )
-    assert named
-    assert not [path for path in sorted(named) if not (ROOT / path).exists()]
