@@ -19,7 +19,7 @@ REFUSED, CALLS, SITES = "test:refused", "test:calls", "test:sites"
 """Keys of a test build: which call it refuses (0 = none), the calls that it made, the places that it reached."""
 
 _SITE = re.compile(r"(?<![\w.:'\"-])(?<!function )((?:redis\.)?p?call|change|try|call_in_batches|delete)\((?!\.\.\.\))")
-_UNDOING = re.compile(r"^local function (?:insert_at|put_at_ranks|leave_active)\b.*?^end$", re.MULTILINE | re.DOTALL)
+_UNDOING = re.compile(r"^local function (?:insert_at|put_at_ranks|undo_taking)\b.*?^end$", re.MULTILINE | re.DOTALL)
 """Functions that only undo: they run when something is refused."""
 _HEAD = f"""
 local real, number = redis, 0

@@ -55,9 +55,11 @@ local function plain_queue()
   if first_score and first_score < (now_ms + 1) * 4096 then
     return nil
   end
+  -- The second half says how far the call has come, for `undo`.
   return {
     base = base, wait = base .. 'wait', active = base .. 'active', events = base .. 'events', max_events = meta[4],
     waiting = waiting, now = now,
+    removed = false, stored = 0, is_completed = false, taken = false, is_moved = false, is_marked = false, event_ids = {},
   }
 end
 
@@ -73,15 +75,23 @@ local function read_runs()
   return runs
 end
 
--- The ids, keys and names of locks of the jobs to end, when all may end and are tied to nothing.
-local function plain_ends(runs)
-  local ids, keys, lock_keys, children_keys, count = {}, {}, {}, {}, 0
+-- The jobs to end, when all may end and are tied to nothing: lists of their ids, keys, names of locks, values and attempts.
+local function plain_ends()
+  local ids, keys, lock_keys, values, mades = {}, {}, {}, {}, {}
+  local ends = {ids = ids, keys = keys, lock_keys = lock_keys, values = values, mades = mades}
+  if first_run > #args then
+    return ends
+  end
+  local runs, children_keys, count = read_runs(), {}, 0
   for _, run in ipairs(runs) do
+    local made, shared = args[run[1] + 2], args[run[1] + 6]
     for place = 0, run[2] - 1 do
-      local id = args[run[3] + place * run[4]]
+      local id_at = run[3] + place * run[4]
+      local id = args[id_at]
       local key = base .. id
       count = count + 1
-      ids[count], keys[count], lock_keys[count] = id, key, key .. ':lock'
+      ids[count], keys[count], lock_keys[count], mades[count] = id, key, key .. ':lock', made
+      values[count] = shared ~= '' and shared or args[id_at + 1]
       children_keys[count * 2 - 1], children_keys[count * 2] = key .. ':dependencies', key .. ':unsuccessful'
     end
   end
@@ -97,7 +107,8 @@ local function plain_ends(runs)
       if tokens[index] ~= token then
         return nil
       end
-      -- As many fields as at its start are the same: none is ever taken away. But a job may be, all of it.
+      -- The same HLEN as at the job's start: no `deid` or `parentKey` was added, since fields are never deleted singly. With any
+      -- other count, also 0 (the job was removed), the hash is read.
       if fields == 0 or call('HLEN', keys[index]) ~= fields then
         local stored = call('HMGET', keys[index], 'ats', 'deid', 'parentKey')
         if not stored[1] or stored[2] or stored[3] then
@@ -106,66 +117,60 @@ local function plain_ends(runs)
       end
     end
   end
-  return ids, keys, lock_keys
+  return ends
 end
 
 -- Take jobs out of `active`. Returns a code each when some are not there, else none.
-local function remove_from_active(active_key, ids)
+local function remove_from_active(queue, ids)
+  queue.removed = #ids > 1 and remove_oldest(queue.active, ids)
+  if queue.removed then
+    return {}
+  end
   local codes, any_missing = {}, false
-  if #ids == 1 or not remove_oldest(active_key, ids) then
-    for index = 1, #ids do
-      codes[index] = call('LREM', active_key, '-1', ids[index]) == 0 and -3 or 0
-      if codes[index] == 0 then
-        undo[#undo + 1] = {'RPUSH', active_key, {ids[index]}}
-      end
-      any_missing = any_missing or codes[index] ~= 0
+  queue.removed = {}
+  -- From the last to the first: RPUSH puts them back in this order.
+  for index = #ids, 1, -1 do
+    codes[index] = call('LREM', queue.active, '-1', ids[index]) == 0 and -3 or 0
+    if codes[index] == 0 then
+      queue.removed[#queue.removed + 1] = ids[index]
+    else
+      any_missing = true
     end
   end
   return any_missing and codes or {}
 end
 
--- For `undo`: the hashes of jobs are as before their ends.
-local function reopen(run, keys, mades)
-  for index = 1, #keys do
-    run('HDEL', keys[index], 'returnvalue', 'finishedOn', mades[index] == '1' and 'atm' or nil)
-    if mades[index] ~= '1' then
-      run('HSET', keys[index], 'atm', string.format('%.0f', mades[index] - 1))
+-- Leave out of `ends` the jobs that have a code.
+local function keep_ended(ends, codes)
+  for word, list in pairs(ends) do
+    local kept = {}
+    for index = 1, #list do
+      if codes[index] == 0 then
+        kept[#kept + 1] = list[index]
+      end
     end
+    ends[word] = kept
   end
 end
 
--- Complete the jobs, but for their events and locks. Returns a code each, none when all are 0; and the ids and values, and
--- the locks, of those that have ended.
-local function complete(queue, runs, ids, keys, lock_keys)
-  local completed_key = base .. 'completed'
-  -- The first write: Redis lets a script that has written go on when it is out of memory.
-  call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
-  local codes = remove_from_active(queue.active, ids)
-  local members, done_locks, done_ids, done, index = {}, {}, {}, 0, 0
-  local values, done_keys, mades = {}, {}, {}
-  undo[#undo + 1] = function(run)
-    reopen(run, done_keys, mades)
+-- Complete the jobs, but for their events and locks. Returns a code each, none when all are 0.
+local function complete(queue, ends)
+  local codes = remove_from_active(queue, ends.ids)
+  if #codes > 0 then
+    keep_ended(ends, codes)
   end
-  for _, run in ipairs(runs) do
-    local made, shared = args[run[1] + 2], args[run[1] + 6]
-    for place = 0, run[2] - 1 do
-      index = index + 1
-      if codes[index] ~= -3 then
-        local id, value = ids[index], shared ~= '' and shared or args[run[3] + place * 2 + 1]
-        done = done + 1
-        done_locks[done], done_ids[done], values[done] = lock_keys[index], id, value
-        members[done * 2 - 1], members[done * 2] = queue.now, id
-        done_keys[done], mades[done] = keys[index], made
-        call('HSET', keys[index], 'atm', made, 'returnvalue', value, 'finishedOn', queue.now)
-      end
-    end
+  local ids, members = ends.ids, {}
+  for index = 1, #ids do
+    members[index * 2 - 1], members[index * 2] = queue.now, ids[index]
+    call('HSET', ends.keys[index], 'atm', ends.mades[index], 'returnvalue', ends.values[index], 'finishedOn', queue.now)
+    queue.stored = index
   end
-  if done > 0 then
-    call('ZADD', completed_key, unpack(members))
-    undo[#undo + 1] = {'ZREM', completed_key, done_ids}
-    call('SREM', base .. 'stalled', unpack(done_ids))
+  if #ids > 0 then
+    call('ZADD', base .. 'completed', unpack(members))
+    queue.is_completed = true
+    call('SREM', base .. 'stalled', unpack(ids))
   end
-  return codes, done_ids, values, done_locks
+  return codes
 end
 
 -- Take jobs, but for their events. Returns what `take_jobs` returns, and the ids of those that were started.
@@ -173,20 +178,13 @@ local function take_plain(queue)
   local taker, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, nil
   if take_count == 1 then
     ids = {call('LMOVE', queue.wait, queue.active, 'RIGHT', 'LEFT')}
+    queue.taken = ids
   else
     ids = call('RPOP', queue.wait, args[3])
-  end
-  local is_moved = take_count == 1
-  undo[#undo + 1] = function(run)
-    if is_moved then
-      leave_active(run, queue, ids)
-    end
-    return_to_wait(run, queue, ids)
-  end
-  if not is_moved then
+    queue.taken = ids
     call('LPUSH', queue.active, unpack(ids))
-    is_moved = true
   end
+  queue.is_moved = true
   if queue.waiting < take_count then
     call('DEL', base .. 'pc')
   end
@@ -198,9 +196,7 @@ local function take_plain(queue)
       reply[taken], started[taken - 3] = job, ids[index]
     end
   end
-  if call('ZADD', base .. 'marker', '0', '0') == 1 then
-    undo[#undo + 1] = {'ZREM', base .. 'marker', {'0'}}
-  end
+  queue.is_marked = call('ZADD', base .. 'marker', '0', '0') == 1
   if taken == 3 then
     -- None of the ids had a job.
     local head = call('ZRANGE', base .. 'delayed', 0, 0, 'WITHSCORES')
@@ -210,23 +206,18 @@ local function take_plain(queue)
   return reply, started
 end
 
--- Tell what became of which jobs, and then that the queue is drained, if it is.
-local function tell_all(queue, ended, values, started, drained)
-  local told = {}
-  undo[#undo + 1] = function(run)
-    for index = 1, #told do
-      run('XDEL', queue.events, told[index])
-    end
-  end
-  for index = 1, #ended do
-    told[#told + 1] = call('XADD', queue.events, '*', 'event', 'completed', 'jobId', ended[index],
-      'returnvalue', values[index], 'prev', 'active')
+-- Write the events of the jobs that ended and of those that started, and then that the queue is drained, if it is.
+local function tell_all(queue, ends, started, drained)
+  local events, event_ids, ended = queue.events, queue.event_ids, #ends.ids
+  for index = 1, ended do
+    event_ids[index] = call('XADD', events, '*', 'event', 'completed', 'jobId', ends.ids[index],
+      'returnvalue', ends.values[index], 'prev', 'active')
   end
   for index = 1, #started do
-    told[#told + 1] = call('XADD', queue.events, '*', 'event', 'active', 'jobId', started[index], 'prev', 'waiting')
+    event_ids[ended + index] = call('XADD', events, '*', 'event', 'active', 'jobId', started[index], 'prev', 'waiting')
   end
   if drained then
-    told[#told + 1] = call('XADD', queue.events, '*', 'event', 'drained')
+    event_ids[#event_ids + 1] = call('XADD', events, '*', 'event', 'drained')
   end
 end
 
@@ -262,24 +253,43 @@ local function general_case()
 end
 
 local queue = plain_queue()
-if not queue then
+local ends = queue and plain_ends()
+if not ends then
   return general_case()
 end
-local codes, ended, values, lock_keys = {}, {}, nil, nil
-if first_run < #args then
-  local runs = read_runs()
-  local ids, keys, locks = plain_ends(runs)
-  if not ids then
-    return general_case()
+-- One function undoes all, by what `queue` says: to note each change by itself would cost as much as a job.
+undo[1] = function(run)
+  for index = 1, #queue.event_ids do
+    run('XDEL', queue.events, queue.event_ids[index])
   end
-  codes, ended, values, lock_keys = complete(queue, runs, ids, keys, locks)
-else
-  call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
+  if queue.is_marked then
+    run('ZREM', base .. 'marker', '0')
+  end
+  if queue.taken then
+    undo_taking(run, queue, queue.is_moved and queue.taken or {}, queue.taken)
+  end
+  if queue.is_completed then
+    run('ZREM', base .. 'completed', unpack(ends.ids))
+  end
+  for index = 1, queue.stored do
+    local key, made = ends.keys[index], ends.mades[index]
+    run('HDEL', key, 'returnvalue', 'finishedOn', made == '1' and 'atm' or nil)
+    if made ~= '1' then
+      run('HSET', key, 'atm', string.format('%.0f', made - 1))
+    end
+  end
+  if queue.removed and #queue.removed > 0 then
+    run('RPUSH', queue.active, unpack(queue.removed))
+  end
 end
+-- The first write: Redis lets a script that has written go on when it is out of memory.
+call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
+local codes = #ends.ids > 0 and complete(queue, ends) or {}
 local reply, started = take_plain(queue)
-tell_all(queue, ended, values, started, #ended > 0 and is_drained(base, reply))
-if #ended > 0 then
+local any_ended = #ends.ids > 0
+tell_all(queue, ends, started, any_ended and is_drained(base, reply))
+if any_ended then
   -- Last: nobody can give a lock back the time that it had.
-  call('DEL', unpack(lock_keys))
+  call('DEL', unpack(ends.lock_keys))
 end
 return {codes, reply}

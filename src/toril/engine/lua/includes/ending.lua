@@ -1,6 +1,7 @@
 -- What every way of ending jobs needs.
 
--- Take jobs out of `active` when they are the oldest there: then it is one go. Returns whether they were.
+-- Take jobs out of `active` when they are the oldest there: then it is one go. Returns them in their order there, in which
+-- RPUSH puts them back; nil when they are not the oldest.
 local function remove_oldest(active_key, ids)
   local count, wanted = #ids, {}
   for index = 1, count do
@@ -10,13 +11,12 @@ local function remove_oldest(active_key, ids)
   for index = 1, count do
     local job_id = oldest[index]
     if not job_id or not wanted[job_id] then
-      return false
+      return nil
     end
     wanted[job_id] = nil
   end
   call('LTRIM', active_key, '0', -count - 1)
-  undo[#undo + 1] = {'RPUSH', active_key, oldest}
-  return true
+  return oldest
 end
 
 -- Whether a job's end leaves nothing to do, as far as BullMQ looks. `taken` is what `take_jobs` returns.

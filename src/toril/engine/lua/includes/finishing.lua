@@ -145,7 +145,9 @@ local function remove_from_active(queue, finishes, codes)
     end
   end
   queue.is_active_known = #ids > 0
-  if #ids > 1 and remove_oldest(queue.active, ids) then
+  local removed = #ids > 1 and remove_oldest(queue.active, ids)
+  if removed then
+    undo_by('RPUSH', queue.active, unpack(removed))
     return
   end
   for index = 1, #finishes do

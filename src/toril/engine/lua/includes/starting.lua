@@ -1,16 +1,20 @@
 -- include: numbers
 -- Starting jobs that have been moved to `active`. Of the queue: base, wait, active and prioritized (keys).
 
--- Keys of the jobs that were started, each followed by the job as it was.
+-- The jobs that were started, as they were: see `read_new_job` and `read_any_job`.
 local starts = {}
 
--- For `undo`: locks go, and the hashes are as before.
-local function undo_starts(run)
-  for index = 1, #starts, 2 do
-    local job_key, fields, stored = starts[index], starts[index + 1][3], {}
-    run('DEL', job_key .. ':lock')
+-- For `undo`: locks go, the hashes are as before, `active_ids` leave `active`, and `from_wait` go back to the end of `wait`
+-- from which they came.
+local function undo_taking(run, queue, active_ids, from_wait)
+  for index = 1, #starts do
+    local job, stored = starts[index], {}
     -- A job that was new comes as values alone.
-    for at = 1, type(fields) == 'table' and #fields or 0, 2 do
+    local fields = type(job[3]) == 'table' and job[3] or {}
+    local job_key = queue.base .. (fields == job[3] and job[1] or job[7])
+    starts[index] = nil
+    run('DEL', job_key .. ':lock')
+    for at = 1, #fields, 2 do
       stored[fields[at]] = fields[at + 1]
     end
     for _, name in ipairs({'processedOn', 'ats', 'pb'}) do
@@ -21,22 +25,14 @@ local function undo_starts(run)
       end
     end
   end
-end
-
--- For `undo`: jobs leave `active`.
-local function leave_active(run, queue, ids)
-  for index = 1, #ids do
-    if type(redis.pcall('LREM', queue.active, '1', ids[index])) == 'table' then
+  for index = 1, #active_ids do
+    if type(redis.pcall('LREM', queue.active, '1', active_ids[index])) == 'table' then
       -- Who may not use LREM has dropped no id without a job: the jobs are still the newest there.
       run('LPOP', queue.active, '1')
     end
   end
-end
-
--- For `undo`: jobs go back to the end of `wait` from which they came.
-local function return_to_wait(run, queue, ids)
-  for index = #ids, 1, -1 do
-    run('RPUSH', queue.wait, ids[index])
+  for index = #from_wait, 1, -1 do
+    run('RPUSH', queue.wait, from_wait[index])
   end
 end
 
@@ -72,8 +68,8 @@ local function read_any_job(job_key, job_id)
   return {job_id, ats, fields}, is_deferred_failure
 end
 
--- Start one job: lock and counters; to tell it is the caller's. Returns it as `take_jobs` does, or nil when there is no
--- such job.
+-- Start one job: lock and counters; its event and the undoing (`undo_taking`) are the caller's. Returns it as `take_jobs`
+-- does, or nil when there is no such job.
 local function start_job(queue, taker, job_id, now)
   local job_key = queue.base .. job_id
   local job, ats, is_deferred_failure = read_new_job(job_key, job_id), '1', false
@@ -87,10 +83,7 @@ local function start_job(queue, taker, job_id, now)
     ats = job[2]
   end
   call('SET', job_key .. ':lock', taker.token, 'PX', taker.lock_ms)
-  if #starts == 0 then
-    undo[#undo + 1] = undo_starts
-  end
-  starts[#starts + 1], starts[#starts + 2] = job_key, job
+  starts[#starts + 1] = job
   if taker.worker_name ~= '' then
     call('HSET', job_key, 'processedOn', now, 'ats', ats, 'pb', taker.worker_name)
   else

@@ -12,8 +12,7 @@ local function move_to_active(queue, count)
     local job_id = call('LMOVE', queue.wait, queue.active, 'RIGHT', 'LEFT')
     if job_id then
       undo[#undo + 1] = function(run)
-        leave_active(run, queue, {job_id})
-        run('RPUSH', queue.wait, job_id)
+        undo_taking(run, queue, {job_id}, {job_id})
       end
       return {job_id}
     end
@@ -21,7 +20,7 @@ local function move_to_active(queue, count)
   local from_wait = count > 1 and call('RPOP', queue.wait, count) or {}
   if #from_wait > 0 then
     undo[#undo + 1] = function(run)
-      return_to_wait(run, queue, from_wait)
+      undo_taking(run, queue, {}, from_wait)
     end
   end
   local ids = {unpack(from_wait)}
@@ -46,7 +45,7 @@ local function move_to_active(queue, count)
   end
   call('LPUSH', queue.active, unpack(ids))
   undo[#undo + 1] = function(run)
-    leave_active(run, queue, ids)
+    undo_taking(run, queue, ids, {})
   end
   return ids
 end
