@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from support import manifest_corpus
+from toril import errors
 from toril.cli import schemas
+from toril.specs import fields, jobqueue
 from toril.specs.cron_job_schedule import parse_cron_job_schedule
 from toril.specs.jobqueue import parse_job_queue
 
@@ -150,3 +154,22 @@ def test_an_unknown_field_is_named_with_its_path() -> None:
     wrong = manifest({**REQUIRED, "scaling": {"maxReplica": 3}})
     (problem,) = schemas.problems_of(wrong, "jobqueues")
     assert problem.field == "spec.scaling.maxReplica"
+
+
+def test_a_mistake_is_worded_alike_by_the_schema_and_by_the_spec() -> None:
+    """`toril dev` meets the CRD's schema first, the operator only the typed spec."""
+    worded = [text for rule, text in fields.PROBLEMS.items() if rule != "pattern"] + [fields.NO_TIME]
+    rules = [re.escape(text).replace(re.escape("{wanted}"), ".*") for text in worded]
+    compared = []
+    for case, document in manifest_corpus.CASES.items():
+        if document["apiVersion"] != jobqueue.API_VERSION:
+            continue
+        found = {each.field: each.problem for each in schemas.problems_of(document, schemas.PLURALS[document["kind"]])}
+        try:
+            parse(document)
+        except errors.InvalidSpecError as problem:
+            by_schema = found.get(problem.field)
+            if by_schema is not None and any(re.fullmatch(rule, by_schema) for rule in rules):
+                compared.append((case, by_schema, problem.problem))
+    assert len({by_schema for _, by_schema, _ in compared}) > 8
+    assert [each for each in compared if each[1] != each[2]] == []

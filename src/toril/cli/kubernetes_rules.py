@@ -12,6 +12,8 @@ from typing import Any
 
 import jsonschema
 
+from toril.specs import fields
+
 MAP_KEYS = "x-kubernetes-list-map-keys"
 LIST_TYPE = "x-kubernetes-list-type"
 
@@ -45,12 +47,14 @@ _TIME_OF_DAY = re.compile(r"(\d{2}):(\d{2}):(\d{2})(\.\d+)?(z|[+-]\d{2}:\d{2})",
 
 def _format(_: Any, wanted: str, value: Any, __: Any) -> Iterator[jsonschema.ValidationError]:
     if wanted in ("int32", "int64"):
-        bits = int(wanted.removeprefix("int"))
-        if isinstance(value, int) and not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
-            yield jsonschema.ValidationError(f"must be a whole number of {bits} bits")
+        limit = 2 ** (int(wanted.removeprefix("int")) - 1)
+        if isinstance(value, int) and value >= limit:
+            yield jsonschema.ValidationError(fields.wording("maximum", limit - 1))
+        elif isinstance(value, int) and value < -limit:
+            yield jsonschema.ValidationError(fields.wording("minimum", -limit))
     elif wanted == "date-time":
         if isinstance(value, str) and not is_date_time(value):
-            yield jsonschema.ValidationError("must be a time such as 2030-01-31T02:00:00Z")
+            yield jsonschema.ValidationError(fields.NO_TIME)
     elif wanted == "label":
         if isinstance(value, str) and _LABEL.fullmatch(value) is None:
             yield jsonschema.ValidationError(

@@ -14,6 +14,7 @@ import yaml
 
 from toril import errors
 from toril.cli import kubernetes_rules
+from toril.specs import fields
 
 GROUP = "toril.dev"
 PLURALS = {"JobQueue": "jobqueues", "CronJobSchedule": "cronjobschedules"}
@@ -98,27 +99,14 @@ def _explained(problem: jsonschema.ValidationError) -> Iterator[errors.InvalidSp
     elif problem.validator == "required" and isinstance(problem.instance, Mapping):
         for name in wanted:
             if name not in problem.instance:
-                yield errors.InvalidSpecError(_joined(where, name), "is required")
+                yield errors.InvalidSpecError(_joined(where, name), fields.wording("required"))
     elif str(problem.validator) in kubernetes_rules.RULES:
         yield errors.InvalidSpecError(where, problem.message)
     else:
-        text = _TEXTS.get(str(problem.validator), "is not valid by the rule {rule}")
+        rule = str(problem.validator)
         listed = ", ".join(map(str, wanted)) if isinstance(wanted, list) else wanted
-        yield errors.InvalidSpecError(where, text.format(wanted=listed, rule=problem.validator))
-
-
-_TEXTS = {
-    "type": "must be of type {wanted}",
-    "enum": "must be one of: {wanted}",
-    "minimum": "must be at least {wanted}",
-    "maximum": "must be at most {wanted}",
-    "minLength": "must have at least {wanted} characters",
-    "maxLength": "must have at most {wanted} characters",
-    "minItems": "must have at least {wanted} entries",
-    "maxItems": "must have at most {wanted} entries",
-    "pattern": "must match {wanted}",
-}
-"""Never with the refused value: it may be a secret in the wrong place."""
+        is_known = rule in fields.PROBLEMS
+        yield errors.InvalidSpecError(where, fields.wording(rule, listed) if is_known else f"breaks the rule {rule}")
 
 
 def path_text(parts: Any) -> str:

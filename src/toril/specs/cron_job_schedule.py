@@ -18,6 +18,7 @@ from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate
+from toril.specs import fields
 from toril.specs.fields import Fields
 
 API_VERSION = "toril.dev/v1alpha1"
@@ -220,7 +221,7 @@ def _time(spec: Fields, name: str) -> int | None:
     except ValueError:
         when = None
     if when is None or when.tzinfo is None:
-        raise spec.refuse(name, "must be a time with its offset, such as 2030-01-31T08:00:00Z")
+        raise spec.refuse(name, fields.NO_TIME)
     return round(when.timestamp() * 1000)
 
 

@@ -1,4 +1,7 @@
-"""Reads typed values out of a manifest's nested dicts; what does not fit is an error with the field's path."""
+"""Reads typed values out of a manifest's nested dicts; a value that does not fit is an error with the field's path.
+
+`PROBLEMS` words what is wrong, here and where a manifest is checked against its CRD (`toril.cli.schemas`).
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,31 @@ from toril import errors
 
 E = TypeVar("E", bound=StrEnum)
 
+PROBLEMS: Mapping[str, str] = {
+    "required": "is required",
+    "type": "must be of type {wanted}",
+    "enum": "must be one of: {wanted}",
+    "minimum": "must be greater than or equal to {wanted}",
+    "maximum": "must be less than or equal to {wanted}",
+    "minLength": "must be at least {wanted} chars long",
+    "maxLength": "must be at most {wanted} chars long",
+    "minItems": "must have at least {wanted} items",
+    "maxItems": "must have at most {wanted} items",
+    "pattern": "must match {wanted}",
+}
+"""Rule of a JSON schema → the problem, nearly in the words of the Kubernetes API server ("should be less than or equal
+to"). The value itself is never shown: it may be a secret in the wrong place."""
+NO_TIME = "must be a time with its offset, such as 2030-01-31T08:00:00Z"
+"""The problem of a text that is no RFC 3339 time."""
+
+
+def wording(rule: str, wanted: object = "") -> str:
+    """What is wrong with a value that breaks a rule of `PROBLEMS`."""
+    return PROBLEMS[rule].format(wanted=wanted)
+
 
 class Fields:
-    """One mapping of a manifest and where it stands. A field that is null counts as not given."""
+    """One mapping of a manifest, and its path from the root. A field that is null counts as not given."""
 
     def __init__(self, values: Mapping[str, Any], path: str) -> None:
         self.values = values
@@ -24,7 +49,7 @@ class Fields:
         if value is None:
             return cls({}, path)
         if not isinstance(value, Mapping):
-            raise errors.InvalidSpecError(path, "must be an object")
+            raise errors.InvalidSpecError(path, wording("type", "object"))
         return cls(value, path)
 
     def at(self, name: str) -> str:
@@ -34,9 +59,9 @@ class Fields:
     def has(self, name: str) -> bool:
         return self.values.get(name) is not None
 
-    def refuse(self, name: str, problem: str) -> errors.InvalidSpecError:
+    def refuse(self, name: str, why: str) -> errors.InvalidSpecError:
         """The error to raise about one field."""
-        return errors.InvalidSpecError(self.at(name), problem)
+        return errors.InvalidSpecError(self.at(name), why)
 
     def object(self, name: str) -> Fields:
         """A nested mapping; an empty one when it is not given."""
@@ -51,13 +76,15 @@ class Fields:
         if value is None:
             return ()
         if not isinstance(value, list | tuple):
-            raise self.refuse(name, "must be a list")
+            raise self.refuse(name, wording("type", "array"))
         return tuple(value)
 
     def text_or_none(self, name: str) -> str | None:
         value = self.values.get(name)
-        if value is not None and (not isinstance(value, str) or not value):
-            raise self.refuse(name, "must be text and not empty")
+        if value is not None and not isinstance(value, str):
+            raise self.refuse(name, wording("type", "string"))
+        if value == "":
+            raise self.refuse(name, wording("minLength", 1))
         return value
 
     def text(self, name: str, default: str | None = None) -> str:
@@ -65,7 +92,7 @@ class Fields:
         value = self.text_or_none(name)
         if value is None:
             if default is None:
-                raise self.refuse(name, "is required")
+                raise self.refuse(name, wording("required"))
             return default
         return value
 
@@ -74,7 +101,7 @@ class Fields:
         if value is None:
             return default
         if not isinstance(value, bool):
-            raise self.refuse(name, "must be true or false")
+            raise self.refuse(name, wording("type", "boolean"))
         return value
 
     def whole(self, name: str, default: int, lowest: int, highest: int) -> int:
@@ -83,9 +110,11 @@ class Fields:
         if value is None:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or value % 1 != 0:
-            raise self.refuse(name, "must be a whole number")
-        if not lowest <= value <= highest:
-            raise self.refuse(name, f"must be between {lowest} and {highest}")
+            raise self.refuse(name, wording("type", "integer"))
+        if value < lowest:
+            raise self.refuse(name, wording("minimum", lowest))
+        if value > highest:
+            raise self.refuse(name, wording("maximum", highest))
         return int(value)
 
     def choice(self, name: str, default: E) -> E:
@@ -97,4 +126,4 @@ class Fields:
         try:
             return kind(value)
         except ValueError:
-            raise self.refuse(name, f"must be {' or '.join(kind)}") from None
+            raise self.refuse(name, wording("enum", ", ".join(kind))) from None

@@ -15,7 +15,7 @@ from typing import Any
 from toril import errors
 from toril.jobs.queue_defaults import QueueDefaults
 from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy
-from toril.specs.fields import Fields
+from toril.specs.fields import Fields, wording
 
 API_VERSION = "toril.dev/v1alpha1"
 KIND = "JobQueue"
@@ -289,7 +289,7 @@ def _limiter(bullmq: Fields) -> RateLimit | None:
     limiter = bullmq.object("limiter")
     for name in ("max", "duration"):
         if not limiter.has(name):
-            raise limiter.refuse(name, "is required")
+            raise limiter.refuse(name, wording("required"))
     return RateLimit(limiter.whole("max", 1, 1, 2**31 - 1), limiter.whole("duration", 1, 1, 2**31 - 1))
 
 

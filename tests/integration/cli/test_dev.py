@@ -213,7 +213,7 @@ def test_refused_manifests_are_told_by_file_object_and_field(folder: Path, capsy
     assert err.splitlines() == [
         f"{file}: JobQueue/mail: spec.suspended: unknown field; known here: defaultJobOptions, deletionPolicy, "
         "globalConcurrency, pausedLayout, prefix, queueName, redis, replicas, scaling, sizeLimit, suspend, worker",
-        f"{file}: JobQueue/mail: spec.scaling.maxReplicas: must be at least 1",
+        f"{file}: JobQueue/mail: spec.scaling.maxReplicas: must be greater than or equal to 1",
     ]
 
 
