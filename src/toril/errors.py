@@ -1,7 +1,7 @@
 """Every exception of this project: one tree under `TorilError`.
 
-An error names what was wrong (the field, the key, the job) and what to do. Text that came from outside is shortened
-and stripped of control characters before it gets here; secrets never do.
+An error names what was wrong (the field, the key, the job) and what to do. Text from outside is shortened and stripped
+of control characters before it becomes part of a message. A message never holds a secret.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class RedisReason(StrEnum):
     """Why Redis cannot serve; the same words are the reasons of the condition `RedisReachable`."""
 
     CONNECTION_REFUSED = "ConnectionRefused"
-    """Nobody listens, or the connection was cut."""
+    """No server listens at the address, or the connection was cut."""
     TIMEOUT = "Timeout"
     """No answer in time."""
     AUTH_FAILED = "AuthFailed"
@@ -76,7 +76,7 @@ class RedisReason(StrEnum):
     DISK_FAILED = "DiskFailed"
     """The server refuses writes: it could not write its data to disk."""
     PROTOCOL_ERROR = "ProtocolError"
-    """The answer made no sense: no Redis, or a reply beyond its size limit."""
+    """The reply is not RESP, so the server is no Redis; or the reply is larger than its size limit."""
     ENDPOINT_REFUSED = "EndpointRefused"
     """The address is loopback or link-local and that was not allowed."""
     WRONG_TYPE = "WrongType"
@@ -88,7 +88,7 @@ class RedisError(TorilError):
 
     Attributes:
         reason: machine-readable cause.
-        temporary: whether the same call may succeed later without anybody changing anything.
+        temporary: whether the same call may succeed later, without a change of the queue, the settings or the call.
     """
 
     def __init__(self, reason: RedisReason, message: str) -> None:
@@ -101,7 +101,12 @@ class RedisError(TorilError):
 
 
 class RedisUnavailableError(RedisError):
-    """Redis could not be reached, or answered that it cannot serve now. The call had no effect or may be repeated."""
+    """Redis could not be reached, or answered that it cannot serve now.
+
+    The call had no effect when Redis refused it, or when it could not be sent. When the reply was lost, the call may
+    have been carried out; it may be repeated then, since it has the same effect twice. A call for which that is not so
+    raises `UnknownOutcomeError` instead.
+    """
 
 
 class UnknownOutcomeError(RedisError):
@@ -122,7 +127,7 @@ class WrongKeyTypeError(RedisError):
 
 
 class JobNotFoundError(TorilError, LookupError):
-    """The job is not there (any more): never added, removed by retention, or removed by hand."""
+    """There is no job of this id: it was never added, or was removed, by retention or by a call."""
 
 
 class JobStateError(TorilError):
@@ -130,7 +135,7 @@ class JobStateError(TorilError):
 
 
 class ParentNotFoundError(JobNotFoundError):
-    """The job that was to be the parent is not there; the child was not added.
+    """There is no job with the key of the parent; the child was not added.
 
     Attributes:
         parent_key: the parent's key in Redis.
@@ -142,7 +147,7 @@ class ParentNotFoundError(JobNotFoundError):
 
 
 class ParentConflictError(JobStateError):
-    """The job is there already, as a child of another job that lives; a job has one parent. It was not changed."""
+    """The job exists already, as a child of another job that exists. A job has one parent, so it was not changed."""
 
     def __init__(self, job_id: str, parent_key: str) -> None:
         super().__init__(f"job {job_id} belongs to another parent than {parent_key}")
@@ -154,7 +159,12 @@ class JobLockedError(JobStateError):
 
 
 class JobFailedError(TorilError):
-    """The awaited job failed for good. `str()` is its `failed_reason`; `stacktrace` is the remote one, oldest first."""
+    """The awaited job failed, with no attempt left.
+
+    Attributes:
+        failed_reason: as the job stores it; also `str()` of this error.
+        stacktrace: the tracebacks of its attempts as the worker stored them, oldest first.
+    """
 
     def __init__(self, job_id: str, failed_reason: str, stacktrace: tuple[str, ...] = ()) -> None:
         super().__init__(failed_reason)
@@ -164,22 +174,22 @@ class JobFailedError(TorilError):
 
 
 class ResultTimeoutError(TorilError, TimeoutError):
-    """The awaited job did not finish in the time given; it goes on."""
+    """The awaited job did not finish within `timeout`. The job goes on."""
 
 
 class UnrecoverableError(TorilError):
-    """Raised by a processor: the job fails now, without another attempt."""
+    """A processor raises this to fail its job now, without another attempt."""
 
 
 class JobSignalError(TorilError):
-    """Raised by a processor to end its run without ending its job. No failure: the attempt does not count.
+    """A processor raises this to end its run without ending its job. It is no failure, and the attempt does not count.
 
     `Job.move_to_delayed`, `move_to_wait`, `move_to_waiting_children` and `limit_rate` raise these. Let them through.
     """
 
 
 class DelayJobError(JobSignalError):
-    """The job is to run anew later."""
+    """The job runs anew after `seconds`."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the job is to run again in {seconds:g} s")
@@ -187,18 +197,18 @@ class DelayJobError(JobSignalError):
 
 
 class RequeueJobError(JobSignalError):
-    """The job is to run anew as the next one."""
+    """The job runs anew as the queue's next one."""
 
 
 class WaitForChildrenError(JobSignalError):
-    """The job is to run anew when its children have ended."""
+    """The job runs anew when its children have ended."""
 
 
 class RateLimitedError(JobSignalError):
-    """The queue has had enough for now: the job is to run anew, as the next one, when the limit is over.
+    """The queue is rate-limited: the job runs anew, as the queue's next one, when the limit is over.
 
     Attributes:
-        seconds: how long nothing is to be taken; None = as `Queue.rate_limit` has said before.
+        seconds: length of the limit; None keeps the limit that `Queue.rate_limit` has set.
     """
 
     def __init__(self, seconds: float | None = None) -> None:
@@ -207,7 +217,8 @@ class RateLimitedError(JobSignalError):
 
 
 class NoCurrentJobError(TorilError, LookupError):
-    """`Job.current()` was used where no job is running, or where the call could never end."""
+    """`Job.current()` was used outside a running job, or `Job.sync` on the event loop of its worker, which would
+    block."""
 
 
 Unrecoverable = UnrecoverableError
@@ -218,18 +229,18 @@ Unrecoverable = UnrecoverableError
 
 
 class ProcessorLoadError(TorilError):
-    """The processor's module could not be imported, or it serves no such queue; says which."""
+    """The processor's module could not be imported, or has no tasks for the queue; the message says which."""
 
 
 class SettingsError(TorilError):
-    """An environment variable or flag is missing or wrong; names it."""
+    """An environment variable or flag is missing or wrong; the message names it, never its value."""
 
 
 # ---- Kubernetes ----------------------------------------------------------------------------------------------------
 
 
 class KubeError(TorilError):
-    """The API server refused a call. `str()` says which call, and the server's words.
+    """The API server did not carry out a call. `str()` holds the call and the server's message.
 
     Attributes:
         status: HTTP status code; 0 = there was no answer.
@@ -241,21 +252,22 @@ class KubeError(TorilError):
 
 
 class KubeUnavailableError(KubeError):
-    """No answer, or one that says "later" (429, 5xx), until the call's deadline; or a page of a list that has expired
-    (410). The same call, or list, may be made again."""
+    """Until the call's deadline there was no answer, or only 429 or 5xx; or a list's next page has expired (410). The
+    same call, or the whole list, may be made again."""
 
 
 class KubeNotFoundError(KubeError):
-    """There is no such object, namespace or resource type (404)."""
+    """There is no such object, namespace or type of object (404)."""
 
 
 class KubeConflictError(KubeError):
-    """The object has changed, or another manager owns the field (409). Look again before writing again."""
+    """The object has changed since it was read, or another field manager owns a field (409). Read it again before
+    writing."""
 
 
 class KubeForbiddenError(KubeError):
-    """A right is missing, or admission refused (401, 403)."""
+    """The credentials or a right are missing, or admission refused the object (401, 403)."""
 
 
 class KubeInvalidError(KubeError):
-    """The object was refused as it is (400, 413, 415, 422)."""
+    """The object is invalid (400, 413, 415, 422): the same call fails again."""

@@ -1,9 +1,15 @@
 """How many workers a queue should have now. One pure function: the same input gives the same answer, always.
 
-The wish is the work (waiting, prioritized, due and running jobs) divided by what one worker takes. From there: the
-queue's limits (more workers could not use them), windows (up at once, down only after a while of lower wishes), the
-running jobs, the cooldown before zero, the bounds.
-Every step that changed the number is named in the decision.
+The *recommendation* is the work (waiting, prioritized, due and active jobs) divided by one worker's concurrency, at
+most what the queue's limits let run. The steps after that, in order, each of which may change the number:
+
+1. `scaleUp.stabilizationWindowSeconds`: no more than what was recommended throughout the window.
+2. The steps that keep a lower number from being taken at once: a delayed job that is due soon, `cooldownSeconds` before
+   zero, `scaleDown.stabilizationWindowSeconds`, the workers that hold jobs.
+3. `minReplicas` and `maxReplicas`.
+
+The decision names the last step that changed the number, and its message all of them. The windows are those of the
+HorizontalPodAutoscaler.
 """
 
 from __future__ import annotations
@@ -17,67 +23,72 @@ from toril.scaling.policy import FleetState, RateLimit, ScalingMode, ScalingPoli
 
 
 class Reason(StrEnum):
-    """Why a decision is what it is, in one word; goes into conditions, metrics and the table of local mode."""
+    """The step that decided the number; stands in the status, in metrics and in local mode's table."""
 
     BACKLOG = "Backlog"
-    """The work asks for this number."""
+    """The work divided by the concurrency gives this number."""
     NO_WORK = "NoWork"
-    """There is nothing to do, and the cooldown is over."""
+    """There is no work, and `cooldownSeconds` have passed."""
     COOLDOWN = "Cooldown"
-    """There is nothing to do, but there was a moment ago."""
+    """There is no work, for less than `cooldownSeconds`: one worker stays."""
     DUE_SOON = "DueSoon"
-    """Nothing to do now, but a delayed job is due before a worker would be gone and back."""
+    """There is no work, but a delayed job is due within `cooldownSeconds`: one worker stays."""
     GLOBAL_CONCURRENCY = "GlobalConcurrency"
-    """More could not run jobs: the whole queue may run only so many at a time."""
+    """`globalConcurrency` lets no more workers run jobs."""
     RATE_LIMIT = "RateLimit"
-    """More could not run jobs: only so many may start in the limit's time."""
+    """The rate limit lets no more workers run jobs."""
     DOWN_WINDOW = "DownWindow"
-    """Less would do, but not for long enough yet."""
+    """A lower number was not recommended throughout `scaleDown.stabilizationWindowSeconds`."""
     UP_WINDOW = "UpWindow"
-    """More is wished, but not for long enough yet."""
+    """A higher number was not recommended throughout `scaleUp.stabilizationWindowSeconds`."""
     BUSY_WORKERS = "BusyWorkers"
-    """Less would do, but more workers than that are running jobs."""
+    """A lower number would do, but more workers hold jobs."""
     MIN_REPLICAS = "MinReplicas"
+    """Raised to `minReplicas`."""
     MAX_REPLICAS = "MaxReplicas"
+    """Limited to `maxReplicas`."""
     MANUAL = "Manual"
-    """The number is the user's."""
+    """Mode `Manual`: the number is `spec.replicas`."""
     METRIC_UNAVAILABLE = "MetricUnavailable"
-    """Redis cannot tell how much work there is: the number stays."""
+    """The queue could not be read: the number stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """How many workers there should be, and why."""
+    """How many workers there should be, and the reason."""
 
     replicas: int
     reason: Reason
     """The step that decided the number."""
     message: str
-    """The same for people, with the figures."""
-    wish: int | None = None
-    """What the work alone would ask for; None = not known."""
+    """The steps for people, with their figures."""
+    recommendation: int | None = None
+    """The work divided by the concurrency, without limits; None: the work is unknown or the mode is `Manual`."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What earlier decisions leave for the next one. Empty at the start and after every unknown: then nothing is
-    scaled down until a full window has been seen."""
+    """What `decide` has to remember for its next call.
+
+    Empty at the start and after every unknown reading. With less than a whole down window of readings, the number is
+    never lowered.
+    """
 
     since_ms: int | None = None
-    """When the first of an unbroken series of readings came."""
-    wishes: tuple[tuple[int, int], ...] = ()
-    """(when, wish within the queue's limits), oldest first, as far back as the longer window reaches."""
+    """When the first reading after the latest unknown one came; None = there is none."""
+    recommendations: tuple[tuple[int, int], ...] = ()
+    """(when, recommendation within the queue's limits), oldest first, as far back as the longer window reaches."""
     idle_since_ms: int | None = None
-    """Since when there has been nothing to do; None = there is something."""
+    """Since when there has been no work; None = there is work."""
 
 
 def decide(
     policy: ScalingPolicy, signal: QueueSignals | Unknown, history: History, state: FleetState, now_ms: int
 ) -> tuple[Decision, History]:
-    """Decide, and return what the next decision has to know.
+    """Decide, and return the history for the next call.
 
     Args:
-        now_ms: a clock that never steps back, milliseconds; the same one for the whole history.
+        now_ms: a clock that never steps back, milliseconds; the same clock for all calls with one history.
     """
     if policy.mode is ScalingMode.MANUAL:
         message = f"mode Manual: spec.replicas is {policy.manual_replicas}"
@@ -87,13 +98,13 @@ def decide(
         message = f"{_workers(replicas)} kept: {signal.why}"
         return Decision(replicas, Reason.METRIC_UNAVAILABLE, message), History()
     work = signal.active if policy.is_suspended else signal.work
-    wish = -(-work // policy.jobs_per_replica)
-    formula = f"{_jobs(work)} / {policy.jobs_per_replica} per worker = {wish}"
-    decision = Decision(wish, Reason.BACKLOG if wish else Reason.NO_WORK, formula, wish)
+    wanted = -(-work // policy.jobs_per_replica)
+    formula = f"{_jobs(work)} / {policy.jobs_per_replica} per worker = {wanted}"
+    decision = Decision(wanted, Reason.BACKLOG if wanted else Reason.NO_WORK, formula, wanted)
     for cap, reason, text in _caps(policy, signal):
         if decision.replicas > cap:
             decision = _changed(decision, cap, reason, f"{cap}{text}")
-    history = _noted(policy, signal, history, decision.replicas, now_ms)
+    history = _extended(policy, signal, history, decision.replicas, now_ms)
     return _decided(decision, policy, signal, history, state, now_ms), history
 
 
@@ -107,21 +118,23 @@ def _caps(policy: ScalingPolicy, signal: QueueSignals) -> Iterator[tuple[int, Re
     if signal.limit_max is not None and signal.limit_duration_ms is not None:
         limit = RateLimit(signal.limit_max, signal.limit_duration_ms)
     if limit is not None:
-        # How long jobs take is not known. Within this window no more run than run now and may still start; in the
-        # next one as many may start as the limit says.
+        # How long jobs take is not known. In the present window, the jobs that run now and those that may still start
+        # can run; in the next window, `max` jobs may start.
         slots = max(limit.max, signal.active + max(0, limit.max - signal.limit_used))
         text = f" under the rate limit of {_jobs(limit.max)} in {limit.duration_ms / 1000:g} s"
         yield max(1, -(-slots // policy.jobs_per_replica)), Reason.RATE_LIMIT, text
 
 
-def _noted(policy: ScalingPolicy, signal: QueueSignals, history: History, wish: int, now_ms: int) -> History:
+def _extended(
+    policy: ScalingPolicy, signal: QueueSignals, history: History, recommendation: int, now_ms: int
+) -> History:
     """The history with this reading."""
     reach_ms = now_ms - max(policy.up_window_ms, policy.down_window_ms)
-    older = [entry for entry in history.wishes if entry[0] >= reach_ms]
-    is_idle = wish == 0 and not _is_due_soon(policy, signal)
+    older = [entry for entry in history.recommendations if entry[0] >= reach_ms]
+    is_idle = recommendation == 0 and not _is_due_soon(policy, signal)
     return History(
         since_ms=now_ms if history.since_ms is None else history.since_ms,
-        wishes=(*older, (now_ms, wish)),
+        recommendations=(*older, (now_ms, recommendation)),
         idle_since_ms=(now_ms if history.idle_since_ms is None else history.idle_since_ms) if is_idle else None,
     )
 
@@ -134,11 +147,11 @@ def _decided(
     state: FleetState,
     now_ms: int,
 ) -> Decision:
-    """Take the wish through the steps in time; the last one that changed the number gives the reason."""
+    """Take the recommendation through windows and bounds; the last step that changed the number gives the reason."""
     steady = max(min(_within(history, policy.up_window_ms, now_ms)), state.current)
     if decision.replicas > steady:
         window = f"for all of the last {policy.up_window_ms / 1000:g} s"
-        decision = _changed(decision, steady, Reason.UP_WINDOW, f"{steady}, since more was not wished {window}")
+        decision = _changed(decision, steady, Reason.UP_WINDOW, f"{steady}, since more was not recommended {window}")
     if decision.replicas < state.current:
         decision = _kept_up(decision, policy, signal, history, state, now_ms)
     if decision.replicas < policy.min_replicas:
@@ -166,9 +179,9 @@ def _kept_up(
             text = f"1 kept until {policy.cooldown_ms / 1000:g} s without work are over"
             decision = _changed(decision, 1, Reason.COOLDOWN, text)
     is_window_whole = history.since_ms is not None and now_ms - history.since_ms >= policy.down_window_ms
-    wished = max(_within(history, policy.down_window_ms, now_ms)) if is_window_whole else state.current
-    if decision.replicas < (highest := min(wished, state.current)):
-        text = f"{highest} until less has been wished for {policy.down_window_ms / 1000:g} s"
+    recommended = max(_within(history, policy.down_window_ms, now_ms)) if is_window_whole else state.current
+    if decision.replicas < (highest := min(recommended, state.current)):
+        text = f"{highest} until less has been recommended for {policy.down_window_ms / 1000:g} s"
         decision = _changed(decision, highest, Reason.DOWN_WINDOW, text)
     if decision.replicas < (busy := min(state.busy, state.current)):
         text = f"{busy}, since so many workers are running jobs"
@@ -177,19 +190,20 @@ def _kept_up(
 
 
 def _changed(decision: Decision, replicas: int, reason: Reason, text: str) -> Decision:
-    return Decision(replicas, reason, f"{decision.message}; {text}", decision.wish)
+    return Decision(replicas, reason, f"{decision.message}; {text}", decision.recommendation)
 
 
 def _is_due_soon(policy: ScalingPolicy, signal: QueueSignals) -> bool:
-    """Whether a delayed job is due within the cooldown: then a stop would only be followed by a start."""
+    """Whether a delayed job is due within the cooldown: a worker that stops now would have to start again."""
     if signal.next_due_ms is None or signal.is_paused or policy.is_suspended:
         return False
     return signal.next_due_ms - signal.server_time_ms <= policy.cooldown_ms
 
 
 def _within(history: History, window_ms: int, now_ms: int) -> list[int]:
-    """The wishes of the last `window_ms`, the present one always among them."""
-    return [wish for when, wish in history.wishes[:-1] if when > now_ms - window_ms] + [history.wishes[-1][1]]
+    """The recommendations of the last `window_ms`; the present one is always among them."""
+    *earlier, (_, present) = history.recommendations
+    return [number for when, number in earlier if when > now_ms - window_ms] + [present]
 
 
 def _jobs(count: int) -> str:

@@ -7,17 +7,17 @@ from enum import StrEnum
 
 
 class ScalingMode(StrEnum):
-    """Who decides how many workers there are."""
+    """What decides the number of workers."""
 
     AUTO = "Auto"
-    """The backlog."""
+    """The work in the queue, by `toril.scaling.decide`."""
     MANUAL = "Manual"
-    """The user, by `spec.replicas`."""
+    """The field `spec.replicas`."""
 
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """So many jobs may start in so long."""
+    """At most `max` jobs start within `duration_ms`."""
 
     max: int
     duration_ms: int
@@ -35,17 +35,18 @@ class ScalingPolicy:
     jobs_per_replica: int = 1
     """Jobs that one worker should have at a time: its concurrency."""
     cooldown_ms: int = 60_000
-    """How long a queue must be without work before its last worker goes."""
+    """The last worker is removed when the queue has had no work for so long."""
     up_window_ms: int = 0
-    """Scale up to no more than what was wished throughout this time; 0 = at once."""
+    """The number grows to what was recommended throughout this time; 0 = at once."""
     down_window_ms: int = 30_000
-    """Scale down to no less than what was wished at any moment of this time."""
+    """The number falls to the highest that was recommended within this time."""
     global_concurrency: int | None = None
-    """Jobs that may run at a time in the whole queue, by the manifest; None = what `meta` says in Redis."""
+    """Jobs that may run at a time in the whole queue, by the manifest; None: the field `concurrency` of `meta`
+    counts."""
     limiter: RateLimit | None = None
-    """The workers' own rate limit; one that `meta` holds goes before it."""
+    """The workers' own rate limit; `max` and `duration` in `meta` go before it."""
     is_suspended: bool = False
-    """No new jobs are started: only running ones are worked off."""
+    """No new jobs are started; active jobs still need workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class FleetState:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """Redis could not tell. Never the same as "no jobs"."""
+    """The queue could not be read. Its number of jobs is unknown, which is never zero."""
 
     why: str
-    """For people, in a sentence without secrets."""
+    """The cause, for people; holds no secret."""

@@ -58,10 +58,10 @@ def test_the_message_shows_the_figures_and_what_limited_them() -> None:
     decision = Run().see(QueueSignals(waiting=100))
     assert decision.reason is Reason.MAX_REPLICAS
     assert decision.message == "100 jobs / 5 per worker = 20; limited to maxReplicas 10"
-    assert decision.wish == 20
+    assert decision.recommendation == 20
 
 
-def test_down_only_after_the_window_of_lower_wishes() -> None:
+def test_down_only_after_the_window_of_lower_recommendations() -> None:
     run = Run()
     assert run.see(QueueSignals(waiting=50)).replicas == 10
     assert run.see(QueueSignals(active=10), after_s=5).reason is Reason.DOWN_WINDOW
@@ -69,7 +69,7 @@ def test_down_only_after_the_window_of_lower_wishes() -> None:
     assert run.see(QueueSignals(active=10), after_s=1).replicas == 2
 
 
-def test_the_highest_wish_of_the_window_counts() -> None:
+def test_the_highest_recommendation_of_the_window_counts() -> None:
     run = Run()
     run.see(QueueSignals(waiting=50))
     run.see(QueueSignals(waiting=25), after_s=10)
@@ -124,7 +124,11 @@ def test_unknown_holds_for_ever(current: int) -> None:
     run = Run(current=current)
     for _ in range(1000):
         decision = run.see(Unknown("Redis redis:6379/0: connection refused"), after_s=60)
-        assert (decision.replicas, decision.reason, decision.wish) == (current, Reason.METRIC_UNAVAILABLE, None)
+        assert (decision.replicas, decision.reason, decision.recommendation) == (
+            current,
+            Reason.METRIC_UNAVAILABLE,
+            None,
+        )
 
 
 def test_after_an_unknown_a_full_window_must_be_seen() -> None:
@@ -151,7 +155,7 @@ def test_minimum_and_maximum_hold_in_every_case() -> None:
     assert Run(policy, current=9).see(QueueSignals(waiting=100)).replicas == 4
 
 
-def test_up_window_waits_for_steady_wishes() -> None:
+def test_up_window_waits_for_steady_recommendations() -> None:
     run = Run(replace(POLICY, up_window_ms=10_000), current=1)
     run.see(QueueSignals(waiting=5))
     assert run.see(QueueSignals(waiting=50), after_s=5).reason is Reason.UP_WINDOW
