@@ -19,15 +19,23 @@ BULLMQ = ("node", str(FOLDER / "bullmq.mjs"))
 TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 
+def inherited() -> dict[str, str]:
+    """Our environment for others: without settings of Toril, and with compiled modules, as programs have them."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("TORIL_") and name != "PYTHONDONTWRITEBYTECODE"
+    }
+
+
 class Process:
     """A child process in a checkout's root; it dies with us."""
 
     def __init__(
         self, argv: Sequence[str], environment: Mapping[str, str] | None = None, *, root: Path = ROOT, **pipes: Any
     ) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORIL_")}
         self.process = subprocess.Popen(
-            argv, cwd=root, env={**inherited, **(environment or {})}, preexec_fn=die_with_parent, text=True, **pipes
+            argv, cwd=root, env={**inherited(), **(environment or {})}, preexec_fn=die_with_parent, text=True, **pipes
         )
 
     @property
