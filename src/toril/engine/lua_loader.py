@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import pkgutil
 import re
 from dataclasses import dataclass
-from importlib import resources
 
 _INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
 _BODY = re.compile(r"^(?!-- (?!include: ))(?!--$)", re.MULTILINE)
@@ -48,9 +48,14 @@ def load(name: str) -> Script:
 
 def names() -> list[str]:
     """Names of all scripts, sorted."""
+    # Imported here: it costs a worker's start as much as a hundred scripts, and only tools ask for the names.
+    from importlib import resources
+
     folder = resources.files("toril.engine") / "lua"
     return sorted(entry.name.removesuffix(".lua") for entry in folder.iterdir() if entry.name.endswith(".lua"))
 
 
 def _read(path: str) -> str:
-    return (resources.files("toril.engine") / "lua" / path).read_text(encoding="utf-8")
+    text = pkgutil.get_data("toril.engine", f"lua/{path}")
+    assert text is not None
+    return text.decode()
