@@ -12,7 +12,8 @@ from toril import errors
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """`fixed`: always `delay_ms`. `exponential`: 1×, 2×, 4×, 8× … `delay_ms`. Other types are the worker's own."""
+    """`fixed`: always `delay_ms`. `exponential`: `delay_ms` × 1, 2, 4, 8 … Another type is computed by the worker's own
+    function (`@queue.backoff`)."""
 
     type: str
     delay_ms: float
@@ -46,7 +47,7 @@ class Backoff:
 
     @property
     def is_known(self) -> bool:
-        """Whether it is one of BullMQ's own types."""
+        """Whether the type is `fixed` or `exponential`."""
         return self.type in ("fixed", "exponential")
 
     def to_wire(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class Backoff:
 def retry_delay_ms(
     backoff: Backoff | None, attempts_made: int, random: Callable[[], float], *, max_delay_ms: int | None = None
 ) -> int:
-    """Return how long to wait after the attempt number `attempts_made` (1 = the first) failed; 0 = at once.
+    """Return the pause in ms after attempt number `attempts_made` (1 = the first) has failed; 0 = no pause.
 
     Exponential with 5000 ms: 5000, 10000, 20000. With jitter j the result lies in [D × (1 − j), D].
 
@@ -68,7 +69,7 @@ def retry_delay_ms(
         max_delay_ms: cap, our option `torilMaxDelay`.
 
     Raises:
-        InvalidOptionError: a custom backoff type; the worker must know it and decide itself.
+        InvalidOptionError: a custom backoff type, for which the worker has to call its own function.
 
     Source: BullMQ 6.7 `Backoffs`.
     """

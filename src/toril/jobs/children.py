@@ -12,10 +12,10 @@ class Children:
     """A job's children as of one moment. Each is named by its key in Redis, such as `bull:resize:7`."""
 
     values: Mapping[str, Any]
-    """What those returned that have completed."""
+    """Return values of the completed children."""
     ignored: Mapping[str, str]
-    """Why those failed whose failure does not keep the parent from running."""
+    """Reasons of the failed children whose failure lets the parent run."""
     failed: Sequence[str]
-    """Those whose failure fails the parent."""
+    """Failed children whose failure fails the parent."""
     pending: Sequence[str]
-    """Those the parent still waits for; one that failed without a policy stays here."""
+    """Children that the parent waits for. A child that failed without a failure policy stays here."""

@@ -1,6 +1,6 @@
 """JSON as every BullMQ client reads it: data, return values and progress.
 
-Stricter than `json`: what Node cannot parse or would change silently is refused, with the path of the value.
+Stricter than `json`: a value that Node cannot parse, or would change, is refused with its path.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ MAX_SAFE_INTEGER = 2**53
 MAX_DATA_BYTES = 256 * 1024 * 1024
 """Largest data of a job that our clients add, as JSON in UTF-8. Queues may set lower limits (`sizeLimit`)."""
 MAX_BYTES = 512 * 1024 * 1024 - 1
-"""Largest return value or progress, as JSON in UTF-8: a server takes no longer text (`proto-max-bulk-len`)."""
+"""Largest return value or progress, as JSON in UTF-8: Redis takes no longer text (`proto-max-bulk-len`)."""
 
 MAX_DEPTH = 200
-"""Objects and arrays inside one another. Readers give up somewhere between this and a thousand levels, Python's by how
-deep in calls they are: what is accepted here, every worker can read."""
+"""Largest nesting of objects and arrays. JSON readers fail at some depth below a thousand levels, Python's at one that
+depends on the call stack. Every worker can read 200 levels."""
 
 _MAYBE_LARGE_INTEGER = re.compile(r"[0-9]{16}")
 _CONTAINERS = (dict, list, tuple)
 _NO_INTEGERS = frozenset((str, bool, float, type(None)))
-"""Types of values that are no integers and hold none."""
+"""Types that are no integers and contain none."""
 _SCALARS = _NO_INTEGERS | {int}
-"""Types of values that hold no others; there may be more."""
+"""Types that contain no other values. Subclasses are checked in the slow way."""
 _join = "".join
-"""Refuses whatever is no text, at once for all keys of an object."""
+"""`join` of all keys of an object raises TypeError when one is no text: the fastest check for that."""
 
 
 def _no_default(value: Any) -> NoReturn:
@@ -40,7 +40,7 @@ def _no_default(value: Any) -> NoReturn:
 
 
 _pieces = c_make_encoder(None, _no_default, encode_basestring, None, ":", ",", False, False, False)
-"""What `json.dumps` makes anew for each value. Without its own check for values that hold themselves: those end in a
+"""The encoder that `json.dumps` makes anew in each call. It has no check for circular values, which end in a
 RecursionError."""
 
 
@@ -92,7 +92,7 @@ def decode(text: str | bytes, field: str = "data") -> Any:
             value, end = _scan(text, 0)
         except StopIteration:
             return _decoder.decode(text)
-        # Without white space around it, which is how everybody writes it, that is all.
+        # Text without white space around the value, as JSON encoders write it, ends with the value.
         return value if end == len(text) else _decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise errors.InvalidPayloadError(field, f"is not JSON ({error})") from None
@@ -103,7 +103,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
-"""What `json.loads` makes anew for each text when it is given an option."""
+"""The decoder that `json.loads` makes anew in each call with an option."""
 _scan = _decoder.scan_once  # type: ignore[attr-defined]  # the stubs leave it out
 
 
@@ -130,7 +130,7 @@ def _try_keys(whole: Any) -> None:
 
 
 def _is_too_deep(value: Any, text: str) -> bool:
-    """Whether the value has more than `MAX_DEPTH` levels. Short texts and those with few brackets cost nothing."""
+    """Whether the value has more than `MAX_DEPTH` levels. Only long texts with many brackets are searched."""
     if len(text) <= 2 * MAX_DEPTH or text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     level = [value]
@@ -147,7 +147,7 @@ def _is_too_deep(value: Any, text: str) -> bool:
 
 
 def _check(value: Any, path: str, depth: int) -> None:
-    """Raise for the first part of `value` that is not to be written. Args: depth: containers around it."""
+    """Raise for the first part of `value` that may not be written. Args: depth: number of containers around it."""
     problem = _problem(value)
     if depth == MAX_DEPTH and isinstance(value, _CONTAINERS):
         problem = f"is nested more than {MAX_DEPTH} levels deep"
@@ -165,7 +165,7 @@ def _check(value: Any, path: str, depth: int) -> None:
 
 
 def _problem(value: Any) -> str | None:
-    """Say what is wrong with one value, not looking inside; None when nothing is."""
+    """What is wrong with one value, without the values inside; None = nothing."""
     if value is None or isinstance(value, bool | dict | list | tuple):
         return None
     if isinstance(value, str):

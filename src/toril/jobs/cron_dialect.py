@@ -1,4 +1,4 @@
-"""Whose reading of a cron pattern counts; apart from `cron_dialects`, so that producers need not load the readers."""
+"""Which version of BullMQ reads a cron pattern. A module of its own, so that producers do not load the readers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from enum import StrEnum
 
 
 class Dialect(StrEnum):
-    """A version of BullMQ, for the cron parser that it uses."""
+    """A version of BullMQ, by the cron parser that it uses."""
 
     BULLMQ_5 = "5"
+    """cron-parser 4."""
     BULLMQ_6 = "6"
+    """cron-parser 5."""

@@ -1,7 +1,7 @@
 """How BullMQ 5 and BullMQ 6 read a cron pattern. Pure.
 
-BullMQ 5 uses cron-parser 4, BullMQ 6 uses cron-parser 5. Both are read here as they are, with their oddities: a series
-that one of them has stored goes on at the times which that one computes. What is accepted from callers is narrower: see
+BullMQ 5 uses cron-parser 4, BullMQ 6 uses cron-parser 5. A stored series goes on at the times that the version which
+stored it computes, so both parsers are followed here in every detail. Callers may give fewer patterns: see
 `toril.jobs.cron_pattern`.
 """
 
@@ -19,7 +19,7 @@ from toril.jobs.cron_dialect import Dialect
 MAX_LENGTH = 1024
 """Longest pattern, characters; cron-parser 5 has the same limit."""
 _MAX_VALUES = 256
-"""Most values of one field in cron-parser 5, repetitions counted."""
+"""Largest number of values of one field in cron-parser 5, repetitions included."""
 LONGEST_MONTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _ALIASES_5 = {
     "@yearly": "0 0 1 1 *",
@@ -50,7 +50,7 @@ Draw = Callable[[], float]
 
 @dataclass(frozen=True, slots=True)
 class DayRule:
-    """On which days it is time."""
+    """The days of a pattern."""
 
     of_month: frozenset[int]
     is_last_of_month: bool
@@ -82,7 +82,7 @@ class DayRule:
 
 @dataclass(frozen=True, slots=True)
 class CronFields:
-    """A pattern that was read."""
+    """A parsed pattern."""
 
     seconds: tuple[int, ...]
     minutes: tuple[int, ...]
@@ -90,7 +90,7 @@ class CronFields:
     months: tuple[int, ...]
     days: DayRule
     runs_in_all_hours: bool
-    """Whether the hour is left open: then a clock that goes back makes it run through the hour twice."""
+    """Whether the pattern has every hour: then the hour that comes twice when clocks go back is run twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def read(pattern: str, dialect: Dialect, draw: Draw, path: str = "pattern") -> C
         )
     ]  # fmt: skip
     for reader in readers:
-        # Each field draws, whether or not it needs the number.
+        # cron-parser 5 draws a number for each field, also for fields without `H`.
         reader.read(draw())
     second, minute, hour, month, day, weekday = readers
     days = _days_5(month, day, weekday, nth) if is_5 else _days_6(texts, day, weekday, nth)
@@ -160,7 +160,7 @@ def read(pattern: str, dialect: Dialect, draw: Draw, path: str = "pattern") -> C
 
 @functools.cache
 def all_days() -> list[tuple[int, int, int, int]]:
-    """Every month, day, weekday and length of month that the calendar brings: arguments of `DayRule.fits`."""
+    """Every combination of month, day, weekday and length of month: arguments of `DayRule.fits`."""
     lengths = [(month, length) for month, length in enumerate(LONGEST_MONTHS, 1)] + [(2, 28)]
     return [
         (month, day, weekday, length)
@@ -210,7 +210,7 @@ def _check_date(days: DayRule, month: _Reader, day: _Reader, *, is_5: bool) -> N
 
 
 class _Reader:
-    """One field: what its text says."""
+    """One field of a pattern."""
 
     def __init__(self, field: _Field, text: str, dialect: Dialect, path: str) -> None:
         self.field = field

@@ -1,7 +1,8 @@
 """Which cron patterns are accepted, and how stored ones are read. Pure.
 
-Callers may use what BullMQ 5 and BullMQ 6 read alike: a series may be worked by both. A stored series is read as the
-version that has written it does. `H` is replaced by random numbers before each run, as in BullMQ 6.
+A caller's pattern must mean the same times to BullMQ 5 and BullMQ 6, since workers of both may carry a series on. A
+stored pattern is read as the version that stored it reads it. `H` is replaced by a random number before each run, as in
+BullMQ 6.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ def parse(pattern: str, path: str = "pattern") -> CronFields:
 
 
 def read_stored(pattern: str, writer: Dialect, seed: str, path: str = "pattern") -> CronFields:
-    """Read a stored pattern as its writer does; as the other version does, when the likely writer refuses it.
+    """Read a stored pattern as `writer` does, or as the other version does when `writer` refuses it.
 
     Args:
         writer: the version that has probably stored it.
-        seed: what is drawn for `H` follows from it.
+        seed: determines the numbers that replace `H`.
 
     Raises:
         InvalidOptionError: neither version reads it.
@@ -57,7 +58,7 @@ def read_stored(pattern: str, writer: Dialect, seed: str, path: str = "pattern")
 
 
 def seeded(seed: str) -> Draw:
-    """Random numbers that follow from a text: those which cron-parser 5 draws for the option `hashSeed`."""
+    """The random numbers that cron-parser 5 draws for the option `hashSeed`; the same text gives the same numbers."""
     state = _fnv_1a(seed)
 
     def draw() -> float:
@@ -71,7 +72,7 @@ def seeded(seed: str) -> Draw:
 
 
 def _fnv_1a(text: str) -> int:
-    """The hash of a text, by its units of UTF-16."""
+    """FNV-1a of a text's UTF-16 code units, as cron-parser 5 computes it."""
     units = text.encode("utf-16-le", "surrogatepass")
     value = 2166136261
     for at in range(0, len(units), 2):

@@ -29,7 +29,7 @@ def checked(value: Any, path: str = "opts.deduplication") -> dict[str, Any]:
         if inner is not None:
             found[name] = _checked_part(name, inner, f"{path}.{name}")
     if "id" not in found:
-        raise errors.InvalidOptionError(f"{path}.id", "is missing: what jobs have in common of which one is enough")
+        raise errors.InvalidOptionError(f"{path}.id", "is missing: jobs with the same id are duplicates")
     return found
 
 

@@ -1,4 +1,4 @@
-"""What to write instead of options that are not known here: people bring them from BullMQ or other libraries."""
+"""What to write instead of an unknown option that BullMQ's other interface or another library has."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ _OF_PYTHON: Mapping[str, str] = {
 
 
 def of_bullmq(name: object) -> str | None:
-    """What is wrong with an option among those in BullMQ's words; None = it is just not known."""
+    """The hint for an unknown option in a mapping with BullMQ's names; None = there is none."""
     return _OF_BULLMQ.get(str(name))
 
 
 def of_python(name: object) -> str | None:
-    """What is wrong with an option among those in Python's words; None = it is just not known."""
+    """The hint for an unknown keyword argument; None = there is none."""
     return _OF_PYTHON.get(str(name))

@@ -18,17 +18,24 @@ MAX_NAME = 1000
 
 
 class JobState(StrEnum):
-    """Where a job is. *Paused* is said of a queue, not of a job."""
+    """Where a job is, in BullMQ's words. A queue is *paused*, never a job."""
 
     WAITING = "waiting"
+    """In the list `wait`, or in `paused` while a queue with BullMQ 5's layout is paused."""
     ACTIVE = "active"
+    """A worker has taken it."""
     DELAYED = "delayed"
+    """It becomes waiting at its due time."""
     PRIORITIZED = "prioritized"
+    """Waiting, with a priority; runs after the jobs without one."""
     WAITING_CHILDREN = "waiting-children"
+    """It becomes waiting when its children have ended."""
     COMPLETED = "completed"
+    """It has ended, and its function returned."""
     FAILED = "failed"
+    """It has ended, with no attempt left."""
     UNKNOWN = "unknown"
-    """In no list of the queue: removed, or never added."""
+    """There is no such job in any list of the queue: it was removed, or never added."""
 
 
 @dataclass(slots=True)
@@ -39,7 +46,7 @@ class NewJob:
     data_json: str
     options: JobOptions
     links_json: str = ""
-    """What ties the job to others (parent, children, deduplication, scheduler), for `add_jobs`; empty = nothing."""
+    """JSON for `add_jobs`: parent, children, deduplication and scheduler; empty = none of them."""
 
     @classmethod
     def create(cls, name: object, data: Any, options: JobOptions) -> NewJob:
@@ -61,7 +68,7 @@ class NewJob:
         return replace(self, options=options, links_json=links_to_json(options))
 
     def in_trace(self, metadata: str | None) -> NewJob:
-        """The same job as part of a trace, unless it names one or wants none."""
+        """The same job with a trace context, unless it has one or `omitContext` is true."""
         return self if metadata is None else replace(self, options=self.options.in_trace(metadata))
 
     @property

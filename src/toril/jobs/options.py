@@ -28,7 +28,7 @@ SHORT_CODES = {
 """Public option name → the name under which BullMQ stores it. `telemetry` becomes `tm` and `omc`."""
 LONG_NAMES = {code: name for name, code in SHORT_CODES.items()}
 LARGEST_NUMBER = sys.float_info.max
-"""JavaScript's `Number.MAX_VALUE`, by which producers say "always"."""
+"""JavaScript's `Number.MAX_VALUE`, which producers give as `attempts` for "without end"."""
 
 _WHOLE_NUMBERS: Mapping[str, tuple[float, float]] = {
     # name: (lowest, highest)
@@ -58,11 +58,12 @@ _NUMBER_LIKE = re.compile(r"(0|-?[1-9][0-9]*)\Z")
 
 @dataclass(frozen=True)
 class JobOptions:
-    """Checked options of one job, or of many. `wire` is what is stored; the rest is what adding needs at hand."""
+    """Checked options of one job, or of many. `wire` is what is stored; the other fields are what adding reads
+    often."""
 
     wire: Mapping[str, Any] = field(default_factory=lambda: {"attempts": 0})
     job_id: str = ""
-    """Empty: Redis gives the next number."""
+    """Empty: the script takes the next number from `id`."""
     delay_ms: float = 0
     priority: int = 0
     lifo: bool = False
@@ -75,7 +76,7 @@ class JobOptions:
     has_attempts: bool = False
     """Whether `attempts` was given; `wire` always has it."""
     _merged: tuple[JobOptions, JobOptions] | None = field(default=None, init=False, compare=False, repr=False)
-    """The latest defaults that `over` was asked for, and its answer."""
+    """The latest argument of `over` and its result."""
 
     @functools.cached_property
     def wire_json(self) -> str:
@@ -123,10 +124,10 @@ class JobOptions:
         )
 
     def over(self, defaults: JobOptions) -> JobOptions:
-        """These options, and where they say nothing, those of `defaults`. The same two make the same object.
+        """These options, with those of `defaults` where none is given. The same two give the same object.
 
         Args:
-            defaults: without what belongs to one job; see `QueueDefaults.create`.
+            defaults: without options that belong to one job; see `QueueDefaults.create`.
         """
         if self._merged is None or self._merged[0] is not defaults:
             object.__setattr__(self, "_merged", (defaults, self._over(defaults)))
@@ -155,13 +156,13 @@ class JobOptions:
         return dataclasses.replace(self, wire={**self.wire, "parent": parent.to_option()}, parent=parent)
 
     def in_trace(self, metadata: str) -> JobOptions:
-        """The same options for a job that belongs to a trace, unless they name one or want none."""
+        """The same options with a trace context, unless they have one or `omitContext` is true."""
         if "tm" in self.wire or self.wire.get("omc"):
             return self
         return dataclasses.replace(self, wire={**self.wire, "tm": metadata})
 
     def with_id(self, job_id: str) -> JobOptions:
-        """The same options for a job with this id, which was made for it and is not one of its options."""
+        """The same options for a job with this id. The id is generated, so it does not become the option `jobId`."""
         return dataclasses.replace(self, job_id=job_id)
 
 
@@ -174,10 +175,10 @@ def public(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def attempts_in(options: Mapping[str, Any]) -> int | float:
-    """How often a job may be tried in all by its options as they are stored; 0 = nothing usable is said, so once.
+    """How many attempts stored options allow in all; 0 = nothing valid is stored, which allows one attempt.
 
-    As JavaScript compares: a fraction allows one more (2.5 = three tries), text counts as the number it holds. What is
-    beyond 2**53 stays the number that was stored, so that it can be sent on as JSON.
+    As JavaScript compares: a fraction allows one more (2.5 = three attempts), and text counts as its number. A number
+    beyond 2**53 is returned as it is stored, so that it can be sent on as JSON.
     """
     value = options.get("attempts")
     try:
@@ -190,7 +191,7 @@ def attempts_in(options: Mapping[str, Any]) -> int | float:
 
 
 def count_in(value: Any) -> int | None:
-    """A stored number that counts something, such as rows that are kept; None = it is none. Not beyond 2**53."""
+    """A stored count, such as `keepLogs`, at most 2**53; None = the value is no count."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 0:
         return None
     return int(min(value, MAX_SAFE_INTEGER))

@@ -1,4 +1,4 @@
-"""A job that was taken, and how an attempt at it ends: pure values. Their wire form is in `engine.scripts`."""
+"""A job that a worker has taken, and how its attempt ends: pure values. `engine.scripts.worker` has their wire form."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from toril.jobs.retention import KEEP_ALL, KeepPolicy
 
 
 class TakenJob(JobRecord):
-    """A job that we hold: its record at the start of this attempt, and the token of its lock."""
+    """A job that this worker holds: the job's hash when it was taken, and the token of its lock."""
 
-    # What is asked for more than once a job is read once: values in place of the record's properties.
+    # These are read more than once a job, so they are attributes here and not properties that parse the hash each time.
     __slots__ = ("attempts_made", "attempts_started", "is_suspect", "new_fields", "token")
     attempts_made: int
     attempts_started: int
 
     def __init__(self, job_id: str, fields: dict[bytes, bytes], token: str, *, is_new: bool = False) -> None:
-        """Args: fields: the job's hash as it is now; is_new: it was never started before, and is tied to nothing."""
+        """Args:
+        fields: the job's hash.
+        is_new: the job was never started, and has neither parent, scheduler nor deduplication.
+        """
         super().__init__(job_id, fields)
         self.token = token
         self.new_fields = len(fields) if is_new else 0
         self.is_suspect = not is_new and b"torilSuspect" in fields
-        """Whether it was one of several jobs of a worker that vanished: it is to run alone."""
+        """Whether a worker died that ran this job beside others: the job has to run alone, to find out which one it
+        was."""
         self.attempts_made = attempts_made_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
         self.attempts_started = attempts_started_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
 
@@ -33,26 +37,31 @@ class TakenJob(JobRecord):
 
 
 Kind = Literal["completed", "failed", "retry", "requeue", "limit", "delay", "waiting-children"]
+"""Where an active job goes. `completed`, `failed`: to the set of that name. `retry`: the attempt has failed and another
+follows, after a pause. `requeue`: to the front of `wait`. `limit`: likewise, and the queue is rate-limited. `delay`: to
+`delayed`. `waiting-children`: to that set, or to the front of `wait` if no child is pending. The last four are no
+attempts."""
 
 
 @dataclass(slots=True)
 class Finish:
-    """How one active job ends. Sending it twice is safe."""
+    """How one active job ends. A repeated send changes nothing: the lock's token is checked."""
 
     job: TakenJob
     kind: Kind
     value: str = ""
     """JSON return value of `completed`; plain reason of `failed` and `retry`."""
     stacktrace: str = "[]"
-    """JSON array of texts, oldest first."""
+    """JSON array of tracebacks, oldest first."""
     delay_ms: int = 0
+    """Pause of `retry` and `delay`; length of `limit`."""
     keep: KeepPolicy = KEEP_ALL
     attempts: int = 0
-    """Attempts the job may have; decides whether `retries-exhausted` is told."""
+    """Attempts that the job may have; with more than one, a failure also emits the event `retries-exhausted`."""
     has_started: bool = True
-    """Of a job that goes back to the front: if not, then its having been taken does not count as a start either."""
+    """Of `requeue`: False for a job that was taken and never started; `ats` is lowered again then."""
     is_repeated: bool = False
-    """Whether it was sent before and not answered: it may have been carried out, and others may have the job by now."""
+    """Whether an earlier send had no reply: it may have been carried out, and another worker may hold the job now."""
 
     @classmethod
     def completed(cls, job: TakenJob, return_value_json: str, keep: KeepPolicy = KEEP_ALL) -> Finish:
@@ -66,28 +75,28 @@ class Finish:
 
     @classmethod
     def retry(cls, job: TakenJob, reason: str, stacktrace_json: str, delay_ms: int) -> Finish:
-        """The attempt failed and another follows after `delay_ms`; 0 = as soon as it is its turn."""
+        """The attempt failed; another follows after `delay_ms`. 0: the job goes to the queue's line at once."""
         return cls(job, "retry", reason, stacktrace_json, delay_ms)
 
     @classmethod
     def requeue(cls, job: TakenJob, *, has_started: bool = True) -> Finish:
-        """Back to the front of the line; the attempt does not count."""
+        """Put the job back to the front of the line; the attempt does not count."""
         return cls(job, "requeue", has_started=has_started)
 
     @classmethod
     def limit(cls, job: TakenJob, duration_ms: int) -> Finish:
-        """The same, and nothing is taken for `duration_ms`; 0 = for as long as somebody has said before."""
+        """Requeue, and rate-limit the queue for `duration_ms`; 0 keeps the limit that `rateLimit` has set."""
         return cls(job, "limit", delay_ms=duration_ms)
 
     @classmethod
     def delay(cls, job: TakenJob, delay_ms: int) -> Finish:
-        """To be run anew after `delay_ms`; the attempt does not count."""
+        """Run the job anew after `delay_ms`; the attempt does not count."""
         return cls(job, "delay", delay_ms=delay_ms)
 
     @classmethod
     def wait_for_children(cls, job: TakenJob) -> Finish:
-        """To be run anew when its children have ended, at once if they have; the attempt does not count.
+        """Run the job anew when its children have ended, at once if none is pending; the attempt does not count.
 
-        Refused with -9 when one has failed that fails its parent.
+        The script answers -9 when a child has failed whose failure fails the parent.
         """
         return cls(job, "waiting-children")

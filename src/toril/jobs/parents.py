@@ -1,4 +1,4 @@
-"""A job's tie to its parent: as an option, as it is stored, and as scripts want it."""
+"""A job's link to its parent: the option `parent`, the job's field `parent`, and the arguments of scripts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ FAILURE_POLICIES = {
     "ignoreDependencyOnFailure": "idof",
     "removeDependencyOnFailure": "rdof",
 }
-"""What the job's final failure does to its parent: BullMQ's option → the name under which it is stored. At most one is
-true; with none, the parent waits on."""
+"""BullMQ's option → its name in the stored `opts`: what the final failure of a job does to the job's parent. At most
+one is true. With none, the parent stays in `waiting-children`."""
 
 
 @dataclass(frozen=True, slots=True)
 class ParentLink:
-    """Which job is the parent."""
+    """The parent of a job."""
 
     id: str
     queue: str

@@ -1,4 +1,4 @@
-"""Defaults of a queue: options of jobs that say nothing else, and how large their data may be. Pure."""
+"""Defaults of a queue: options for jobs that do not give their own, and the largest size of data. Pure."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class QueueDefaults:
 
     @classmethod
     def from_texts(cls, options: str, size_limit: str, priorities: str) -> QueueDefaults:
-        """Read the stored fields; an empty one says nothing. Raises InvalidOptionError when one makes no sense."""
+        """Read the stored fields; empty text = not set. Raises InvalidOptionError: a field is invalid."""
         limit = None
         if size_limit:
             if not size_limit.isascii() or not size_limit.isdigit() or len(size_limit) > 16:
@@ -56,7 +56,7 @@ class QueueDefaults:
         return cls.create(_object(options, "options"), size_limit_bytes=limit, priorities=numbers)
 
     def to_texts(self) -> tuple[str, str, str]:
-        """The fields `options`, `sizeLimit` and `priorities` as they are stored; empty = says nothing."""
+        """The fields `options`, `sizeLimit` and `priorities` as they are stored; empty text = not set."""
         options = public({name: value for name, value in self.options.wire.items() if name != "attempts" or value})
         limit = "" if self.size_limit_bytes is None else str(self.size_limit_bytes)
         return _text(options), limit, _text(self.priorities)
@@ -67,7 +67,7 @@ class QueueDefaults:
         return self.to_texts() == ("", "", "")
 
     def apply(self, job: NewJob) -> NewJob:
-        """The job with these defaults. Raises InvalidPayloadError: its data is larger than they allow."""
+        """The job with these defaults. Raises InvalidPayloadError: its data is larger than the limit."""
         options = job.options.over(self.options)
         if self.size_limit_bytes is not None:
             check_size(job.data_json, self.size_limit_bytes)
@@ -78,9 +78,9 @@ class QueueDefaults:
         return NewJob(job.name, job.data_json, options, job.links_json)
 
     def apply_to_all(self, jobs: Iterable[NewJob]) -> Iterable[NewJob]:
-        """The jobs with these defaults: of a list all are checked now, of others each as it comes.
+        """The jobs with these defaults. All jobs of a list are checked now, those of an iterator one by one.
 
-        Raises InvalidPayloadError: data of a job is larger than they allow; says which job of several.
+        Raises InvalidPayloadError: data of a job is larger than the limit; says which job of several.
         """
         if self.is_empty:
             return jobs

@@ -13,14 +13,14 @@ LARGEST = 2**53
 
 @dataclass(frozen=True, slots=True)
 class KeepPolicy:
-    """What stays when a job finishes. Enforced when a job of the same outcome finishes, as BullMQ does."""
+    """Which finished jobs stay. Applied when a job with the same outcome finishes, as BullMQ does."""
 
     count: int | None = None
-    """Keep the newest so many; 0 = none, not even this one; None = no limit by count."""
+    """How many of the newest jobs stay; 0 = none, the finishing job included; None = no limit by count."""
     age_seconds: float | None = None
-    """Remove those that finished longer ago; None = no limit by age."""
+    """Jobs that finished longer ago are removed; None = no limit by age."""
     limit: int | None = None
-    """Remove at most so many by age in one go; None = BullMQ's 1000."""
+    """How many jobs one finish removes by age at most; None = BullMQ's 1000."""
 
     @classmethod
     def parse(cls, value: Any, field: str) -> KeepPolicy | None:
@@ -56,7 +56,7 @@ KEEP_NONE = KeepPolicy(count=0)
 
 
 def choose(job_option: Any, default: KeepPolicy | None, field: str) -> KeepPolicy:
-    """The policy of one finish: the job's own option, else the worker's default, else everything is kept."""
+    """The policy of one finish: the job's own option, else the worker's default, else `KEEP_ALL`."""
     own = KeepPolicy.parse(job_option, field)
     return own or default or KEEP_ALL
 
@@ -68,5 +68,5 @@ def _whole(value: Any, field: str) -> int:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether it is one that Redis and JavaScript can count with."""
+    """Whether Redis and JavaScript hold the number exactly."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST

@@ -1,6 +1,6 @@
-"""When the jobs of a scheduler come: BullMQ's `repeat` options and its arithmetic. Pure; the only user of croniter.
+"""The slots of a scheduler: BullMQ's `repeat` options and its arithmetic. Pure; the only user of croniter.
 
-A *slot* is the moment for which a job is made, Unix milliseconds. The job's id carries it:
+A *slot* is the moment for which a job is made, Unix milliseconds. It is part of the job's id:
 `repeat:<scheduler>:<slot>`.
 """
 
@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 from toril import errors
 
 if TYPE_CHECKING:
-    # What calendars need is loaded when there is one: every worker starts with this module.
+    # Every worker imports this module when it starts, so what only cron patterns need is imported when there is one.
     from toril.jobs.cron_dialect import Dialect
     from toril.jobs.cron_dialects import CronFields
 
 MAX_MS = 2**53
 LAST_MS = 2**41 * 4
-"""Calendars end here, in the year 2248: later due times are beyond what `delayed` can hold."""
+"""Latest slot of a cron pattern, in the year 2248: the scores of `delayed` hold no later due time."""
 _OPTIONS = frozenset(("pattern", "every", "offset", "tz", "startDate", "endDate", "limit", "immediately"))
 _OVERLAP = timedelta(hours=3)
-"""No clock is put back by more."""
+"""Longest time by which a zone's clock is put back."""
 _MAX_DAYS = 28 * 366
-"""Days of one pattern that are looked at: after 28 years the calendar's weekdays come again."""
+"""Days that are searched for a pattern: after 28 years the weekdays of the calendar repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,22 +39,22 @@ class Schedule:
     """Cron, five fields or six with seconds first; empty = `every_ms` counts."""
     every_ms: int = 0
     offset_ms: int = 0
-    """With an interval: slots are at multiples of it plus this. 0 = where the first run happened to be."""
+    """Of an interval: slots are at its multiples plus this. 0: the first slot decides."""
     tz: str = ""
-    """IANA zone of the pattern; empty = UTC, while Node's BullMQ takes the zone of its process: better say it."""
+    """Time zone of the pattern; empty = UTC. BullMQ takes the zone of its process for an empty one."""
     start_ms: int | None = None
     end_ms: int | None = None
     limit: int | None = None
-    """How many jobs are made in all."""
+    """How many jobs are made in all; None = no limit."""
     immediately: bool = False
-    """With a pattern: the first job is made at once."""
+    """Of a pattern: the first job is made at once."""
     writer: Dialect | None = field(default=None, compare=False)
-    """Of a stored schedule: the version of BullMQ that has probably written the pattern, and by which it is read.
-    None = given by a caller; then both versions read it alike."""
+    """Of a stored schedule: the version of BullMQ that probably stored the pattern, whose reading counts. None: a
+    caller gave the schedule, and both versions read it alike."""
     seed: str = field(default="", compare=False)
-    """Of a stored schedule: from it and from the moment follow the numbers that are drawn for `H`."""
+    """Of a stored schedule: with the moment, this determines the numbers that replace `H`."""
     hash_seed: str = ""
-    """BullMQ 6's option `hashSeed`: from it alone follow the numbers that are drawn for `H`."""
+    """BullMQ 6's option `hashSeed`: this alone determines the numbers that replace `H`."""
 
     @classmethod
     def from_bullmq(cls, repeat: Mapping[str, Any], path: str = "repeat") -> Schedule:
@@ -92,13 +92,13 @@ class Schedule:
             seed: see the field.
 
         Raises:
-            InvalidOptionError: the series cannot be carried on; `field` is the path of what is not understood. A
-                pattern is read, and may be refused, when a slot is asked for.
+            InvalidOptionError: the series cannot be carried on; `field` is the path of the invalid option. The pattern
+                itself is read later, by `first_slot_ms` and `next_slot_ms`, which raise the same error.
         """
         given = {name: repeat[name] for name in _OPTIONS if repeat.get(name) not in (None, "", 0)}
         pattern, tz = given.pop("pattern", None), given.pop("tz", "")
         if pattern is None:
-            # An interval's zone has no effect, whatever its name.
+            # The zone of an interval has no effect, so its name is not checked.
             return replace(cls.from_bullmq(given, path), tz=str(tz))
         from toril.jobs import time_zones
         from toril.jobs.cron_dialect import Dialect
@@ -131,7 +131,7 @@ class Schedule:
             raise errors.InvalidOptionError(f"{path}.endDate", "must be later than `startDate`")
 
     def to_bullmq(self) -> dict[str, Any]:
-        """BullMQ's `repeat` option of the jobs, without the count; nothing for what is not given."""
+        """BullMQ's `repeat` option of the jobs, without `count`; options that are not given are left out."""
         named = {
             "pattern": self.pattern,
             "every": self.every_ms,
@@ -144,7 +144,7 @@ class Schedule:
         return {name: value for name, value in named.items() if value not in ("", 0, None)}
 
     def is_over(self, now_ms: int, jobs_made: int) -> bool:
-        """Whether no further job is made, after so many."""
+        """Whether the series has ended: `limit` jobs were made, or `endDate` has passed."""
         if self.limit is not None and jobs_made >= self.limit:
             return True
         return self.end_ms is not None and now_ms > self.end_ms
@@ -160,11 +160,11 @@ class Schedule:
     def next_slot_ms(self, slot_ms: int, now_ms: int, *, offset_ms: int = 0) -> int | None:
         """The slot after `slot_ms`; None when there is none.
 
-        Slots that are over by `now_ms` are passed over: there is one job for all of them at most, and the series keeps
-        its beat.
+        Slots that have passed by `now_ms` are left out, so that at most one job is made for all of them. Later slots
+        stay where they would have been.
 
         Args:
-            offset_ms: as stored by the first run, for an interval without an offset of its own.
+            offset_ms: stored with the first slot, for an interval without an offset of its own.
         """
         if self.pattern:
             return self._next_by_pattern(max(now_ms, slot_ms))
@@ -181,13 +181,13 @@ class Schedule:
         return slot
 
     def _fields(self, after_ms: int) -> CronFields:
-        """The pattern as it is read for the first slot after a moment: `H` is drawn anew for each."""
+        """The pattern for the first slot after a moment: the numbers for `H` differ from slot to slot."""
         seed = self.hash_seed or f"{self.seed}:{after_ms}"
         return _known_pattern(self.pattern, self.writer, seed if "H" in self.pattern else "")
 
 
 def _aligned(now_ms: int, every_ms: int, offset_ms: int) -> int:
-    """The next slot of the beat that is later than now."""
+    """The next multiple of the interval, plus the offset, that is later than now."""
     slot = now_ms // every_ms * every_ms + offset_ms
     return slot if slot > now_ms else slot + every_ms
 
@@ -205,21 +205,21 @@ def _known_pattern(pattern: str, writer: Dialect | None, seed: str) -> CronField
 
 
 def _next_cron_ms(fields: CronFields, tz: str, after_ms: int) -> int | None:
-    """The next moment of a pattern by the clock on the wall, strictly later than `after_ms`.
+    """The next moment of a pattern by local time, strictly later than `after_ms`.
 
-    A time that the clock skips is run later by as much as is skipped; one that comes twice is run the first time. A
-    pattern that leaves the hour open runs through the doubled hour twice.
+    A local time that is skipped when clocks go forward is run later, by as much as is skipped. A local time that comes
+    twice is run the first time; a pattern for every hour is run both times.
     """
     from toril.jobs import time_zones
 
     zone = time_zones.find_stored(tz)
-    # Whole seconds: a pattern knows nothing smaller.
+    # Whole seconds: patterns have no smaller unit.
     after = datetime.fromtimestamp(after_ms // 1000, UTC)
     wall = after.astimezone(zone)
     following = _next_wall(fields, wall.replace(tzinfo=None))
     if following is None:
         return None
-    # A time within a gap is taken by the offset from before it, and so moves by the gap.
+    # A local time within a gap gets the offset from before the gap, and so moves by the length of the gap.
     moment = following.replace(tzinfo=zone).astimezone(UTC)
     if moment <= after:
         moment = following.replace(tzinfo=zone, fold=1).astimezone(UTC)
@@ -229,7 +229,7 @@ def _next_cron_ms(fields: CronFields, tz: str, after_ms: int) -> int | None:
 
 
 def _next_wall(fields: CronFields, after: datetime) -> datetime | None:
-    """The next time on the wall that fits, taking every day as having 24 hours."""
+    """The next local time that fits the pattern, without regard to changes of the clock."""
     from croniter import croniter
 
     lists = (fields.seconds, fields.minutes, fields.hours, fields.months)
@@ -245,7 +245,7 @@ def _next_wall(fields: CronFields, after: datetime) -> datetime | None:
 
 
 def _in_doubled_hour(fields: CronFields, zone: tzinfo, after: datetime, moment: datetime) -> datetime | None:
-    """A fitting time between `after` and `moment` that the clock shows for the second time."""
+    """The first time between `after` and `moment` that fits and whose local time comes for the second time."""
 
     def offset(at: datetime) -> timedelta:
         return at.astimezone(zone).utcoffset() or timedelta()

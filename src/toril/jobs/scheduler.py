@@ -17,11 +17,12 @@ from toril.jobs.schedule import Schedule
 
 MAX_ID_LENGTH = 256
 MAX_DEPTH = 100
-"""What is nested deeper in a job's options is not handed on to the scheduler's next job."""
+"""Values nested deeper in a job's options do not go on to the scheduler's next job."""
 _NOT_IN_TEMPLATES = ("jobId", "delay", "timestamp", "repeat", "parent", "deduplication")
 _SET_BY_SCHEDULER = ("jobId", "delay", "timestamp", "repeat", "repeatJobKey", "prevMillis")
 _OF_ONE_RUN = ("tm",)
-"""What the next run does not take over: each run begins a trace of its own. With BullMQ all stay in one for ever."""
+"""Options that do not go on to the next job: each run has a trace of its own. With BullMQ all runs stay in one
+trace."""
 
 
 def checked_scheduler_id(value: object, path: str = "scheduler") -> str:
@@ -32,18 +33,18 @@ def checked_scheduler_id(value: object, path: str = "scheduler") -> str:
 
 
 def slot_job_id(scheduler_id: str, slot_ms: int) -> str:
-    """Id of the job of one slot, which scripts and other libraries build alike."""
+    """Id of the job of one slot. Scripts and other libraries build the same."""
     return f"{slot_job_id_start(scheduler_id)}{slot_ms}"
 
 
 def slot_job_id_start(scheduler_id: str) -> str:
-    """What the ids of all jobs of a scheduler begin with; the slot follows."""
+    """The beginning of the ids of a scheduler's jobs; the slot follows."""
     return f"repeat:{scheduler_id}:"
 
 
 @dataclass(frozen=True, slots=True)
 class JobTemplate:
-    """What every job of a scheduler is like."""
+    """Name, data and options of a scheduler's jobs."""
 
     name: str = ""
     """The jobs' name; empty = the scheduler's id."""
@@ -57,7 +58,7 @@ class JobTemplate:
     def create(
         cls, name: str = "", data: Any = None, opts: Mapping[str, Any] | None = None, path: str = "opts"
     ) -> JobTemplate:
-        """Check what a caller gives: any JSON as data (None = `{}`), BullMQ's job options.
+        """Check a caller's values: any JSON as data (None = `{}`), BullMQ's job options.
 
         Raises:
             InvalidOptionError: an option is unknown, wrong, or set by the scheduler itself (`delay`, `jobId`).
@@ -85,7 +86,7 @@ class JobTemplate:
         return cls(name, data_json, wire, options.priority, options.lifo)
 
     def over(self, defaults: JobOptions) -> JobTemplate:
-        """The same with a queue's defaults, as far as they are for jobs of schedulers."""
+        """The same template with a queue's defaults, without options that a template may not have."""
         usable = {name: value for name, value in defaults.wire.items() if name not in _NOT_IN_TEMPLATES}
         if not usable["attempts"]:
             del usable["attempts"]
@@ -95,7 +96,7 @@ class JobTemplate:
 
 @dataclass(frozen=True, slots=True)
 class CurrentJob:
-    """The job of a scheduler's current slot, as far as it is still there."""
+    """The job of a scheduler's current slot, if it exists."""
 
     has_started: bool
     """Whether a worker has ever taken it."""
@@ -110,7 +111,7 @@ class SchedulerRecord:
 
     id: str
     slot_ms: int
-    """The current slot: armed, or of the job made last. Unix milliseconds."""
+    """The current slot, for which the latest job was made. Unix milliseconds."""
     fields: Mapping[str, str]
     """The scheduler's hash."""
     job: CurrentJob | None = None
@@ -143,12 +144,12 @@ class SchedulerRecord:
 
     @property
     def opts(self) -> dict[str, Any]:
-        """The template's options under their public names; nothing, when they make no sense."""
+        """The template's options under their public names; empty when they are invalid."""
         return public(options_of(self.fields.get("opts", "")))
 
     @property
     def repeat(self) -> dict[str, Any]:
-        """BullMQ's repeat options, of those that are stored."""
+        """BullMQ's repeat options that are stored."""
         numbers = {
             name: number
             for name in ("every", "limit", "startDate", "endDate", "offset")
@@ -158,13 +159,13 @@ class SchedulerRecord:
 
     @property
     def schedule(self) -> Schedule:
-        """The stored schedule. Raises InvalidOptionError when it makes no sense here."""
+        """The stored schedule. Raises InvalidOptionError: it cannot be carried on."""
         return _schedule(self.repeat, self)
 
 
 @dataclass(frozen=True, slots=True)
 class NextJob:
-    """The next job of a scheduler: made if `slot_ms` still follows the slot that it was computed from."""
+    """The next job of a scheduler. The script adds it only while `after_ms` is still the current slot."""
 
     scheduler_id: str
     after_ms: int
@@ -172,7 +173,7 @@ class NextJob:
     slot_ms: int
     name: str
     data_json: str
-    """Used when the scheduler has no data stored and is of the older kind."""
+    """Used when the scheduler has no data stored, as repeatable jobs of BullMQ 5 have none."""
     opts: Mapping[str, Any]
     """Without what depends on the moment of storing: `jobId`, `delay`, `timestamp`."""
 
@@ -187,32 +188,33 @@ class NextJob:
 
     @property
     def deduplication_id(self) -> str:
-        """As BullMQ notes it on a scheduler's job, without further effect; empty = none."""
-        told = self.opts.get("de")
-        found = told.get("id") if isinstance(told, dict) else None
+        """BullMQ stores this id on a scheduler's job, without further effect; empty = none."""
+        option = self.opts.get("de")
+        found = option.get("id") if isinstance(option, dict) else None
         return found if isinstance(found, str) else ""
 
 
 def next_job(record: SchedulerRecord, now_ms: int, *, catch_up_ms: int = 0) -> NextJob | None:
-    """The job after the current one; None when the series has ended, or when what it needs is gone.
+    """The job after the current one; None: the series has ended, or its data is gone with the current job.
 
     Options come from the current job, or from the template when that job is gone; name and data from the scheduler.
 
     Args:
-        catch_up_ms: slots missed by no more than this are made one by one. 0 = BullMQ's rule: one job for all of them.
+        catch_up_ms: each slot that passed within this time gets a job of its own. 0 is BullMQ's rule: one job for all
+            slots that have passed.
 
     Raises:
-        InvalidOptionError: the stored schedule makes no sense here.
+        InvalidOptionError: the stored schedule is invalid; the series cannot be carried on.
     """
     job, made = record.job, record.iteration_count
     if job is None and made is None:
         # An older repeatable whose job is gone: its data went with it.
         return None
     opts = dict(job.opts) if job else options_of(record.fields.get("opts", ""))
-    told = opts.get("repeat")
-    repeat: dict[str, Any] = dict(told) if isinstance(told, dict) else record.repeat
-    if not isinstance(told, dict):
-        # Given, or where the first run happened to be: the record does not say.
+    stored = opts.get("repeat")
+    repeat: dict[str, Any] = dict(stored) if isinstance(stored, dict) else record.repeat
+    if not isinstance(stored, dict):
+        # The record holds an offset whether it was given or follows from the first slot.
         repeat.pop("offset", None)
     count = _number(repeat.get("count")) or (made if job is None else 1) or 1
     if (every := record.repeat.get("every")) and "pattern" not in repeat:
@@ -257,8 +259,8 @@ def opts_json(opts: Mapping[str, Any]) -> str:
 
 
 def options_of(text: str | bytes) -> dict[str, Any]:
-    """Stored options; nothing, when they make no sense. Numbers beyond all numbers (`1e999`) are left out: written
-    again, they would be no JSON, which BullMQ's workers could not read."""
+    """Stored options; empty when they are invalid. Infinite numbers (`1e999`) are left out: they cannot be written as
+    JSON that BullMQ's workers read."""
     try:
         opts = codec.decode(text, "opts")
     except errors.InvalidPayloadError:
@@ -267,7 +269,7 @@ def options_of(text: str | bytes) -> dict[str, Any]:
 
 
 def _writable(value: Any, depth: int) -> Any:
-    """A decoded value without what cannot be written again."""
+    """A decoded value without the parts that cannot be written as JSON."""
     if depth > MAX_DEPTH:
         return None
     if isinstance(value, dict):
@@ -289,7 +291,7 @@ def _next_repeat(repeat: Mapping[str, Any], schedule: Schedule, count: int) -> d
 
 
 def _schedule(repeat: Mapping[str, Any], record: SchedulerRecord) -> Schedule:
-    """A stored schedule: unknown names are another version's business, and rules of adding do not count."""
+    """A stored schedule. Unknown options are ignored, and checks that hold for callers are not made."""
     known = dict(repeat)
     if known.get("pattern"):
         known.pop("every", None)

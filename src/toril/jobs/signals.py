@@ -1,4 +1,4 @@
-"""What one look at a queue tells: the numbers that scaling, status and metrics are made of."""
+"""The figures of a queue at one moment, from which scaling, status and metrics are made."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSignals:
-    """One consistent reading of a queue, taken by a single script. All numbers are jobs unless their name says else."""
+    """The figures of one queue, read by one script at one moment. A number without a unit in its name counts jobs."""
 
     waiting: int = 0
     """In `wait` and in the list `paused` that BullMQ 5 uses while a queue is paused."""
@@ -17,8 +17,9 @@ class QueueSignals:
     delayed: int = 0
     """All delayed jobs, due or not."""
     delayed_due: int = 0
-    """Those of `delayed` whose time has come; BullMQ promotes them only when a worker looks."""
+    """Jobs of `delayed` that are due. They stay there until a worker, or the operator, promotes them."""
     waiting_children: int = 0
+    """Parents that wait for their children."""
     completed: int = 0
     failed: int = 0
     is_paused: bool = False
@@ -38,12 +39,12 @@ class QueueSignals:
     locks_by_worker: Mapping[str, int] = field(default_factory=dict)
     """Locked active jobs by worker name (`pb`; empty text for workers without a name)."""
     overdue_schedulers: int = 0
-    """Job schedulers whose current slot is over for a minute: their jobs wait for workers, or the series has ended, or
-    cannot be carried on."""
+    """Job schedulers whose current slot passed a minute ago or more: the slot's job waits for a worker, the series has
+    ended, or it cannot be carried on."""
 
     @property
     def work(self) -> int:
-        """Jobs that need a worker now. A paused queue works off only what is active."""
+        """Jobs that need a worker now. Of a paused queue, only the active ones do."""
         if self.is_paused:
             return self.active
         return self.waiting + self.prioritized + self.delayed_due + self.active

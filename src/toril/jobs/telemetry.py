@@ -1,4 +1,4 @@
-"""Trace context of a job: BullMQ's option `telemetry`, `{metadata, omitContext}`, stored as `tm` and `omc`."""
+"""BullMQ's option `telemetry`, the trace context of a job: `{metadata, omitContext}`, stored as `tm` and `omc`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 from toril import errors
 
 NAMES = ("telemetry", "tm", "omc")
-"""The option's own name, and the two under which it is stored; a caller may give those too, as to BullMQ."""
+"""The option's name, and the two names under which it is stored. BullMQ takes the stored names from callers too."""
 
 
 def to_wire(options: Mapping[str, Any], path: str) -> dict[str, Any]:
-    """What is stored of the option: text `tm`, flag `omc`, or nothing.
+    """The stored form: text `tm` and flag `omc`, each only if given.
 
     A `tm` that is no text and an `omc` that is no flag count as not given.
 
@@ -44,7 +44,7 @@ def to_wire(options: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def of_wire(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """The option as a caller reads it; empty when the job has none that makes sense."""
+    """The option as callers read it. Invalid `tm` and `omc` are left out; empty = nothing valid is stored."""
     found: dict[str, Any] = {}
     if _is_text(stored.get("tm")):
         found["metadata"] = stored["tm"]

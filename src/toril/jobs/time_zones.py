@@ -15,7 +15,7 @@ _OFFSET = re.compile(r"utc([+-])([0-9]{1,2})(?::([0-9]{2}))?")
 _BARE_OFFSET = re.compile(r"([+-])([01][0-9]|2[0-3])(?::?([0-5][0-9]))?")
 _OF_PROCESS = frozenset(("local", "system", "default"))
 _NO_ZONES = re.compile(r"(factory|localtime|posixrules)|(posix|right)/.*", re.IGNORECASE)
-"""Names of files that lie among the zones on some systems, and that Node does not know."""
+"""Files in the zone folders of some systems that Node does not know as zones."""
 _OLDER_NAMES = {
     "ACT": "Australia/Darwin", "AET": "Australia/Sydney", "AGT": "America/Argentina/Buenos_Aires",
     "ART": "Africa/Cairo", "AST": "America/Anchorage", "BET": "America/Sao_Paulo", "BST": "Asia/Dhaka",
@@ -26,11 +26,11 @@ _OLDER_NAMES = {
     "SST": "Pacific/Guadalcanal", "VST": "Asia/Ho_Chi_Minh", "US/Pacific-New": "America/Los_Angeles",
     "Canada/East-Saskatchewan": "America/Regina",
 }  # fmt: skip
-"""Names that Node's ICU has beside those of the time zone database."""
+"""Names that Node's ICU knows and the time zone database does not."""
 
 
 def find(name: str, path: str = "tz") -> tzinfo:
-    """The zone that a caller names: a name of the time zone database in any case, or `UTC+2`, `UTC-3:30`.
+    """The zone of a caller's name: a name of the time zone database in any case, or `UTC+2`, `UTC-3:30`.
 
     Raises:
         InvalidOptionError: Node knows no such zone, or the name depends on the process or on the version of Node.
@@ -75,6 +75,6 @@ def _find(name: str) -> tzinfo | None:
 
 @functools.cache
 def _names() -> dict[str, str]:
-    """The names of all zones, by the same in lower case. Takes some 0.1 s: each zone's file is opened."""
+    """Lower-case name → name, of all zones. The first call takes about 0.1 s, since each zone's file is opened."""
     older = {name.lower(): known for name, known in _OLDER_NAMES.items()}
     return older | {name.lower(): name for name in zoneinfo.available_timezones() if not _NO_ZONES.fullmatch(name)}
