@@ -1,7 +1,7 @@
 """Calls to Kubernetes through its client's transport, with plain dicts; `kube_access` says how the server is reached.
 
 The client's typed models drop fields that they do not know, so objects go in and out here as the JSON they are.
-Every call has a deadline; what may be repeated (no answer, 429, 5xx) is repeated within it. Nothing is cached.
+Every call has a deadline, within which it is repeated when there is no answer, or 429 or 5xx. Nothing is cached.
 """
 
 from __future__ import annotations
@@ -78,14 +78,14 @@ class KubeClient:
         """Args:
         kubeconfig: read anew when the credentials are refused or have ended.
         proxy: the configuration's, for messages.
-        expires_at_ms: when the credentials end, Unix milliseconds; None = nobody said.
+        expires_at_ms: when the credentials end, Unix milliseconds; None = not known.
         """
         self._kubeconfig = kubeconfig
         self._api = _api_client(configuration)
         self._proxy = proxy
         self._expires_at_ms = expires_at_ms
         self._retired: list[ApiClient] = []
-        """Those with older credentials; calls may still be under way on them."""
+        """Clients with older credentials, on which calls may be under way."""
         self._renewal: asyncio.Task[None] | None = None
         """The latest reading of credentials."""
         self._renewed_at = 0.0
@@ -132,7 +132,7 @@ class KubeClient:
         return any(each.get("name") == resource.plural for each in found.get("resources") or ())
 
     async def is_alive(self) -> bool:
-        """Whether the server says of itself that it lives; needs no right on any object."""
+        """Whether `/livez` of the server answers 200; needs no right on any object."""
         try:
             async with asyncio.timeout(ATTEMPT_SECONDS):
                 status, _, _ = await self._send("GET", "/livez", (), {}, None)
@@ -352,7 +352,7 @@ def _message(raw: bytes) -> str:
 def _is_final(status: int, raw: bytes) -> bool:
     """Whether the same call would be refused again."""
     if status == 500:
-        # So does server-side apply answer to unknown fields, doubled keys and values of the wrong form.
+        # Server-side apply answers 500 to unknown fields, duplicate keys and values of a wrong type.
         return b"failed to create typed patch object" in raw or b"unable to convert unstructured object" in raw
     return status != 429 and status < 500
 

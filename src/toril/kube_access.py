@@ -1,7 +1,7 @@
 """How Kubernetes is reached: server, certificates, credentials and proxy, by a kubeconfig or a pod's ServiceAccount.
 
-The client's own loader calls anonymously where a user's credentials cannot be had. Here that is an error, which says
-what is missing.
+The client's own loader goes on without credentials when a user's credentials cannot be read. Here that is an error,
+which names what is missing.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from toril import errors, proxies
 BEARER = "BearerToken"
 """The client's name for the header `Authorization`."""
 PLUGIN_SECONDS = 60.0
-"""A user's exec plugin may take so long; some ask a person's provider over the network."""
+"""Time limit of a user's exec plugin; some call an identity provider over the network."""
 MAX_PLUGIN_WORDS = 400
-"""Characters of what a plugin says about its failure."""
+"""Characters of a plugin's stderr that go into an error."""
 _UNREADABLE = (
     kubernetes_config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError,
 )  # fmt: skip
@@ -37,18 +37,18 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What was read."""
+    """A kubeconfig or a ServiceAccount as it was read."""
 
     configuration: Configuration
-    """The client's; its `proxy` is the one to use, and no variable of the environment adds to it."""
+    """The client's configuration. Only its `proxy` is used; the environment's variables are already in it."""
     proxy: proxies.Proxy | None
     expires_at_ms: int | None
-    """When the credentials end, Unix milliseconds; None = nobody said."""
+    """When the credentials end, Unix milliseconds; None = not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Where the server is and how to get in, for a library with a connection of its own (kopf)."""
+    """The server and the credentials, for a library with a connection of its own (kopf)."""
 
     server: str
     ca_file: str | None
@@ -60,7 +60,7 @@ class Credentials:
     proxy_url: str | None
     """Whole, with its password; None = no proxy, whatever the environment says."""
     expires_at_ms: int | None
-    """Unix milliseconds; None = nobody said."""
+    """Unix milliseconds; None = not known."""
 
     def __repr__(self) -> str:
         return f"Credentials({self.server!r})"
@@ -86,11 +86,11 @@ async def load(kubeconfig: str | None) -> Access:
         words = str(problem) or type(problem).__name__
         raise errors.SettingsError(f"cannot read how to reach Kubernetes: {words}") from None
     configuration.retries = None
-    # Python 3.13 asks more of certificates than Go, and so than the certificates of many clusters give.
+    # Python 3.13 checks certificates more strictly than Go; the certificates of many clusters would fail.
     configuration.disable_strict_ssl_verification = True
     proxy = _proxy(configuration)
     configuration.proxy = None if proxy is None else proxy.url
-    # Else the session would read the proxies anew, by other rules, and passwords from ~/.netrc.
+    # With `trust_env` the session would read proxies by other rules, and passwords from ~/.netrc.
     configuration.client_session_kwargs = {"trust_env": False}
     return Access(configuration, proxy, expires_at_ms)
 
@@ -115,14 +115,14 @@ async def read_credentials(kubeconfig: str | None) -> Credentials:
 
 
 def _proxy(configuration: Configuration) -> proxies.Proxy | None:
-    """A kubeconfig's `proxy-url` holds for its cluster, whatever the environment says."""
+    """The proxy: a cluster's `proxy-url`, else by the environment's variables."""
     if configuration.proxy:
         return proxies.parse(configuration.proxy, "proxy-url")
     return proxies.from_environment(configuration.host, os.environ)
 
 
 def _tidy_token(configuration: Configuration) -> None:
-    """Take the header without the newline that ends most files, now and whenever the client reads it anew."""
+    """Strip the token's newline from the header, now and whenever the client reads the token anew."""
     header: str = configuration.api_key.get(BEARER, "")
     if not header:
         return
@@ -133,7 +133,7 @@ def _tidy_token(configuration: Configuration) -> None:
     configuration.api_key[BEARER] = f"{scheme} {token}"
     read_anew: Any = configuration.refresh_api_key_hook
     if read_anew is not None:
-        # Each reading puts the client's own hook back.
+        # Each reading sets the client's own hook again.
         def read_tidily(changed: Configuration) -> None:
             read_anew(changed)
             _tidy_token(changed)
@@ -149,7 +149,8 @@ def _loader(kubeconfig: str | None) -> _Loader:
 
 
 class _Loader(kube_config.KubeConfigLoader):
-    """The client's, but for what it passes over: plugins that fail, files without a token, contexts without a user."""
+    """The client's loader, with errors for what that ignores: failing plugins, token files that are empty, contexts
+    without a user."""
 
     expires_at_ms: int | None = None
     _user: Any
@@ -186,7 +187,7 @@ def _as_file(status: Mapping[str, Any], part: str) -> str:
 async def _run_plugin(plugin: Mapping[str, Any], folder: str) -> Mapping[str, Any]:
     """The `status` that a kubeconfig's exec plugin answers.
 
-    The client's own way of running one waits for ever, also for a plugin that says more on stderr than a pipe holds.
+    The client's own code waits without a limit, and for ever when a plugin writes more to stderr than a pipe holds.
 
     Raises:
         ConfigException: it failed; with its words.
@@ -212,7 +213,7 @@ async def _run_plugin(plugin: Mapping[str, Any], folder: str) -> Mapping[str, An
         raise kubernetes_config.ConfigException(message) from None
     finally:
         if process.returncode is None:
-            # With whatever it started, which would hold its output open.
+            # Its process group, too: a child of the plugin would hold the output open.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.communicate()
@@ -230,7 +231,7 @@ def _plugin_status(name: str, version: str, answer: bytes) -> Mapping[str, Any]:
         answered = credential["apiVersion"]
     except (ValueError, KeyError, TypeError):
         status, answered = None, version
-    # What it said instead may be a secret.
+    # The answer is not shown: it may hold a secret.
     if not isinstance(status, dict):
         raise kubernetes_config.ConfigException(f"the exec plugin {name} did not answer with an ExecCredential")
     if answered != version:

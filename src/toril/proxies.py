@@ -20,7 +20,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """Where requests are sent instead."""
+    """An HTTP proxy."""
 
     url: str
     """Whole, with its password."""
@@ -67,7 +67,7 @@ def parse(url: str, source: str) -> Proxy:
 
 
 def _first(environment: Mapping[str, str], variable: str) -> tuple[str, str]:
-    """The variable in capitals, else in small letters, with its name; an empty text when there is none."""
+    """Name and value of the variable in capitals, else in small letters; an empty value when neither is set."""
     for name in (variable, variable.lower()):
         if text := environment.get(name, "").strip():
             return name, text

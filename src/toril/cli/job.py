@@ -20,7 +20,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _UNIT_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_MS = 100 * 366 * _UNIT_MS["d"]
-"""A hundred years: no length of time is meant to be longer."""
+"""Longest length of time that is accepted: a hundred years."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
 
@@ -76,7 +76,7 @@ def _read_stdin(kind: JsonData, param: click.Parameter | None, ctx: click.Contex
 
 
 def redis_option(function: F) -> F:
-    """`--redis URL`, the same for every command that uses the Redis there is."""
+    """The option `--redis URL` of every command that uses an existing Redis."""
     text = "Redis to use, before what the environment says."
     return click.option("--redis", "redis_url", metavar="URL", help=text)(function)
 

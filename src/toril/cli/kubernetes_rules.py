@@ -1,4 +1,4 @@
-"""What an API server checks beyond JSON Schema: formats of numbers and times, entries given twice, labels.
+"""Checks of the API server that JSON Schema lacks: formats of numbers and times, duplicate list entries, labels.
 
 The rules and their limits are those of Kubernetes' own validation; a test compares them with a real API server.
 """
@@ -61,7 +61,7 @@ def _format(_: Any, wanted: str, value: Any, __: Any) -> Iterator[jsonschema.Val
                 "must be a label's value: at most 63 letters, digits, '-', '_' and '.', a letter or digit at both ends"
             )
     elif wanted in ("keys", "small-keys") and isinstance(value, Mapping):
-        # Of annotations Kubernetes checks the names in small letters.
+        # Kubernetes lowers the letters of annotation names before it checks them.
         for key in value:
             if not _is_qualified(str(key).lower() if wanted == "small-keys" else str(key)):
                 yield jsonschema.ValidationError(f"{str(key)[:80]!r} is no name: 'name' or 'domain/name' is")

@@ -1,4 +1,4 @@
-"""The way in: runs one command and turns what went wrong into one line and an exit code.
+"""The entry point: runs one command and turns an error into one line and an exit code.
 
 Imports nothing but the standard library until a command is known, so that a missing extra gets a clear answer.
 """
@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if chosen[:2] == ["worker", "run"]:
         from toril.worker import init
 
-        # Before all other imports: the command of a container may be this one.
+        # Before all other imports: `toril worker run` may be the command of a container, as its process 1.
         init.stay_behind()
     try:
         from toril.cli import tree

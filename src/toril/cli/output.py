@@ -1,4 +1,4 @@
-"""What the command line says and how it ends: data on stdout, everything else on stderr, one exit code a cause."""
+"""Output and exit codes of the command line: data on stdout, everything else on stderr, one exit code a cause."""
 
 from __future__ import annotations
 
@@ -15,17 +15,21 @@ class ExitCode(IntEnum):
 
     OK = 0
     FAILED = 1
-    """What was asked for was tried and did not work: a job failed, a check failed."""
+    """The command was carried out, with a bad result: a job failed, a check failed."""
     USAGE = 2
     """A flag, a value or a manifest was wrong; nothing was done."""
     NOT_FOUND = 3
+    """There is no such job."""
     CONFLICT = 4
-    """It exists already, or something else is in the way."""
+    """The job is in another state, or a key holds another type."""
     NOT_PERMITTED = 5
+    """Redis refused the credentials, or the user lacks a right."""
     TIMEOUT = 6
+    """The job did not end within `--timeout`."""
     UNREACHABLE = 69
     """Redis did not answer (EX_UNAVAILABLE)."""
     INTERRUPTED = 130
+    """Ctrl-C (128 + SIGINT)."""
 
 
 def exit_code_of(problem: errors.TorilError) -> ExitCode:
@@ -58,7 +62,7 @@ def has_terminal(stream: TextIO) -> bool:
 
 
 def data(text: str) -> None:
-    """What the user asked for, on stdout. Where that cannot be written, the exit code still says what was done."""
+    """Print the result of a command on stdout. When stdout cannot be written, the exit code is that of the work."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -70,7 +74,7 @@ def data(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """What else there is to know, on stderr. Where that is closed or full, nobody can be told."""
+    """Print a message on stderr. A stderr that is closed or full is ignored."""
     if sys.stderr is None:
         return
     try:
@@ -80,7 +84,7 @@ def note(text: str) -> None:
 
 
 def leave(stream: TextIO) -> None:
-    """Send what is still to be written on a broken stream nowhere: Python would fail on it once more at its exit."""
+    """Redirect a broken stream to /dev/null: Python flushes it at its exit, and would fail again."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

@@ -18,7 +18,7 @@ from toril.specs import fields
 
 GROUP = "toril.dev"
 PLURALS = {"JobQueue": "jobqueues", "CronJobSchedule": "cronjobschedules"}
-"""Our kinds, and what their objects are called together."""
+"""Kind → plural, as in the CRD's name."""
 
 
 def crd_text(plural: str) -> str:
@@ -33,9 +33,9 @@ def crd_text(plural: str) -> str:
 
 
 def problems_of(manifest: Mapping[str, Any], plural: str) -> list[errors.InvalidSpecError]:
-    """What the API server would refuse about the manifest's shape (types, ranges, unknown fields), by field.
+    """The problems of a manifest by field, as the API server finds them: types, ranges, unknown fields.
 
-    The rules that compare fields (CEL) are not here: `toril.specs` checks the same.
+    The CEL rules of the CRD, which compare fields, are not checked here: `toril.specs` checks the same.
     """
     version = str(manifest.get("apiVersion", "")).rpartition("/")[2]
     validator = _validator(plural, version)
@@ -44,7 +44,7 @@ def problems_of(manifest: Mapping[str, Any], plural: str) -> list[errors.Invalid
 
 
 def _without_nulls(value: Any) -> Any:
-    """A field that is null counts as not given, as on the API server."""
+    """The value without fields that are null: the API server takes them as not given."""
     if isinstance(value, Mapping):
         return {key: _without_nulls(part) for key, part in value.items() if part is not None}
     return [_without_nulls(part) for part in value] if isinstance(value, list) else value
@@ -61,7 +61,7 @@ def _validator(plural: str, version: str) -> Any:
 
 
 def _strict(schema: Any, *, is_root: bool = False) -> Any:
-    """A CRD schema as a JSON schema that refuses what strict field validation refuses."""
+    """A CRD schema as a JSON schema that also refuses unknown fields, like strict field validation."""
     if not isinstance(schema, Mapping):
         return schema
     strict: dict[str, Any] = {}

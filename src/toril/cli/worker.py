@@ -47,7 +47,7 @@ def run(module: str, queue: str | None, concurrency: int | None, prefix: str | N
 
 
 class _Interruptions:
-    """Says what a Ctrl-C does, once."""
+    """Prints once what a second Ctrl-C does."""
 
     def __init__(self) -> None:
         self._is_first = True

@@ -59,7 +59,7 @@ class Finish:
     attempts: int = 0
     """Attempts that the job may have; with more than one, a failure also emits the event `retries-exhausted`."""
     has_started: bool = True
-    """Of `requeue`: False for a job that was taken and never started; `ats` is lowered again then."""
+    """Of `requeue`: False for a job that was taken and never started; its `ats` is lowered again."""
     is_repeated: bool = False
     """Whether an earlier send had no reply: it may have been carried out, and another worker may hold the job now."""
 

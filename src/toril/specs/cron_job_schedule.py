@@ -1,7 +1,7 @@
 """A CronJobSchedule manifest as a typed spec. Fields and defaults are those of `crds/cronjobschedules.toril.dev.yaml`.
 
-Read from an API server or from a file, like JobQueues. Whether the cron expression and the time zone mean something is
-asked apart, by `build_schedule`: a cluster tells it as a condition.
+Read from an API server or from a file, like JobQueues. The cron expression and the time zone are checked apart, by
+`build_schedule`: in a cluster the condition `ScheduleValid` reports their mistakes.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ DEFAULT_TIME_ZONE = "Etc/UTC"
 
 _PATTERN = re.compile(r"@[a-z]+|[-0-9A-Za-z*/,?#]+( +[-0-9A-Za-z*/,?#]+){4,5}")
 _NOT_OF_SCHEDULES = ("delay", "jobId", "timestamp")
-"""Options that a slot's job gets from its slot."""
+"""Options that follow from a job's slot."""
 
 
 class RunOnCreate(StrEnum):
-    """Whether the job also runs when the schedule is made."""
+    """Whether the job also runs when the schedule is created or changed."""
 
     NEVER = "Never"
+    """Only at the slots."""
     ONCE_PER_GENERATION = "OncePerGeneration"
     """Once for each version of the spec, however often the operator starts."""
 
@@ -54,9 +55,9 @@ class CronJobScheduleSpec:
     """The cron expression; None with `every_ms`."""
     every_ms: int | None = None
     offset_ms: int | None = None
-    """None = not given: then `run_on_create` decides where the first slot is."""
+    """None = not given; see `first_slot_ms`."""
     time_zone: str | None = None
-    """Of the cron expression; None with `every_ms`, which knows none."""
+    """Zone of the cron expression; None with `every_ms`, which needs none."""
     start_ms: int | None = None
     """Unix milliseconds, like `end_ms`."""
     end_ms: int | None = None
@@ -122,7 +123,7 @@ def build_schedule(spec: CronJobScheduleSpec) -> Schedule:
     """The slots that the spec asks for.
 
     Raises:
-        InvalidSpecError: `spec.schedule` or `spec.timeZone` means nothing.
+        InvalidSpecError: `spec.schedule` or `spec.timeZone` is invalid.
     """
     repeat = {
         "pattern": spec.pattern,
@@ -142,7 +143,7 @@ def build_schedule(spec: CronJobScheduleSpec) -> Schedule:
 
 
 def build_template(spec: CronJobScheduleSpec, defaults: Mapping[str, Any]) -> JobTemplate:
-    """What every slot's job is made of.
+    """Name, data and options of the schedule's jobs.
 
     Args:
         defaults: the JobQueue's `defaultJobOptions`.
@@ -166,7 +167,7 @@ def build_run(spec: CronJobScheduleSpec, defaults: Mapping[str, Any], job_id: st
 
 
 def first_slot_ms(spec: CronJobScheduleSpec, now_ms: int, *, runs_now: bool) -> int | None:
-    """Where the slots of an interval begin; None with a cron expression, which says it itself.
+    """The first slot of an interval, Unix milliseconds; None with a cron expression, which determines its own.
 
     At multiples of the interval, plus the offset. Without an offset: at `startDate`, or now if `runs_now`.
     """
@@ -205,7 +206,7 @@ def _rhythm(spec: Fields) -> tuple[str | None, int | None, int | None]:
 
 def _scheduler_id(spec: Fields, default: str) -> str:
     scheduler_id = spec.text("schedulerId", default)
-    # The default may be longer: it is made of names that Kubernetes has checked.
+    # The default may be longer: Kubernetes has checked the names that it consists of.
     if ":" in scheduler_id or not scheduler_id.isprintable() or (spec.has("schedulerId") and len(scheduler_id) > 200):
         raise spec.refuse("schedulerId", "must be at most 200 printable characters without a colon")
     return scheduler_id
@@ -226,7 +227,7 @@ def _time(spec: Fields, name: str) -> int | None:
 
 
 def _job_options(template: Fields) -> Mapping[str, Any]:
-    """Checked as a job's own options are, so that no worker meets one it cannot use."""
+    """`spec.jobTemplate.opts`, checked as a job's own options are."""
     options = template.mapping("opts")
     for name in _NOT_OF_SCHEDULES:
         if name in options:

@@ -1,7 +1,7 @@
 """A JobQueue manifest as a typed spec. Fields and defaults are those of `crds/jobqueues.toril.dev.yaml`.
 
-Manifests come from an API server that has checked them, or from a file (local mode). Both are read here, so what the
-CRD's rules refuse is refused here too.
+Manifests come from an API server, which has checked them, or from a file (local mode). So this module also checks the
+CEL rules of the CRD.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ MAX_SIZE_LIMIT = 256 * 1024 * 1024
 
 
 class WorkerMode(StrEnum):
-    """Who runs the workers."""
+    """What runs the workers."""
 
     MANAGED = "Managed"
-    """The operator, as a Deployment."""
+    """The operator makes a Deployment."""
     NONE = "None"
-    """Nobody here: the queue is only observed."""
+    """The operator starts no workers and only observes the queue."""
 
 
 class PausedLayout(StrEnum):
     """Where jobs of a paused queue wait, by BullMQ's version."""
 
     V5 = "5"
-    """In the list `paused`: right where BullMQ 5 and 6 both pause the queue."""
+    """In the list `paused`, for queues that BullMQ 5 and 6 both pause."""
     V6 = "6"
-    """In `wait`, unless a BullMQ 5 peer shows itself."""
+    """In `wait`, unless the queue has signs of a BullMQ 5 client (see `is_kept_apart` in placing.lua)."""
 
 
 class DeletionPolicy(StrEnum):
-    """What becomes of the data in Redis when the JobQueue is deleted."""
+    """What happens to the data in Redis when the JobQueue is deleted."""
 
     RETAIN = "Retain"
+    """It stays. The only value in this version, so that no code reads it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class SecretKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSpec:
-    """What is known about certificates, for connections with TLS."""
+    """Certificates and names of a connection with TLS."""
 
     ca_from: SecretKey | None = None
     """The authorities to trust; None = the system's."""
@@ -89,21 +90,21 @@ class RedisSpec:
     port: int = 6379
     db: int = 0
     has_tls: bool = False
-    """With `host`; a URL says so itself."""
+    """Of `host`; a URL has TLS by its scheme `rediss`."""
     tls: TlsSpec = field(default_factory=TlsSpec)
     username_from: SecretKey | None = None
     password_from: SecretKey | None = None
 
     @property
     def secret_keys(self) -> tuple[SecretKey, ...]:
-        """Everything that must be read from Secrets before Redis can be reached."""
+        """The keys of Secrets that must be read before Redis can be reached."""
         given = (self.url_from, self.username_from, self.password_from, *self.tls.secret_keys.values())
         return tuple(each for each in given if each is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSpec:
-    """The workers and what they run."""
+    """The workers, and the processor that they run."""
 
     mode: WorkerMode = WorkerMode.MANAGED
     image: str | None = None
@@ -152,7 +153,7 @@ class JobQueueSpec:
 
     @property
     def queue_defaults(self) -> QueueDefaults:
-        """What clients that add to the queue are to know."""
+        """The defaults that are written to Redis, where every client that adds jobs reads them."""
         return QueueDefaults.create(self.default_job_options, size_limit_bytes=self.size_limit_bytes)
 
 
@@ -325,7 +326,7 @@ def _scaling(scaling: Fields, worker: WorkerSpec, replicas: int) -> ScalingPolic
 
 
 def _job_options(spec: Fields) -> Mapping[str, Any]:
-    """Checked as a job's own options are, so that no client meets one that it cannot use."""
+    """`spec.defaultJobOptions`, checked as a job's own options are, since every client that adds jobs uses them."""
     options = spec.mapping("defaultJobOptions")
     try:
         QueueDefaults.create(options, path=spec.at("defaultJobOptions"))

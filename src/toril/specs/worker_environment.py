@@ -1,7 +1,8 @@
-"""What a worker is told about its queue: the variables that do not depend on where Redis is.
+"""The environment variables of a worker that do not depend on where Redis is.
 
-Written by the operator and by local mode, read by `toril.worker.settings`. Redis itself is said by whoever starts the
-worker (`TORIL_REDIS_…`), since its password must come from a Secret and never through here.
+The operator and local mode set them, `toril.worker.settings` reads them. `TORIL_REDIS_…` is not here: a pod gets the
+password by a reference to a Secret (`toril_operator.jobqueue.desired`), a local process from `toril dev`
+(`toril.cli.dev.environment`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from toril.specs.jobqueue import JobQueueSpec, PausedLayout
 
 
 def build_worker_environment(spec: JobQueueSpec) -> dict[str, str]:
-    """The variables by name; those that would say nothing are left out."""
+    """Name → value, without optional variables that are not set in the spec."""
     worker = spec.worker
     variables = {
         "TORIL_QUEUE": spec.queue_name,
@@ -32,5 +33,5 @@ def build_worker_environment(spec: JobQueueSpec) -> dict[str, str]:
 
 
 def _json(value: Any) -> str:
-    """The same text for the same value, so that a worker's pod is not replaced without a reason."""
+    """JSON with sorted keys: the same value gives the same text, so that no pod is replaced without a change."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -1,1 +1,1 @@
-"""What a program shows of itself: log lines and the server of its probes. No Redis, no Kubernetes."""
+"""Log lines, and the HTTP server of probes and metrics. No Redis, no Kubernetes."""

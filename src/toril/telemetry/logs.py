@@ -1,7 +1,7 @@
-"""How log lines look, and that writing them harms nobody: one JSON object a line, or lines for people.
+"""Log lines of workers and operator: one JSON object a line, or lines for people.
 
-The keys are the same in all of our programs. `extra={…}` of a log call is kept. What cannot be formatted is written as
-well as it can be, and no log call raises for it: a log line is not worth a job.
+Both programs use the same keys. `extra={…}` of a log call is kept. A log call never raises: a value that cannot be
+formatted is replaced by a text, so that no job fails because of a log line.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LEVELS = {"WARNING": "warning", "CRITICAL": "error"}
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 Context = Callable[[], Mapping[str, Any]]
-"""The fields of all lines that are written here and now, such as those of the running job."""
+"""Returns fields for the line that is being written, such as those of the running job."""
 
 
 class JsonFormatter(logging.Formatter):
@@ -51,7 +51,7 @@ class JsonFormatter(logging.Formatter):
         if record.stack_info:
             line["stack"] = record.stack_info[-MAX_TRACEBACK:]
         if is_ours:
-            # With `event` where the message says more, for formatters that show nothing else.
+            # `extra` may hold a shorter `event`: the message repeats the fields for formatters that show nothing else.
             line |= extra
         else:
             line |= {f"extra_{key}" if key in line else str(key): value for key, value in extra.items()}
@@ -59,7 +59,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people: time, level where it matters, what happened, to which job."""
+    """A line for people: time, level from warning on, event, job, and some of the fields."""
 
     def __init__(self, context: Context = dict) -> None:
         super().__init__()
@@ -83,13 +83,13 @@ class TextFormatter(logging.Formatter):
 
 
 class SafeHandler(logging.StreamHandler[TextIO]):
-    """Writes lines to a stream. Never raises, whatever is logged, and whatever becomes of the stream."""
+    """Writes lines to a stream. Never raises: neither for a value nor for a stream that is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             line = self.format(record)
         except BaseException as problem:
-            # Also SystemExit: what is logged may be objects of users, whose code runs when they are made text.
+            # SystemExit too: the `__str__` of a user's object runs here.
             line = _json({
                 "ts": _timestamp(record.created), "level": record.levelname.lower(), "event": plain(record.msg),
                 "logger": plain(record.name), "log_error": type(problem).__name__,
@@ -98,14 +98,14 @@ class SafeHandler(logging.StreamHandler[TextIO]):
             self.stream.write(line + self.terminator)
             self.flush()
         except (OSError, ValueError):
-            return  # closed, or nobody reads any more
+            return  # closed, or its reader is gone
 
 
 class KeptLogger(logging.Logger):
-    """A logger that `logging.config` does not disable along with all that the configuration does not name.
+    """A logger that `disable_existing_loggers` does not disable.
 
-    `disable_existing_loggers` is true by default: a user's `dictConfig` would silence the worker. What a configuration
-    says of this logger by name holds, and so does `logger.disabled = True`.
+    That option of `logging.config` is true by default, so a user's `dictConfig` would silence the worker. Settings for
+    this logger by name hold, and so does `logger.disabled = True`.
     """
 
     @property
@@ -125,7 +125,7 @@ def keep(*names: str) -> None:
 
 
 def plain(value: Any) -> str:
-    """Any value as text, also where it refuses."""
+    """Any value as text; the name of its type when `__str__` raises."""
     try:
         return str(value)[:MAX_MESSAGE]
     except BaseException:
@@ -141,7 +141,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except BaseException:
-        # Arguments that do not fit the text.
+        # The arguments do not fit the format.
         return f"{plain(record.msg)} {plain(record.args)}"
 
 
@@ -154,9 +154,9 @@ def _json(line: Mapping[str, Any]) -> str:
     try:
         text = json.dumps(line, ensure_ascii=False, default=plain, allow_nan=False)
     except BaseException:
-        # NaN, circles, depth, keys that are no text: the value with it becomes text, the others stay.
+        # NaN, circular or deep values, keys that are no text: only the values with these become text.
         text = json.dumps({key: _whole(value) for key, value in line.items()}, ensure_ascii=False)
-    # Lone surrogates, as in names of files, cannot be written.
+    # Lone surrogates, as in names of files, cannot be encoded.
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -1,7 +1,7 @@
 """A very small HTTP/1.1 server for `/livez`, `/readyz` and `/metrics`: GET and HEAD, one request a connection.
 
-Written by hand because a web framework costs a worker more start-up time than everything else it imports. Not for
-anything that takes input: bodies are never read.
+A web framework would more than double the CPU time of a worker's start; docs/decisions/0012 has the figures. Not for
+routes that take input: bodies are never read.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ REQUEST_TIMEOUT_SECONDS = 5.0
 """A client that has not sent its whole request by then is cut off."""
 MAX_HEAD_BYTES = 16 * 1024
 MAX_CONNECTIONS = 256
-"""Beyond that the oldest one is closed, first of those that have not sent their request: a probe, which asks as soon as
-it is connected, is answered whatever others hold open. More than the kernel hands over in one turn of the loop, so that
-a probe is not among those."""
+"""When there are more, the oldest connection without a request is closed, else the oldest. A probe sends its request as
+soon as it is connected, so it is answered however many clients stay silent. The kernel hands over fewer new connections
+in one turn of the loop, so that a probe's is not closed in the turn in which it came."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class HttpProbe:
         self._routes = dict(routes)
         self._server: asyncio.Server | None = None
         self._connections: dict[asyncio.StreamWriter, bool] = {}
-        """Oldest first; whether the request has come."""
+        """Connection → whether its request has come; oldest first."""
 
     @property
     def port(self) -> int:
@@ -61,7 +61,7 @@ class HttpProbe:
         except OSError as problem:
             if host is not None or problem.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise
-            # The machine has one of the two families switched off; IPv4 is what is left then.
+            # IPv6 is switched off on this machine.
             self._server = await asyncio.start_server(self._serve, "0.0.0.0", port, limit=MAX_HEAD_BYTES)  # noqa: S104
 
     async def close(self) -> None:
@@ -86,7 +86,7 @@ class HttpProbe:
                     writer.write(body)
                 await writer.drain()
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
-            # The client went away or was too slow: nobody is left to be told.
+            # The client went away or was too slow: there is no one to answer.
             writer.transport.abort()
         finally:
             self._connections.pop(writer, None)

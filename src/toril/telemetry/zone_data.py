@@ -1,4 +1,4 @@
-"""Where the rules of time zones come from, for the log: programs with other rules compute other times."""
+"""Release and place of the time zone database, for the log: with another release, slots may be at other times."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 def describe() -> str:
     """The release of the time zone database and its place, such as `2026f of the package tzdata`.
 
-    As `zoneinfo` looks for zones: the system's folders first (`PYTHONTZPATH`), then the package.
+    In the order of `zoneinfo`: the folders of `zoneinfo.TZPATH` (`PYTHONTZPATH`), then the package `tzdata`.
     """
     for folder in zoneinfo.TZPATH:
         if (Path(folder) / "UTC").exists():
@@ -22,7 +22,7 @@ def describe() -> str:
 
 
 def _release_of(folder: Path) -> str:
-    """What the first line of `tzdata.zi` says; not all systems have the file."""
+    """The release in the first line of `tzdata.zi`; not all systems have the file."""
     try:
         with (folder / "tzdata.zi").open(encoding="ascii") as lines:
             first = lines.readline()

@@ -21,7 +21,7 @@ def main() -> None:
     parent, command = int(sys.argv[1]), sys.argv[2:]
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        # The parent may have ended before the line above.
+        # The parent may have ended before `prctl` was called.
         if os.getppid() != parent:
             sys.exit(1)
     os.execvp(command[0], command)  # noqa: S606 - the command comes from this package

@@ -26,17 +26,17 @@ from toril.jobs.options import JobOptions
 from toril.specs.jobqueue import JobQueueSpec
 
 MAX_JOBS = 1000
-"""More than that, and the retention of the manifests would remove jobs before they are accounted for."""
+"""Largest number of jobs: with more, the manifests' retention would remove jobs before the demo has counted them."""
 QUICK_MS = 3000
-"""Cooldown and window of the demo, so that the way back to 0 workers is seen."""
+"""Cooldown and down window of the demo: short, so that the workers go back to 0 while one watches."""
 STUCK_SECONDS = 60.0
-"""So long without any job's end, or without the last worker's: it will not come."""
+"""The demo fails when no job, or not the last worker, has ended for so long."""
 _POLL_SECONDS = 0.1
 _READS_AT_ONCE = 100
 
 
 def quickened(spec: JobQueueSpec) -> JobQueueSpec:
-    """The same queue with less patience before scaling down."""
+    """The same queue with the demo's shorter times for scaling down."""
     scaling = spec.scaling
     shorter = dataclasses.replace(
         scaling,
@@ -47,7 +47,7 @@ def quickened(spec: JobQueueSpec) -> JobQueueSpec:
 
 
 def check_manifests(specs: Sequence[JobQueueSpec]) -> None:
-    """Whether the demo's plan can work out on these queues.
+    """Check that the demo can run on these queues.
 
     Raises:
         SettingsError: a queue is missing, or its jobs have too few attempts for the planned failures.
@@ -66,13 +66,13 @@ def check_manifests(specs: Sequence[JobQueueSpec]) -> None:
 
 @dataclass(slots=True)
 class QueueDemo:
-    """One queue of the demo and what was heard of it."""
+    """One queue of the demo, with the ends of its jobs by the queue's events."""
 
     run: QueueRun
     planned: Mapping[str, PlannedJob] = field(default_factory=dict)
     """By job id."""
     ends: Counter[str] = field(default_factory=Counter)
-    """Job id → how often its end was told."""
+    """Job id → number of events of its end."""
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
 
     @property
@@ -80,7 +80,7 @@ class QueueDemo:
         return sum(job_id in self.ends for job_id in self.planned)
 
     async def listen(self, blocking: BlockingConnection, position: str) -> None:
-        """Count ends for ever, over breaks of the connection too."""
+        """Count the events of ends until cancelled; a broken connection is made anew."""
         while True:
             try:
                 async for event in events.read_events(blocking, self.run.keys, position):
@@ -104,10 +104,10 @@ class Demo:
         self._schedules: list[ScheduleSummary] = []
 
     async def run(self) -> list[str]:
-        """Carry it out.
+        """Run the demo.
 
         Returns:
-            What did not go as planned, one line each; empty when every job is accounted for.
+            One line for each job that did not go as planned; empty when all did.
         """
         async with self._listening():
             for queue in self.queues:
@@ -126,7 +126,7 @@ class Demo:
         return problems
 
     def summary(self) -> demo_plan.Summary:
-        """What there is to tell after `run`."""
+        """The report, after `run`."""
         return demo_plan.Summary(
             seconds=(clock.monotonic_ms() - self._started_ms) / 1000,
             queues=[
@@ -143,7 +143,7 @@ class Demo:
 
     @contextlib.asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
-        """Hear of every end from now on."""
+        """Count every end from now on."""
         connection = self._session.connection
         position = await events.position_now(connection)
         blockings = [BlockingConnection(connection.settings) for _ in self.queues]
@@ -171,7 +171,7 @@ class Demo:
         queue.planned = dict(zip(ids, planned, strict=True))
 
     async def _wait_ended(self) -> list[str]:
-        """Wait until every job has ended. Returns a line when that does not come."""
+        """Wait until every job has ended. Returns a line when that takes too long."""
         done, last_ms = -1, clock.monotonic_ms()
         while done < self._total:
             now = sum(queue.ended for queue in self.queues)
@@ -185,7 +185,7 @@ class Demo:
         return []
 
     async def _wait_schedule(self, run: ScheduleRun, job_id: str) -> ScheduleSummary:
-        """Wait until the first run of a schedule has ended, for as long as it takes any job to."""
+        """Wait until the first run of a schedule has ended."""
         reader = Inspector(self._session.connection, QueueKeys(run.queue.queue_name, run.queue.prefix))
         deadline_ms = clock.monotonic_ms() + STUCK_SECONDS * 1000
         state = await reader.state(job_id)
@@ -196,7 +196,7 @@ class Demo:
         return ScheduleSummary(name=run.spec.name, job_id=job_id, state=state, next_slot=next_slot)
 
     async def _wait_scaled_down(self) -> list[str]:
-        """Wait until no queue has workers, as the scaler decides it. Returns a line when that does not come."""
+        """Wait until no queue has workers, as the scaler decides it. Returns a line when that takes too long."""
         lowest = sum(queue.run.spec.scaling.min_replicas for queue in self.queues)
         text = f"{self._total} of {self._total} jobs have ended, the workers are leaving"
         self._session.progress = Progress(self._total, self._total, text)

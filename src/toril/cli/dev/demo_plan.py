@@ -1,4 +1,4 @@
-"""What the demo adds and what has to become of it. Pure: the same number of jobs gives the same plan."""
+"""The jobs that the demo adds, and how each has to end. Pure: the same number of jobs gives the same plan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ QUEUES = ("page-save", "image-upload")
 _PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 _LONGEST_DELAY_MS = 8000
 MOST_ATTEMPTS = 3
-"""A planned job needs so many at most."""
+"""Most attempts that a planned job needs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +84,7 @@ def _with_fate(number: int, queue: str, data: Mapping[str, Any], spoiled: Mappin
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a job: `job` is None when it is gone; `log_rows` its function wrote, one at each start."""
+    """How a job ended. `job` is None when it is gone; `log_rows`: its function writes one at each start."""
 
     job: JobRecord | None
     state: JobState
@@ -92,10 +92,10 @@ class Outcome:
 
 
 def differences(planned: PlannedJob, job_id: str, outcome: Outcome, ends: int) -> Iterator[str]:
-    """Everything in which a job did not go as planned, one line each.
+    """One line for each difference between a job and its plan.
 
     Args:
-        ends: how often the queue's events told the job's end.
+        ends: number of events of the job's end.
     """
     name = f"{planned.queue} job {job_id}"
     if outcome.job is None:
@@ -115,7 +115,7 @@ def differences(planned: PlannedJob, job_id: str, outcome: Outcome, ends: int) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueSummary:
-    """What became of one queue's jobs."""
+    """How the jobs of one queue ended."""
 
     queue: str
     planned: Mapping[str, PlannedJob]
@@ -124,7 +124,7 @@ class QueueSummary:
 
     @property
     def start_ms(self) -> int | None:
-        """From the first job's being added to the first start of a function; None when none started."""
+        """From the first add to the first start of a function; None when none has started."""
         jobs = [outcome.job for outcome in self.outcomes.values() if outcome.job is not None]
         starts = [started for job in jobs if (started := job.processed_on_ms) is not None]
         return max(0, min(starts) - min(job.timestamp_ms for job in jobs)) if starts else None
@@ -139,7 +139,7 @@ class QueueSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScheduleSummary:
-    """What became of one schedule's first run."""
+    """How the first run of one schedule ended."""
 
     name: str
     job_id: str
@@ -156,7 +156,7 @@ class ScheduleSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What the demo tells at its end."""
+    """The report of the demo."""
 
     seconds: float
     queues: Sequence[QueueSummary]
@@ -167,7 +167,7 @@ class Summary:
         return sum(len(queue.planned) for queue in self.queues)
 
     def lines(self) -> Iterator[str]:
-        """The account, for people: a block a queue."""
+        """The report for people: a block for each queue."""
         for queue in self.queues:
             jobs = list(queue.planned.values())
             failed = sum(job.end is JobState.FAILED for job in jobs)

@@ -1,4 +1,4 @@
-"""What a worker process gets to see: the environment that the operator would give it, on top of this terminal's."""
+"""The environment of a worker process: this terminal's, with the variables that the operator would set."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def build_environment(
 
     Args:
         folders: where the workers find modules first (the manifests' own folders); then in the current one.
-        environ: this process's; its `TORIL_…` variables are left out, they were meant for others; but those stay that
-            say how to connect to `redis_url`.
+        environ: this process's. Its `TORIL_…` variables are left out, since they belong to another worker, except those
+            of the TLS files for `redis_url`.
     """
     inherited = {name: value for name, value in environ.items() if not name.startswith("TORIL_")}
     given = worker_environment.build_worker_environment(spec)
@@ -43,7 +43,8 @@ def build_environment(
 
 
 def _expanded(variables: Sequence[Mapping[str, object]], given: Mapping[str, str]) -> dict[str, str]:
-    """The manifest's own variables, each with those before it and the operator's put in, as a kubelet does."""
+    """The manifest's own variables. `$(NAME)` is replaced by earlier variables and the operator's, as a kubelet
+    does."""
     known, own = dict(given), {}
     for variable in variables:
         if _is_plain(variable):
@@ -53,12 +54,12 @@ def _expanded(variables: Sequence[Mapping[str, object]], given: Mapping[str, str
 
 
 def expand(text: str, known: Mapping[str, str]) -> str:
-    """`$(NAME)` becomes the variable's value, and stays where there is none; `$$` becomes `$`."""
+    """Replace `$(NAME)` by the variable's value, if there is one, and `$$` by `$`."""
     return _REFERENCE.sub(lambda found: "$" if found[1] is None else known.get(found[1], found[0]), text)
 
 
 def ignored_fields(spec: JobQueueSpec) -> Iterator[str]:
-    """Fields of a manifest that matter to its workers and cannot be had without a cluster."""
+    """Fields of a manifest that local mode ignores and that workers in a cluster would notice."""
     worker = spec.worker
     yield from (f"worker.env {variable['name']}" for variable in worker.env if not _is_plain(variable))
     if worker.env_from:

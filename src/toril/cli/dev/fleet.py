@@ -13,22 +13,22 @@ from toril.cli.dev.worker_process import WorkerProcess
 from toril.scaling.policy import FleetState
 
 HEALTHY_MS = 10_000
-"""So long without a crash, and those before are forgotten."""
+"""After so long without a crash, earlier crashes no longer count."""
 FIRST_PAUSE_MS = 500
 LONGEST_PAUSE_MS = 30_000
 
 
 class CrashPauses:
-    """Until when nothing is started after workers have crashed: 0.5 s, 1 s, 2 s … 30 s. Pure: time comes in."""
+    """Pauses before a crashed worker is replaced: 0.5 s, 1 s, 2 s … 30 s. Pure: the time is an argument."""
 
     def __init__(self) -> None:
         self.in_a_row = 0
         self._until_ms = 0
 
     def note_crash(self, now_ms: int) -> int:
-        """A worker has ended unasked. Returns the pause, milliseconds from now.
+        """Note that a worker has ended without being stopped. Returns the pause, milliseconds from now.
 
-        Workers that crash while a pause is running had been started together: that counts as one crash.
+        Workers that crash during a pause were started together, so they count as one crash.
         """
         self.forget_old(now_ms)
         if now_ms >= self._until_ms:
@@ -86,9 +86,9 @@ class ProcessFleet:
         return FleetState(current=self.wanted, busy=busy)
 
     async def scale(self, replicas: int) -> None:
-        """Have `replicas` workers: start what is missing, also for those that crashed; ask the surplus to drain.
+        """Have `replicas` workers: start the missing ones, crashed ones included; send SIGTERM to the surplus.
 
-        The least busy ones go first, of these the youngest.
+        The workers with the fewest jobs go first; among equals, the youngest.
         """
         self.wanted = replicas
         serving = [worker for worker in self._workers.values() if not worker.is_draining]
@@ -112,7 +112,7 @@ class ProcessFleet:
 
     @property
     def running(self) -> int:
-        """Processes there are, those that drain included."""
+        """Number of processes, including those that drain."""
         return len(self._workers)
 
     @property

@@ -1,4 +1,4 @@
-"""What local mode says before it starts: what it ignores, and how to add jobs. Pure text."""
+"""The text before local mode starts: ignored fields, and commands that add jobs. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toril.specs.jobqueue import JobQueueSpec
 
 
 def about_manifests(loaded: Manifests, *, is_demo: bool) -> Iterator[str]:
-    """What was found, and what of it has no meaning without a cluster."""
+    """The manifests that were found, and their fields that local mode ignores."""
     names = ", ".join(queue.spec.queue_name for queue in loaded.queues)
     yield f"queues: {names}"
     if loaded.schedules:
@@ -40,7 +40,7 @@ def _about_schedule(spec: CronJobScheduleSpec) -> str:
 
 
 def how_to_add(spec: JobQueueSpec, task: Task | None, url: str) -> Iterator[str]:
-    """Commands that add a job to a queue: of this task, if one is known."""
+    """Commands that add a job to a queue; of `task` if one is known."""
     shown = shown_url(url)
     name, data = (task.name, task.data) if task is not None else ("NAME", {})
     data_json = json.dumps(data, ensure_ascii=False)
@@ -61,7 +61,7 @@ def how_to_add(spec: JobQueueSpec, task: Task | None, url: str) -> Iterator[str]
 
 
 def shown_url(url: str) -> str:
-    """The address without what is secret in it."""
+    """The address without user and password."""
     settings = RedisSettings.from_url(url)
     if settings.username is None and settings.password is None:
         return url
@@ -70,7 +70,7 @@ def shown_url(url: str) -> str:
 
 
 def program() -> str:
-    """How this program is called from a shell: its name where it is found by that, else its path."""
+    """The command of this program in a shell: its name if `PATH` has it, else its path."""
     path = Path(sys.argv[0])
     found = shutil.which("toril")
     return "toril" if found is not None or path.name != "toril" else str(path)

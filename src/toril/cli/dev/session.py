@@ -1,4 +1,4 @@
-"""The loop of local mode: look at all queues, let the pure scaler decide, have the fleets follow, show it."""
+"""The loop of local mode: reads all queues, asks the pure scaler, scales the fleets, updates the table."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from toril.specs.cron_job_schedule import CronJobScheduleSpec
 from toril.specs.jobqueue import JobQueueSpec, WorkerMode
 
 TURN_SECONDS = 0.25
-"""Pause between two looks at Redis: one script call for all queues, and somebody is watching."""
+"""Pause between two readings of Redis: one script call for all queues, often enough for a table that is watched."""
 DRAIN_MARGIN_SECONDS = 5.0
-"""A worker ends by itself when its drain time is over; after this much more it is ended."""
+"""A worker ends by itself when its drain time is over; it is killed after so much more."""
 
 
 @dataclass(slots=True, kw_only=True)
 class QueueRun:
-    """One queue of the session: its spec, its workers, and the latest look at it."""
+    """One queue of the session: its spec, its workers, and its latest reading."""
 
     spec: JobQueueSpec
     keys: QueueKeys
     fleet: ProcessFleet
     history: scaler.History = field(default_factory=scaler.History)
-    signal: QueueSignals | Unknown = field(default_factory=lambda: Unknown("not looked yet"))
+    signal: QueueSignals | Unknown = field(default_factory=lambda: Unknown("not read yet"))
     reason: str = ""
     why: str = ""
     scaling: list[int] = field(default_factory=lambda: [0])
@@ -59,7 +59,7 @@ class QueueRun:
         )
 
     async def decide(self, now_ms: int) -> None:
-        """Have as many workers as the scaler says for the latest look."""
+        """Scale to what the scaler decides by the latest reading."""
         if self.spec.worker.mode is WorkerMode.NONE:
             self.reason, self.why = "Observed", "worker.mode is None: the workers are yours"
             return
@@ -89,11 +89,11 @@ class Session:
     ) -> None:
         """Args:
         environments: of each queue's workers, in the same order.
-        shows_output: whether what the workers print is shown; that one has crashed always is.
+        shows_output: whether the workers' output is shown. A crash always is.
         """
         self.connection = connection
         self.progress: Progress | None = None
-        """Shown below the table; set by who knows it."""
+        """Shown below the table; the demo sets it."""
         self.schedules = Schedules(schedules, specs, connection)
         self._display = display
         self._shows_output = shows_output
@@ -107,7 +107,7 @@ class Session:
         ]
 
     async def run(self) -> None:
-        """Go on for ever. Raises RedisError when Redis refuses what every turn needs from the start."""
+        """Run until cancelled. Raises RedisError: Redis refuses the first reading."""
         for run in self.runs:
             await stored_settings.write(self.connection, run.spec, run.keys)
         await self.schedules.start()
@@ -120,7 +120,7 @@ class Session:
             await asyncio.sleep(TURN_SECONDS)
 
     async def drain(self) -> None:
-        """Let all workers finish their jobs and end; those that take longer than their drain time are ended."""
+        """Stop all workers and wait for their jobs; kill those that take longer than their drain time."""
         longest = max(run.spec.worker.drain_seconds for run in self.runs)
         deadline_ms = clock.monotonic_ms() + round(1000 * (longest + DRAIN_MARGIN_SECONDS))
         for run in self.runs:
@@ -148,7 +148,7 @@ class Session:
         self._display.show([run.row for run in self.runs], self.progress)
 
     async def _look(self) -> None:
-        """One look at Redis for all queues. What cannot be read is unknown, and never zero."""
+        """Read all queues. A queue that cannot be read is unknown, never empty."""
         try:
             found = await getters.read_signals(self.connection, [run.keys for run in self.runs], with_locks=True)
         except errors.RedisError as problem:
@@ -165,7 +165,7 @@ class Session:
             await self._note_ready()
 
     async def _note_ready(self) -> None:
-        """A worker serves as soon as it is connected under its name. One that holds jobs is known without this."""
+        """A worker is ready as soon as a connection of its name exists. A worker that holds jobs is known to be."""
         with contextlib.suppress(errors.RedisError):
             names = client_names(await self.connection.command("CLIENT", "LIST"))
             for run in self.runs:

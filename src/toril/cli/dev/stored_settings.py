@@ -13,14 +13,15 @@ from toril.jobs.signals import QueueSignals
 from toril.specs.jobqueue import JobQueueSpec
 
 SCOPE = "toril dev"
-"""Whose defaults they are: on a server of the user's, the next session takes those of the last over."""
+"""The owner of the defaults. All sessions share it, so that a session on the user's server replaces those of the last
+one."""
 
 
 async def write(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
-    """Write all of it, at the start of a session."""
+    """Write pause, defaults and concurrency, at the start of a session."""
     if spec.is_suspended:
         await Producer(connection, keys, layout=spec.paused_layout.value).pause()
-    # There are no generations here: what is written later counts.
+    # A manifest in a file has no generation: the latest write counts.
     written = queue_defaults.write(keys, _owner(spec), clock.now_ms(), spec.queue_defaults)
     await operations.execute(connection, written)
     if spec.global_concurrency is not None:
@@ -34,7 +35,7 @@ async def keep(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys,
 
 
 async def remove(connection: AsyncConnection, spec: JobQueueSpec, keys: QueueKeys) -> None:
-    """Remove the defaults, at the end of a session: they are the manifest's, and nobody stands for it any more."""
+    """Remove the defaults, at the end of a session: the manifest no longer applies."""
     await operations.execute(connection, queue_defaults.delete(keys, _owner(spec)))
 
 

@@ -1,4 +1,4 @@
-"""What local mode shows: a table that is drawn in place on a terminal, else a line whenever something has changed."""
+"""The output of local mode: on a terminal a table that is drawn in place, else a line for each change."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WIDE_COLUMNS = 130
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueRow:
-    """One queue as it is now. Counts are jobs; None = Redis could not tell."""
+    """One queue as it is now. Counts are jobs; None = the queue could not be read."""
 
     queue: str
     waiting: int | None
@@ -58,16 +58,16 @@ class Progress:
 
 
 class Display(Protocol):
-    """Where local mode shows itself."""
+    """An output of local mode."""
 
     def show(self, rows: Sequence[QueueRow], progress: Progress | None = None) -> None:
         """Show the queues as they are now."""
 
     def say(self, text: str) -> None:
-        """One line about something that happened; stays."""
+        """Print one line that stays."""
 
     def close(self) -> None:
-        """Leave the last picture as it is and draw no more."""
+        """Keep the last picture and draw no more."""
 
 
 def open_display() -> Display:
@@ -76,7 +76,7 @@ def open_display() -> Display:
 
 
 class LiveTable:
-    """Draws in place; what is said in between, and each change of the wanted workers, scrolls above it."""
+    """Draws in place. Messages and changes of the wanted workers scroll above the table."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -94,7 +94,7 @@ class LiveTable:
         self._live.update(picture, refresh=True)
 
     def say(self, text: str) -> None:
-        # The terminal breaks long lines itself: so a command can be copied whole.
+        # Long lines are left to the terminal, so that a command can be copied whole.
         self._console.print(Text(text), soft_wrap=True)
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class LiveTable:
 
 
 class PlainLines:
-    """One line a change on stdout; what is said goes to stderr."""
+    """One line for each change on stdout; messages go to stderr."""
 
     def __init__(self, clock_ms: Callable[[], int] = clock.monotonic_ms) -> None:
         self._clock_ms = clock_ms
@@ -129,7 +129,7 @@ class PlainLines:
 
 
 def is_worth_a_line(before: QueueRow, now: QueueRow, age_ms: int) -> bool:
-    """Whether `now` says something new after `before`, which was shown `age_ms` ago."""
+    """Whether `now` is worth a line after `before`, which was shown `age_ms` ago."""
     if before == now:
         return False
     shown = [(row.replicas, row.reason, row.failed, row.waiting is None) for row in (before, now)]

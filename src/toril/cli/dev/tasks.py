@@ -1,4 +1,4 @@
-"""Which tasks a queue's module has: asked in a process of its own, since it imports the user's code.
+"""The tasks of a queue's module, read in a process of its own, since it imports the user's code.
 
 Run as `python -m toril.cli.dev.tasks MODULE QUEUE`; prints a JSON list of `{name, data}`, `data` being an example.
 """
@@ -17,7 +17,7 @@ from toril.cli.dev import child
 from toril.specs.jobqueue import JobQueueSpec
 
 LIMIT_SECONDS = 20.0
-"""An import that takes longer is not waited for: this is only about a hint."""
+"""An import that takes longer is given up: the result is only a hint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class Task:
 
 
 async def find_task(spec: JobQueueSpec, environment: Mapping[str, str]) -> tuple[Task | None, str | None]:
-    """The first task of a queue's module, or what is wrong with the module; neither if that cannot be told."""
+    """The first task of a queue's module, or the error of importing the module; neither when the process gave no
+    answer."""
     module = str(spec.worker.processor["python"]["module"])
     process = await asyncio.create_subprocess_exec(
         *child.guarded(sys.executable, "-P", "-m", "toril.cli.dev.tasks", module, spec.queue_name),
@@ -51,7 +52,7 @@ async def find_task(spec: JobQueueSpec, environment: Mapping[str, str]) -> tuple
     if process.returncode != 0:
         lines = stderr.decode(errors="replace").strip().splitlines()
         return None, lines[-1] if lines else f"its module ended Python with code {process.returncode}"
-    # Before this line there is what the module itself printed.
+    # Earlier lines are the module's own output.
     found = json.loads(stdout.splitlines()[-1])
     return (Task(found[0]["name"], found[0]["data"]) if found else None), None
 

@@ -15,9 +15,9 @@ from toril.cli.dev import child
 
 LINES_KEPT = 20
 MAX_LINE_BYTES = 64 * 1024
-"""Of a longer line nothing is passed on."""
+"""A longer line is left out."""
 DRY_SECONDS = 1.0
-"""How long the output of a worker that has ended may still come. A process that it left may hold it open for ever."""
+"""How long the output of an ended worker is still read. A process that the worker left behind may hold it open."""
 
 
 class WorkerProcess:
@@ -37,19 +37,19 @@ class WorkerProcess:
         """Start the process; everything that it prints goes to `on_line`, with its name."""
         self._transport, _ = await asyncio.get_running_loop().subprocess_exec(
             lambda: self._output,
-            # -P: modules come from where the environment says, and not first from the current folder.
+            # -P: modules are found by PYTHONPATH, not first in the current folder.
             *child.guarded(sys.executable, "-P", "-m", "toril.worker"),
             env={**environment, "TORIL_POD_NAME": self.name},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            # Ctrl-C in the terminal is for us: we ask the workers to drain.
+            # Ctrl-C in the terminal reaches `toril dev` only, which then drains the workers.
             start_new_session=True,
         )
 
     @property
     def last_words(self) -> str:
-        """The last line that says something."""
+        """The last line that is not empty."""
         return next((line for line in reversed(self._last_lines) if line.strip()), "it said nothing")
 
     def send(self, number: signal.Signals) -> None:
@@ -58,13 +58,13 @@ class WorkerProcess:
                 self._transport.send_signal(number)
 
     def kill(self) -> None:
-        """End it at once, with whatever it started: each worker leads a process group of its own."""
+        """Kill the worker and its process group, which holds the processes that it started."""
         if self._transport is not None and (pid := self._transport.get_pid()) is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Wait for its end and return its exit code; what it started and left behind is ended too."""
+        """Wait for its end and return its exit code; kill the rest of its process group."""
         transport = self._transport
         assert transport is not None
         await self._output.exited.wait()
@@ -84,7 +84,8 @@ class WorkerProcess:
 
 
 class _Output(asyncio.SubprocessProtocol):
-    """Cuts what a process prints into lines. Its exit is told at once, whoever else holds its output open."""
+    """Cuts the output of a process into lines. Reports the exit at once, also while another process holds the output
+    open."""
 
     def __init__(self, on_line: Callable[[bytes], None]) -> None:
         self.exited = asyncio.Event()

@@ -10,7 +10,7 @@ import yaml
 MAX_VALUES = 200_000
 """Values that a document may hold once its anchors are written out. An API server takes at most 3 MiB."""
 MAX_DEPTH = 100
-"""No manifest is nested deeper."""
+"""Deepest nesting that is read."""
 
 
 class DocumentError(Exception):
@@ -38,7 +38,7 @@ _Loader.yaml_implicit_resolvers = {
 
 
 def read(text: str) -> Iterator[Any]:
-    """The documents of a text, one by one; what comes before a mistake is still handed out.
+    """The documents of a text, one by one; documents before a mistake are yielded.
 
     Raises:
         DocumentError: what follows is no YAML, nests too deeply, or grows too large.
@@ -58,7 +58,7 @@ def read(text: str) -> Iterator[Any]:
 
 
 def _size(value: Any, known: dict[int, int | None], depth: int) -> int:
-    """How many values there are with every anchor written out. `known` has the size of each object, None = not yet."""
+    """Number of values with every anchor written out. `known`: sizes of objects so far; None = in work."""
     if not isinstance(value, Mapping | list):
         return 1
     if depth > MAX_DEPTH:
