@@ -1,4 +1,4 @@
-"""The processes that are measured: producers that are told what to add, and workers that run until they are ended."""
+"""The processes that are measured: producers that add what their command line says, and workers that run until they are ended."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Process:
 
 
 class Producer(Process):
-    """Adds jobs and tells how long it took."""
+    """Adds jobs and returns how long that took."""
 
     def __init__(self, argv: Sequence[str], *, root: Path = ROOT) -> None:
         super().__init__(argv, root=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

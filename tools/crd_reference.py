@@ -74,21 +74,21 @@ spec:
 ## How it behaves
 
 - It is a job scheduler of BullMQ's: `getJobSchedulers()` lists it, and a slot's job has the id
-  `repeat:<schedulerId>:<milliseconds>`, so that a slot never has two. Each slot's job is made as soon as the slot
-  before has come, and waits as a delayed job. Workers make it when they take a job of the schedule, BullMQ's as well
-  as ours; the operator makes it at the slot in any case, and scales a queue at zero up for it.
-- Slots that were missed for up to a minute, such as while the operator was started anew, get their jobs one by one.
-  After a longer pause of everybody, the one job that was ready runs late, and the next slot is the next one to come.
-- The run of `runOnCreate` has the id `toril-run-<uid>-<generation>`, and `status.runOnCreateGeneration` says that it
-  was added. Only if the operator is killed between the two, and the job has ended and is not kept, it is added again.
+  `repeat:<schedulerId>:<milliseconds>`, so that a slot has at most one job. The job of a slot is made when the slot
+  before has come, and waits as a delayed job. A worker makes it when it takes a job of the schedule, BullMQ's as well
+  as ours. The operator makes it at the slot if no worker has, and scales a queue at zero up for it.
+- Slots that were missed for up to a minute, such as during a restart of the operator, each get a job. When neither a
+  worker nor the operator ran for longer, the one job that was delayed runs late, and the next slot follows after now.
+- The run of `runOnCreate` has the id `toril-run-<uid>-<generation>`, and `status.runOnCreateGeneration` records that
+  it was added. It is added twice only if the operator is killed between the two writes and the job has ended and is not kept.
 - `suspend` removes the job scheduler and its delayed job; resuming makes it again, with the count of `status`, so
-  that `limit` goes on. What waits or runs already is left alone.
+  that `limit` goes on. Jobs that wait or run are not touched.
 - Deleting the object removes the job scheduler and its delayed job, and leaves all other jobs. The finalizer
   `toril.dev/cleanup` holds the object until then: for a minute at most if Redis cannot be reached, for one attempt if
-  the JobQueue is gone too. What could not be removed is told by an event `CleanupAbandoned`. Without an operator the
+  the JobQueue is gone too. An Event `CleanupAbandoned` names what could not be removed. Without an operator the
   object stays: delete schedules before you remove Toril, or take the finalizer off.
-- A `schedulerId` that a BullMQ client uses as well belongs to the CronJobSchedule: what differs is put right at the
-  next slot, and every five minutes.
+- When a BullMQ client changes the job scheduler of this `schedulerId`, the operator writes the CronJobSchedule's values
+  back: at the next slot, and every five minutes.
 """,
     ),
 )
@@ -100,8 +100,8 @@ HEAD = """\
 
 {description}
 
-`kubectl explain {singular}.spec` shows the same on a cluster. A field that is not listed here is refused (by kubectl's
-strict validation, its default), and so is a value that breaks a rule; the message names the field. {units}
+`kubectl explain {singular}.spec` shows the same on a cluster. A field that is not listed here is refused, by
+kubectl's strict validation, which is its default. A value that breaks a rule is refused, too; the message names the field. {units}
 
 The smallest useful one:
 
