@@ -1,4 +1,4 @@
-"""The processes that are measured: producers that add what their command line says, and workers that run until they are ended."""
+"""The processes that are measured: producers that add what they are asked to, and workers that run until ended."""
 
 from __future__ import annotations
 

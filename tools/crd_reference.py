@@ -19,11 +19,11 @@ class Page:
     plural: str
     kind: str
     units: str
-    """What is said of units."""
+    """The sentence about units."""
     example: str
     """The smallest useful object, YAML."""
     more: str = ""
-    """What the fields do not say."""
+    """Markdown about the behaviour of the kind."""
 
     @property
     def crd(self) -> Path:
@@ -80,7 +80,8 @@ spec:
 - Slots that were missed for up to a minute, such as during a restart of the operator, each get a job. When neither a
   worker nor the operator ran for longer, the one job that was delayed runs late, and the next slot follows after now.
 - The run of `runOnCreate` has the id `toril-run-<uid>-<generation>`, and `status.runOnCreateGeneration` records that
-  it was added. It is added twice only if the operator is killed between the two writes and the job has ended and is not kept.
+  it was added. It is added twice only if the operator is killed between the two writes, and the job has ended and is
+  not kept.
 - `suspend` removes the job scheduler and its delayed job; resuming makes it again, with the count of `status`, so
   that `limit` goes on. Jobs that wait or run are not touched.
 - Deleting the object removes the job scheduler and its delayed job, and leaves all other jobs. The finalizer
@@ -101,7 +102,8 @@ HEAD = """\
 {description}
 
 `kubectl explain {singular}.spec` shows the same on a cluster. A field that is not listed here is refused, by
-kubectl's strict validation, which is its default. A value that breaks a rule is refused, too; the message names the field. {units}
+kubectl's strict validation, which is its default. A value that breaks a rule is refused, too; the message names the
+field. {units}
 
 The smallest useful one:
 
@@ -162,7 +164,7 @@ def _rule(path: str, rule: Mapping[str, Any]) -> str:
 
 
 def _value(schema: Mapping[str, Any], is_required: bool) -> str:
-    """What may be given, and what counts when nothing is."""
+    """The type, and the default or whether the field is required."""
     value = schema.get("default")
     if is_required:
         return f"{_type(schema)}, required"

@@ -53,7 +53,7 @@ def read_table(markdown: str) -> dict[str, Requirement]:
 
 
 class Collector:
-    """A pytest plugin that notes who cites what."""
+    """A pytest plugin that collects which tests cite what."""
 
     def __init__(self, marker: str) -> None:
         self.marker = marker

@@ -15,7 +15,7 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "security.md"
 BEGIN, END = "<!-- rights: made by tools/rights.py -->\n", "<!-- rights end -->\n"
 
 CONNECTING = ("AUTH", "CLIENT|SETNAME", "EVAL", "EVALSHA", "HELLO", "PING", "SELECT")
-"""What every client of ours asks for by itself."""
+"""Commands that every connection of ours sends."""
 
 _WORD = re.compile(r"'([A-Z]{3,})'")
 _NO_COMMANDS = frozenset(
@@ -32,7 +32,7 @@ _READS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """Who does what in Redis."""
+    """The roles, and what each calls in Redis."""
 
     name: str
     words: str

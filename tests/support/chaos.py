@@ -32,7 +32,8 @@ NAP_SECONDS = (0.1, 0.6)
 SLEEP_SECONDS = (7.5, 8.5)
 """Long enough for others to take the jobs over."""
 WAKE_SECONDS = 5.0
-"""What a process does first after a sleep belongs to it, so late at most: a busy machine lets it wait for its turn."""
+"""Within so long after a sleep, a process may still do what it was about to do: a busy machine lets it wait for a
+CPU."""
 START_SECONDS = 90.0
 SECOND_NS = 1_000_000_000
 OPTIONS = {
@@ -123,7 +124,7 @@ class Plan:
         if any(span.meets(begin, end) for span in self.sleeps.get(first.pid, ())):
             return "asleep"
         if any(span.meets(end, end) for span in self.sleeps.get(again.pid, ())):
-            # It got the job first, and was put to sleep before it began: BullMQ runs what it then finds in its hands.
+            # It took the job first and was put to sleep before the start. BullMQ starts such a job after the sleep.
             return "woke up with it"
         return "Redis away" if any(span.meets(begin, end) for span in self.outages) else ""
 
@@ -212,7 +213,7 @@ class Fleet:
         self.log = folder / "log"
         self.log.touch()
         self.redis_is_wanted = asyncio.Lock()
-        """Held by those who cannot have Redis restarted now."""
+        """Held while Redis must not be restarted."""
         self._server = server
         self._queue = queue
         self._random = random.Random(seed)

@@ -104,13 +104,13 @@ async def reckon(queue: EngineQueue, server: RedisServer, fleet: chaos.Fleet, lo
     completed = {*stored.containers["completed"]}
     lost, unexpected = load.acknowledged - completed, completed - load.acknowledged
     assert (lost, unexpected) == (set(), set())
-    told = [f"{words}\n  {[event for event in stored.events if event.get('jobId') == job_id]}"
+    problems = [f"{words}\n  {[event for event in stored.events if event.get('jobId') == job_id]}"
             for job_id, words in verdict.twice.items()]  # fmt: skip
-    assert not told, "started again without a reason: " + "\n".join(told[:10])
+    assert not problems, "started again without a reason: " + "\n".join(problems[:10])
     assert verdict.started == completed
     ended = [event["jobId"] for event in stored.events if event["event"] == "completed"]
     assert sorted(ended) == sorted(completed), "each has ended once"
     strangers = {job_id: fields["returnvalue"] for job_id, fields in stored.jobs.items()
                  if int(fields["returnvalue"]) not in verdict.ended_by[job_id]}  # fmt: skip
-    assert strangers == {}, "results of nobody who ended the job"
+    assert strangers == {}, "results that no end of the job explains"
     return verdict

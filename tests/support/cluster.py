@@ -104,7 +104,7 @@ class Cluster:
         )
 
     def namespace_name(self, prefix: str = "test") -> str:
-        """A name that nobody uses; nothing is created."""
+        """A name that is not in use; nothing is created."""
         return f"{prefix}-{uuid.uuid4().hex[:8]}"
 
     def create_namespace(self, prefix: str = "test", labels: Mapping[str, str] | None = None) -> str:

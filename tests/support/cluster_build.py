@@ -74,7 +74,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def run_with_progress(argv: Sequence[str | Path], what: str, *, cwd: Path, env: dict[str, str] | None = None) -> None:
-    """Run a long command, tell the elapsed time while it runs, fail with the end of its output.
+    """Run a long command and print the elapsed time; fail with the end of its output.
 
     Raises:
         ClusterError: it ended with another code than 0.

@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m support.cluster_command", description=__doc__)
     parser.add_argument("--no-node", action="store_true", help="a control plane only, also as root")
     arguments = parser.parse_args()
-    # Told to end, we end in order, as after Ctrl-C.
+    # SIGTERM ends the cluster in order, as Ctrl-C does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with start(with_node=not arguments.no_node) as cluster:

@@ -33,7 +33,7 @@ class ControlPlane:
     port: int
     with_node: bool
     etcd: str
-    """Address of etcd, `http://…`; it asks nobody who they are."""
+    """Address of etcd, `http://…`; it has no authentication."""
     audit_log: Path | None
     """One JSON event a line (who, verb, object), when asked for."""
 
@@ -159,7 +159,7 @@ def _start_api_server(plane: ControlPlane, etcd_port: int) -> None:
         f"--service-account-key-file={keys.folder / 'service-accounts.pub'}",
     ]
     if not plane.with_node:
-        # A loopback address is refused as an endpoint of the Service `kubernetes`; nobody could use it anyway.
+        # A loopback address is refused as an endpoint of the Service `kubernetes`, and no pod could use it.
         flags.append("--endpoint-reconciler-type=none")
     if plane.audit_log is not None:
         policy = folder / "audit-policy.yaml"

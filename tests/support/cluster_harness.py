@@ -29,7 +29,7 @@ class StartedCommand:
         """Where the cluster keeps everything."""
 
     def kubectl(self, *arguments: str) -> str:
-        """Output of kubectl on it, by the script that users are told of."""
+        """Output of kubectl on it, by the script that the command prints for users."""
         argv = [str(self.folder / cluster_command.KUBECTL), *arguments]
         return subprocess.run(argv, capture_output=True, text=True, check=True, timeout=60).stdout
 
@@ -49,7 +49,7 @@ class StartedCommand:
         self._process.stdout.close()
 
     def _read_folder(self) -> Path:
-        """Read what it prints up to the line that tells how to use it; its first path is in the cluster's folder."""
+        """Read its output up to the line about its use, whose first path is in the cluster's folder."""
         assert self._process.stdout is not None
         printed: list[str] = []
         for line in self._process.stdout:

@@ -34,7 +34,7 @@ PYTHON_PACKAGES = ("python3", "python3-pip", "ca-certificates", "tini")
 REDIS_PACKAGES = ("redis-server",)
 REDIS_COMMAND = ("redis-server", "--bind", "0.0.0.0", "--protected-mode", "no", "--save", "")
 ANY_USER = 65532
-"""Nobody's user id, for images that need no root."""
+"""A user id that no account has, for images that need no root."""
 UNNEEDED = (
     "usr/share/doc",
     "usr/share/info",

@@ -26,7 +26,7 @@ DNS_ADDRESS = "10.96.0.10"
 NODE_POD_RANGE = "10.244.0.0/24"
 BRIDGE = "node0"
 PLUGINS = (Path("/usr/lib/cni"), Path("/opt/cni/bin"))
-"""Where the network plugins of Debian and of everybody else are."""
+"""Folders of the network plugins: Debian's and the usual one."""
 PROGRAMS = ("containerd", "ctr", "runc", "buildah", "debootstrap", "iptables", "conntrack", "ip", "unshare", "nsenter")
 KERNEL_SETTINGS = {
     "vm/overcommit_memory": 1,

@@ -13,7 +13,7 @@ PROC = Path("/proc")
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Every process below `pid` (not itself): its id, and when it started, so that a reused id is told apart."""
+    """Every process below `pid` (not itself): its id, and when it started, so that a reused id is recognised."""
     parents = {child: parent for child, (parent, _) in _processes().items()}
     found: dict[int, str] = {}
     for child, (_, started) in _processes().items():
@@ -33,7 +33,7 @@ def remains(folder: Path, processes: dict[int, str]) -> list[str]:
     ]
     left += [f"process {pid} in its folder: {_command(pid)}" for pid in alive if _is_working_in(pid, folder)]
     left += [f"mount: {line}" for line in _mounts() if str(folder) in line]
-    # What vanishes during the walk is passed over.
+    # Files may vanish during the walk.
     cgroups = (Path(path) for path, _, _ in os.walk(cluster_supervisor.CGROUPS))
     left += [f"cgroup: {path}" for path in cgroups if path.name == folder.name]
     left += [f"folder: {folder}"] if folder.exists() else []

@@ -148,7 +148,7 @@ def remove_cgroups(name: str) -> None:
     deadline = time.monotonic() + 10
     for top in [*CGROUPS.glob(f"*/{name}"), CGROUPS / name]:
         while top.is_dir():
-            # What vanishes during the walk is passed over.
+            # Files may vanish during the walk.
             for folder, _, _ in os.walk(top, topdown=False):
                 with contextlib.suppress(OSError):
                     Path(folder).rmdir()

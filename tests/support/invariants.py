@@ -30,7 +30,7 @@ PARTS = {"lock": "string", "logs": "list", "dependencies": "set", "processed": "
 
 
 class StoredQueue:
-    """Everything that Redis holds of one queue, read at one moment in which nobody writes."""
+    """Everything that Redis holds of one queue, read while no process writes."""
 
     def __init__(self, client: redis.Redis, queue: str, prefix: str = "bull") -> None:
         """Args: client: with `decode_responses`."""
@@ -134,7 +134,7 @@ class StoredQueue:
                 yield f"deduplication {deduplication_id} is held by job {job_id}, which is {states.get(job_id)}"
         for name in self.types:
             if name.startswith("dn:") and name[3:] not in self.deduplicated:
-                yield f"{name} waits for nobody"
+                yield f"{name} waits for no child"
         for scheduler_id in self.schedulers:
             if self.types.get(f"repeat:{scheduler_id}") != "hash":
                 yield f"scheduler {scheduler_id} has no definition"

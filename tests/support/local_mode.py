@@ -106,9 +106,9 @@ class LocalMode:
         return found
 
     def wait_gone(self, server_url: str | None = None) -> None:
-        """Wait until no process of it is left, however it was ended, and nobody listens at its server's address.
+        """Wait until no process of it is left, however it was ended, and no server listens at its address.
 
-        A server writes its title over its environment, mark and all: hence the address.
+        The address is needed, since a server overwrites its environment, which holds the mark, with its title.
         """
         wait_until(lambda: not self.processes(), f"the processes of toril dev to end: {self.processes()}")
         if server_url is not None:

@@ -126,7 +126,7 @@ class Handle:
         return job_id
 
     async def events(self) -> list[dict[str, Any]]:
-        """What a QueueEvents or Worker object has told so far, in order."""
+        """The events that a QueueEvents or Worker object has emitted so far, in order."""
         events: list[dict[str, Any]] = await self.node.request("events", handle=self.number)
         return events
 
@@ -145,13 +145,13 @@ class Handle:
         return await wait_until_async(probe, f"{count} runs by a BullMQ worker")
 
     async def events_until(self, last: str) -> list[dict[str, Any]]:
-        """Wait until `last` was told; answer `events`."""
+        """Wait until `last` was emitted; return `events`."""
 
         async def probe() -> list[dict[str, Any]]:
             events = await self.events()
             return events if any(event["event"] == last for event in events) else []
 
-        return await wait_until_async(probe, f"BullMQ to tell {last}")
+        return await wait_until_async(probe, f"BullMQ to emit {last}")
 
     async def close(self, *, force: bool = False) -> None:
         await self.node.request("close", handle=self.number, force=force)
@@ -169,7 +169,7 @@ class Peer:
         self._owns_node = owns_node
         self._opened: list[Handle] = []
         self.expected_error = ""
-        """Part of the one error message that its workers may tell; empty = none."""
+        """Part of the one error message that its workers may emit; empty = none."""
 
     async def start(self) -> None:
         self.queue = await self._open("Queue")

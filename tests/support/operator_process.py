@@ -105,7 +105,7 @@ class OperatorProcess:
         return None
 
     def _readiness(self) -> int | None:
-        """What `/readyz` answers; None while nobody does."""
+        """The answer of `/readyz`; None while no server listens."""
         assert self.process is not None
         assert self.process.poll() is None, f"the operator ended with {self.process.returncode}: {self.log}"
         try:

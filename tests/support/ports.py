@@ -1,7 +1,7 @@
 """Ports of 127.0.0.1 for what tests start: each is given out once among all test processes of a user.
 
-A port is chosen some time before its server listens on it. So that nobody gets it in between, it stays locked for as
-long as the process that asked for it lives, and it is none of those that the kernel gives to outgoing connections.
+A port is chosen some time before its server listens on it. No other test process gets it in between: it stays locked
+as long as the process that asked for it lives. It is none of those that the kernel gives to outgoing connections.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _ours: set[int] = set()
 
 
 def free_port() -> int:
-    """A port that nobody listens on and nobody else will be given."""
+    """A port that no server listens on and no other test process will get."""
     for port in random.SystemRandom().sample(PORTS, len(PORTS)):
         if port not in _ours and _lock(port):
             _ours.add(port)
@@ -31,7 +31,7 @@ def free_port() -> int:
 
 
 def _lock(port: int) -> bool:
-    """Whether nobody else has it. Each port is one byte of a common file; the kernel unlocks them as we end."""
+    """Whether no other process has it. Each port is one byte of a common file; the kernel unlocks them as we end."""
     try:
         fcntl.lockf(_lock_file(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
     except OSError:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Passes bytes on, until told to cut."""
+    """Passes bytes on, until `cut` is called."""
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port

@@ -49,7 +49,7 @@ class End:
 
 
 class QueueModel:
-    """One queue. Commands return what the engine should answer; `events` is what they tell."""
+    """One queue. Commands return what the engine should answer; `events` are those that they emit."""
 
     def __init__(self, layout: str) -> None:
         self.layout = layout
@@ -183,7 +183,7 @@ class QueueModel:
         return True
 
     def remove(self, job_id: str) -> bool:
-        """Whether nobody holds the job; it is gone."""
+        """Whether no worker holds the job, which is then removed."""
         job = self.jobs.get(job_id)
         if job is None:
             return True
@@ -203,7 +203,7 @@ class QueueModel:
     # ---- workers
 
     def take(self, count: int, token: str) -> tuple[list[str], bool]:
-        """Ids, in order, and whether the next due time is told."""
+        """Ids, in order, and whether the next due time is returned."""
         if self.is_paused and self.line() is self.paused:
             # What clients of the other layout have left in the wrong list is next in line.
             self.paused = self.wait + self.paused

@@ -286,7 +286,7 @@ async def gone_job(queue: EngineQueue) -> Jobs:
 
 
 def owed(policy: str = "") -> Prepare:
-    """A child `c0` that has completed, of which its parent was not told."""
+    """A child `c0` that has completed, whose end its parent does not have."""
 
     async def prepare(queue: EngineQueue) -> Jobs:
         held = await split_family("t")(queue)

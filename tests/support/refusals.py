@@ -60,7 +60,7 @@ def text_of(found: re.Match[str]) -> str:
 
 
 def build_of(script: str) -> str:
-    """A script that notes its calls and the places from which it made them, and refuses the one that it is told to."""
+    """A script that notes its calls and the places from which it made them, and refuses a chosen one."""
     source = lua_loader.load(script).source
     for found in reversed(list(sites(script))):
         place = json.dumps(f"{script} {text_of(found)}")

@@ -40,7 +40,7 @@ class StoredSchedules:
         """The slots that have jobs, wherever those are."""
         start = f"{self.key(name)}:"
         found = (key.removeprefix(start) for key in self.raw.scan_iter(f"{start}*", count=1000))
-        # A job's lock and logs have keys below its own; one scan may tell of a key twice.
+        # A job's lock and logs have keys below its own; one scan may return a key twice.
         return sorted({int(text) for text in found if text.isdigit()})
 
     def ids(self, place: str) -> list[str]:

@@ -78,7 +78,7 @@ class WorkerProcess:
         return path.read_text().split("\n")[:-1] if path.exists() else []
 
     def get(self, path: str, timeout_seconds: float = 20) -> tuple[int, str]:
-        """Ask a probe: status and body; status 0 = nobody answers."""
+        """Ask a probe: status and body; status 0 = no answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=timeout_seconds) as response:
                 return response.status, response.read().decode()
@@ -154,7 +154,7 @@ def spawn(
 
 
 def environment(redis_url: str, queue: str, folder: Path) -> dict[str, str]:
-    """What a worker of the module `worker_jobs` in `folder` must be told; without probes."""
+    """The environment of a worker of the module `worker_jobs` in `folder`, without probes."""
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("TORIL_")},
         "TORIL_REDIS_URL": redis_url,
