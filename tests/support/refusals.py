@@ -105,6 +105,11 @@ class Server:
         """Let `limited` have these rights alone."""
         self.raw.execute_command("ACL", "SETUSER", self.user, "reset", "on", ">secret", *rules)
 
+    def denials(self) -> int:
+        """How often Redis has refused a command or a key to `user` so far, by its `ACL LOG`."""
+        entries = self.raw.acl_log(100)
+        return sum(int(entry["count"]) for entry in entries if entry["username"] == self.user)
+
     def close(self) -> None:
         self.limited.close()
         self.raw.execute_command("ACL", "DELUSER", self.user)

@@ -74,7 +74,7 @@ class Fetcher:
         )  # fmt: skip
         self._recovery = Recovery(
             active, executor, self._pipeline, self._wakeups, reporter, ends, server_clock, upkeep, registration,
-            self._course, on_failure=self.note_failure,
+            self._course, wake=self._wake.set, on_failure=self.note_failure,
         )  # fmt: skip
 
     @property
@@ -153,6 +153,8 @@ class Fetcher:
         await self._wakeups.use_spare()
         if self._upkeep.is_due:
             await self._recovery.carry_schedulers_on()
+        if self._recovery.is_retry_due:
+            await self._recovery.retry_refused()
         if not self._active.connection.is_connected:
             # Recovery connects.
             self._course.apply(Event.FAILED)

@@ -71,6 +71,9 @@ class Pipeline:
         """
         self.pending: list[Run] = []
         """Runs that have ended and whose ends no call carries yet."""
+        self.refused: list[Run] = []
+        """Runs whose ends Redis refuses for a lasting reason. Each keeps its slot and its lock; `Recovery` tries the
+        ends again."""
         self.in_flight: list[InFlightCall] = []
         self.next_due_ms: float = 0
         """When the first delayed job is due, Unix milliseconds; 0 = not known."""
@@ -111,17 +114,17 @@ class Pipeline:
     @property
     def held(self) -> list[Run]:
         """The runs whose locks are to be kept: running, or ended and not recorded yet."""
-        return self._executor.held + self.pending
+        return self._executor.held + self.pending + self.refused
 
     @property
     def unrecorded(self) -> int:
         """How many jobs have ended without Redis knowing it."""
-        return len(self.pending) + sum(len(call.batch) for call in self.in_flight)
+        return len(self.pending) + len(self.refused) + sum(len(call.batch) for call in self.in_flight)
 
     @property
     def free(self) -> int:
-        """Slots that neither a job nor a call under way may need."""
-        return max(0, self._executor.free - self._count_under_way())
+        """Slots that no job, no refused end and no call under way needs."""
+        return max(0, self._executor.free - len(self.refused) - self._count_under_way())
 
     def collect(self) -> None:
         """Fetch the runs that have ended from the executor."""
@@ -221,7 +224,9 @@ class Pipeline:
                 return 0
             if self.in_flight and self._backlog is not Backlog.MORE:
                 return 0
-        return max(0, min(self._executor.room - self._count_under_way(), self._take_at_most))
+        # Refused ends leave their slots empty, so that no job may be taken ahead for these slots.
+        room = self._executor.room if not self.refused else self._executor.free - len(self.refused)
+        return max(0, min(room - self._count_under_way(), self._take_at_most))
 
     def _launch(self, batch: list[Run], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
         sent = InFlightCall(batch, count, call, self._loop.time(), self._landed)

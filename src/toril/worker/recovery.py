@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from toril import errors
-from toril.engine.worker import ActiveJobs
+from toril.engine.worker import ActiveJobs, FinishReply
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
 from toril.worker.attempt import Run, first_batch
@@ -24,7 +24,8 @@ from toril.worker.wakeups import Wakeups
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 1.0
-"""Pauses between attempts to get through double from first to longest: Redis's return is noticed in a second."""
+"""Pauses between attempts to get through double from first to longest: Redis's return is noticed in a second. Ends that
+Redis refuses for a lasting reason are tried again after the longest pause."""
 
 
 class Verdict(enum.Enum):
@@ -93,8 +94,13 @@ class Recovery:
         registration: Registration,
         course: Course,
         *,
+        wake: Callable[[], None],
         on_failure: Callable[[errors.RedisError], None],
     ) -> None:
+        """Args:
+        wake: lets the main loop go round.
+        on_failure: called when Redis failed.
+        """
         self._active = active
         self._executor = executor
         self._pipeline = pipeline
@@ -105,7 +111,10 @@ class Recovery:
         self._upkeep = upkeep
         self._registration = registration
         self._course = course
+        self._wake = wake
         self._on_failure = on_failure
+        self._loop = asyncio.get_running_loop()
+        self._retry_at = 0.0
         self._given_up = GivenUp(active.taker.lock_ms / 1000)
         self._pause_seconds = FIRST_PAUSE_SECONDS
         self.is_refused = False
@@ -167,45 +176,83 @@ class Recovery:
         pipeline.take_is_unsure = False
 
     async def _record_all(self) -> None:
-        """Record what has ended. Ends that lack a right in Redis hold no other up; raises the last refusal."""
-        pipeline, refused = self._pipeline, list[Run]()
-        last: errors.RedisError | None = None
-        try:
-            while pipeline.pending:
-                first = pipeline.pending[0]
-                try:
-                    await self._record_some()
-                except errors.RedisError as problem:
-                    if not (self._course.state.is_recovering_singly and finish_codes.is_lasting(problem)):
-                        raise
-                    pipeline.pending.remove(first)
-                    refused.append(first)
-                    last = problem
-        finally:
-            pipeline.pending = refused + pipeline.pending
-        if last is not None:
-            raise last
+        """Record what has ended. An end that Redis refuses for a lasting reason is set aside. Raises other failures."""
+        pipeline = self._pipeline
+        while pipeline.pending:
+            if not self._course.state.is_recovering_singly:
+                await self._record_batch()
+                continue
+            run = pipeline.pending.pop(0)
+            try:
+                await self._record_alone(run)
+            except errors.RedisError as problem:
+                if not finish_codes.is_lasting(problem):
+                    pipeline.pending.insert(0, run)
+                    raise
+                pipeline.refused.append(run)
+                self._report_refused(problem)
 
-    async def _record_some(self) -> None:
+    async def _record_batch(self) -> None:
         """Record a part of what has ended, without taking. When that fails it is pending again; raises why."""
-        pipeline, is_single = self._pipeline, self._course.state.is_recovering_singly
-        batch, pipeline.pending = first_batch(pipeline.pending, 1 if is_single else MAX_BATCH)
+        pipeline = self._pipeline
+        batch, pipeline.pending = first_batch(pipeline.pending, MAX_BATCH)
         finishes = [run.outcome for run in batch]
         try:
             reply = await self._active.finish_and_take(finishes, 0, pipeline.new_token())
-        except errors.RedisError as problem:
-            if is_single and await try_alone(self._active, finishes[0], problem) is Verdict.UNRECORDABLE:
-                # The others are not to wait for this one.
-                self._ends.lost(batch[0], str(problem))
-                self._given_up.add(batch[0].record)
-                return
+        except errors.RedisError:
             for finish in finishes:
                 finish.is_repeated = True
             pipeline.pending = batch + pipeline.pending
             raise
-        pipeline.settle(batch, reply.codes)
+        self._land(batch, reply)
+
+    async def _record_alone(self, run: Run) -> None:
+        """Record one end, or give its job up when Redis will never carry it out. Raises why Redis did not record it."""
+        finish = run.outcome
+        try:
+            reply = await self._active.finish_and_take([finish], 0, self._pipeline.new_token())
+        except errors.RedisError as problem:
+            if await try_alone(self._active, finish, problem) is not Verdict.UNRECORDABLE:
+                finish.is_repeated = True
+                raise
+            # The others are not to wait for this one.
+            self._ends.lost(run, str(problem))
+            self._given_up.add(run.record)
+        else:
+            self._land([run], reply)
+
+    def _land(self, batch: Sequence[Run], reply: FinishReply) -> None:
+        self._pipeline.settle(batch, reply.codes)
         if reply.taken.rate_limit_ms:
-            pipeline.note_taken(reply.taken, 0)
+            self._pipeline.note_taken(reply.taken, 0)
+
+    @property
+    def is_retry_due(self) -> bool:
+        """Whether refused ends are to be tried again now."""
+        return bool(self._pipeline.refused) and self._loop.time() >= self._retry_at
+
+    async def retry_refused(self) -> None:
+        """Try refused ends again, one end a call. Free slots take jobs meanwhile."""
+        refused = self._pipeline.refused
+        for run in tuple(refused):
+            try:
+                await self._record_alone(run)
+            except errors.RedisError as problem:
+                if not finish_codes.is_lasting(problem):
+                    self._on_failure(problem)
+                    return
+                self._report_refused(problem)
+            else:
+                refused.remove(run)
+        if not refused:
+            self._reporter.accepted("ends")
+
+    def _report_refused(self, problem: errors.RedisError) -> None:
+        if self._loop.time() >= self._retry_at:
+            self._retry_at = self._loop.time() + LONGEST_PAUSE_SECONDS
+            self._loop.call_at(self._retry_at, self._wake)
+        self._reporter.refused("ends", problem)
+        self._reporter.redis_failed(problem)
 
     async def _pause(self) -> None:
         seconds, self._pause_seconds = self._pause_seconds, min(self._pause_seconds * 2, LONGEST_PAUSE_SECONDS)

@@ -133,4 +133,62 @@ async def test_an_end_that_lacks_a_right_holds_no_other_up(
         assert (await parents.counts())["waiting"] == 1
 
 
+@pytest.mark.parametrize("concurrency", [1, 3])
+async def test_an_end_that_lacks_a_right_keeps_its_own_slot_only(
+    tasks: Queue, worker: StartWorker, server: Server, stored: EngineQueue, redis_url: str, concurrency: int
+) -> None:
+    """Free slots take new jobs while the right is missing; a worker without a free slot takes none."""
+    may_end = asyncio.Event()
+    runs: collections.Counter[str] = collections.Counter()
+
+    @tasks.task
+    async def step(*, job: Job = Job.current()) -> None:
+        runs[job.id] += 1
+        await may_end.wait()
+
+    parent_name = f"{tasks.name}-parents"
+    async with Queue(parent_name, url=redis_url) as parents:
+        await flow(parents.task(_up).draft(), [step.draft()]).enqueue()
+        server.make_user(f"~bull:{tasks.name}:*", f"~bull:{parent_name}:*", "+@all")
+
+        async def is_running() -> bool:
+            return len(runs) == 1
+
+        def completed() -> int:
+            return len(stored.places().get("completed", []))
+
+        async def are_others_completed() -> bool:
+            return completed() == 10
+
+        async def are_all_completed() -> bool:
+            return completed() == 11
+
+        async def is_refused_again() -> bool:
+            return server.denials() >= refused_before + 3
+
+        async with worker(
+            tasks, url=url_of(server, redis_url), concurrency=concurrency, lock_ms=2000, lock_renew_ms=200
+        ):
+            await wait_until_async(is_running, "the child to run")
+            server.make_user(f"~bull:{tasks.name}:*", "+@all")
+            may_end.set()
+            refused_before = server.denials()
+            await wait_until_async(is_refused_again, "the end of the child to be tried again")
+            child = next(iter(runs))
+            assert stored.places()["active"] == [child]
+            for _ in range(10):
+                await step.enqueue()
+            if concurrency > 1:
+                await wait_until_async(are_others_completed, "the jobs of the free slots")
+            else:
+                refused_before = server.denials()
+                await wait_until_async(is_refused_again, "the end of the child to be tried again")
+                assert len(stored.places()["wait"]) == 10
+            assert stored.places()["active"] == [child]
+            server.make_user("~*", "+@all")
+            await wait_until_async(are_all_completed, "the end of the child", timeout_seconds=60)
+        assert (await parents.counts())["waiting"] == 1
+    assert set(runs.values()) == {1}
+
+
 async def _up() -> None: ...
