@@ -1,4 +1,4 @@
-"""Tells of changes as Kubernetes Events: few, short, never a reason to fail."""
+"""Writes Kubernetes Events about changes: few and short. A failure to write one is logged and has no other effect."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from toril_operator.leadership import Leadership
 from toril_operator.object_cache import Key, Kind
 
 SAME_MS = 60_000
-"""Shortest time between two events of one object with the same reason."""
+"""Shortest time between two Events of one object with the same reason."""
 MAX_WAITING = 100
-"""More than that at once are dropped: an event is no record."""
+"""Events that wait to be written; further ones are dropped."""
 MAX_NOTE_BYTES = 1024
 """The API server counts bytes, not characters."""
 MAX_NAME = 253
@@ -30,14 +30,20 @@ logger = logging.getLogger(__name__)
 
 
 class EventReason(StrEnum):
+    """The reasons of all Events."""
+
     SCALED_UP = "ScaledUp"
+    """The Deployment's replicas were raised."""
     SCALED_DOWN = "ScaledDown"
+    """The Deployment's replicas were lowered."""
     REDIS_UNREACHABLE = "RedisUnreachable"
+    """The queue cannot be read any more; the note has the cause."""
     REDIS_RECOVERED = "RedisRecovered"
+    """The queue can be read again."""
     CONCURRENCY_RESTORED = "ConcurrencyRestored"
-    """Another client had changed the queue's concurrency, which the manifest names."""
+    """Another client had changed the queue's concurrency; the operator wrote the manifest's value back."""
     CLEANUP_ABANDONED = "CleanupAbandoned"
-    """A deleted schedule's record could not be removed from Redis."""
+    """The job scheduler of a deleted CronJobSchedule could not be removed from Redis."""
 
     @property
     def type(self) -> str:

@@ -26,10 +26,14 @@ class Key(NamedTuple):
 
 
 class Kind(StrEnum):
+    """The kinds of objects that the operator watches."""
+
     JOB_QUEUE = "JobQueue"
     CRON_JOB_SCHEDULE = "CronJobSchedule"
     DEPLOYMENT = "Deployment"
+    """Those with our labels: the workers of JobQueues."""
     POD = "Pod"
+    """Those with our labels: workers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,12 +98,20 @@ class Plan:
 
 
 def make_plan(observed: Observed) -> Plan:
+    """What one turn has to do. The first case that holds decides:
+
+    1. The object is being deleted: remove the job scheduler. The finalizer goes when that is done, or after
+       `ABANDON_MS`.
+    2. An obstacle (no JobQueue, Redis unknown, a duplicate) or an invalid schedule: nothing, with the obstacle as the
+       reason. An invalid schedule also removes the job scheduler, which would go on with the former one.
+    3. `spec.suspend`: remove the job scheduler.
+    4. Otherwise: store the job scheduler where it differs, make the next slot's job where it is due, run on creation.
+    """
     valid, scheduler, problem = _validity(observed)
     if observed.deleted_for_ms is not None:
         return _deletion(observed, observed.deleted_for_ms, valid)
     blocked = _obstacle(observed) or problem
     if blocked is not None:
-        # What has become senseless makes no more jobs.
         remove = blocked.reason is Reason.INVALID_SCHEDULE and observed.record is not None
         return Plan(valid=valid, blocked=blocked, remove=remove, ran_generation=observed.ran_generation)
     assert observed.spec is not None
