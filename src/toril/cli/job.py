@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from toril import errors
+from toril import clock, errors
 from toril.cli import output
 from toril.cli.output import ExitCode
+
+if TYPE_CHECKING:
+    from toril.queue import Queue
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNIT_MS = {"ms": 1, "": 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 LONGEST_MS = 100 * 366 * _UNIT_MS["d"]
 """Longest length of time that is accepted: a hundred years."""
+PATIENCE_SECONDS = 5.0
+"""With --wait: how long a job may wait before the command looks whether any worker is connected to the queue."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 
 
@@ -141,9 +147,34 @@ async def _add(
     from toril.queue import Queue
 
     async with Queue(queue_name, url=redis_url, prefix=prefix) as queue:
+        began_ms = clock.now_ms()
         handle = await queue.add(name, data, options)
+        if options["jobId"] is not None and await _is_older(queue, handle.id, began_ms):
+            output.note(f"nothing added: queue {queue_name} has a job {handle.id} already")
+        elif wait:
+            output.note(f"job {handle.id} added")
         if not wait:
             return handle.id
-        output.note(f"job {handle.id} added")
-        result = await handle.result(None if timeout_ms is None else timeout_ms / 1000)
+        looking = asyncio.create_task(_report_no_worker(queue, handle.id))
+        try:
+            result = await handle.result(None if timeout_ms is None else timeout_ms / 1000)
+        finally:
+            looking.cancel()
         return json.dumps(result, ensure_ascii=False)
+
+
+async def _is_older(queue: Queue, job_id: str, began_ms: int) -> bool:
+    """Whether a job was added before this command began. False when it is gone."""
+    with contextlib.suppress(errors.JobNotFoundError):
+        return (await queue.handle(job_id).job()).timestamp_ms < began_ms
+    return False
+
+
+async def _report_no_worker(queue: Queue, job_id: str) -> None:
+    """Say on stderr, once, when nothing works on the queue; the name may be wrong."""
+    await asyncio.sleep(PATIENCE_SECONDS)
+    # Without the right to CLIENT LIST it is not known.
+    with contextlib.suppress(errors.RedisError):
+        if not await queue.workers():
+            words = "is the name right? A queue that is scaled to zero gets its worker in some seconds"
+            output.note(f"job {job_id} waits: no worker is connected to queue {queue.name}; {words}")

@@ -56,6 +56,25 @@ def test_tells_a_failure_and_an_end_of_patience(worker_url: str) -> None:
     assert (done.stdout, done.returncode) == ("", 6)
 
 
+def test_says_that_no_worker_serves_the_queue(worker_url: str) -> None:
+    add = ("job", "add", "order", "total", "--redis", worker_url, "--wait", "--timeout", "20s")
+    done = toril(*add)
+    assert (done.stdout, done.returncode) == ("", 6)
+    lines = done.stderr.splitlines()
+    assert lines[0] == "job 1 added"
+    assert lines[1].startswith("job 1 waits: no worker is connected to queue order; is the name right?")
+    assert len(lines) == 3
+
+
+def test_says_that_a_job_of_this_id_was_there(worker_url: str) -> None:
+    add = ("job", "add", "orders", "total", "--redis", worker_url, "--job-id", "bill-7", "--data", '{"prices": [2]}')
+    first = toril(*add)
+    assert (first.stdout, first.stderr, first.returncode) == ("bill-7\n", "", 0)
+    again = toril(*add, "--wait")
+    assert (again.stdout, again.returncode) == ("2\n", 0)
+    assert again.stderr == "nothing added: queue orders has a job bill-7 already\n"
+
+
 async def test_options_reach_the_job(queue: EngineQueue, redis_url: str) -> None:
     add = ("job", "add", queue.keys.queue, "bill", "--redis", redis_url)
     options = ("--delay", "1h", "--priority", "3", "--attempts", "4", "--job-id", "b-1")
