@@ -85,9 +85,7 @@ def parse_cron_job_schedule(manifest: Mapping[str, Any]) -> CronJobScheduleSpec:
     Raises:
         InvalidSpecError: a field is missing or wrong; `field` is its path.
     """
-    root = Fields.of(manifest, "")
-    if root.text("apiVersion") != API_VERSION or root.text("kind") != KIND:
-        raise errors.InvalidSpecError("apiVersion", f"must be {API_VERSION}, and kind {KIND}")
+    root = Fields.of_object(manifest, API_VERSION, KIND)
     metadata, spec = root.object("metadata"), root.object("spec")
     name, namespace = metadata.text("name"), metadata.text("namespace", "default")
     pattern, every_ms, offset_ms = _rhythm(spec)

@@ -52,6 +52,14 @@ class Fields:
             raise errors.InvalidSpecError(path, wording("type", "object"))
         return cls(value, path)
 
+    @classmethod
+    def of_object(cls, manifest: Mapping[str, Any], api_version: str, kind: str) -> Fields:
+        """A whole manifest. Raises InvalidSpecError when it is of another version or kind."""
+        root = cls.of(manifest, "")
+        if root.text("apiVersion") != api_version or root.text("kind") != kind:
+            raise errors.InvalidSpecError("apiVersion", f"must be {api_version}, and kind {kind}")
+        return root
+
     def at(self, name: str) -> str:
         """The path of one field."""
         return f"{self.path}.{name}" if self.path else name

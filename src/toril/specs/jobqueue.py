@@ -163,9 +163,7 @@ def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
     Raises:
         InvalidSpecError: a field is missing or wrong; `field` is its path.
     """
-    root = Fields.of(manifest, "")
-    if root.text("apiVersion") != API_VERSION or root.text("kind") != KIND:
-        raise errors.InvalidSpecError("apiVersion", f"must be {API_VERSION}, and kind {KIND}")
+    root = Fields.of_object(manifest, API_VERSION, KIND)
     metadata, spec = root.object("metadata"), root.object("spec")
     name = metadata.text("name")
     if len(name) > MAX_NAME:
