@@ -116,7 +116,7 @@ async def image_cleanup(
 
 @cleanups.task
 async def manual_cleanup(cleanupType: str, batchSize: int = 50, *, job: Job = Job.current()) -> CleanedImages:
-    """A cleanup that somebody starts by hand."""
+    """A cleanup that is started by hand."""
     return await clean_images(job, cleanupType, batchSize)
 
 

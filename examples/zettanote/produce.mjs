@@ -102,7 +102,7 @@ class Watched {
     this.planned = new Map();
   }
 
-  // Listen from the stream's beginning, so that nothing is missed before listening has begun; ids tell our jobs apart.
+  // Listen from the stream's beginning, so that nothing is missed before listening has begun; our jobs are known by their ids.
   async listen() {
     const options = { connection: { url: this.url }, prefix: this.prefix, lastEventId: "0-0" };
     this.events = new this.QueueEvents(this.name, options);
