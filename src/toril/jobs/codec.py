@@ -21,6 +21,9 @@ MAX_DATA_BYTES = 256 * 1024 * 1024
 MAX_BYTES = 512 * 1024 * 1024 - 1
 """Largest return value or progress, as JSON in UTF-8: Redis takes no longer text (`proto-max-bulk-len`)."""
 
+PATH_ENDS = 60
+"""Characters that an error shows of each end of a long path."""
+
 MAX_DEPTH = 200
 """Largest nesting of objects and arrays. JSON readers fail at some depth below a thousand levels, Python's at one that
 depends on the call stack. Every worker can read 200 levels."""
@@ -152,16 +155,21 @@ def _check(value: Any, path: str, depth: int) -> None:
     if depth == MAX_DEPTH and isinstance(value, _CONTAINERS):
         problem = f"is nested more than {MAX_DEPTH} levels deep"
     if problem is not None:
-        raise errors.InvalidPayloadError(path, problem)
+        raise errors.InvalidPayloadError(_shortened(path), problem)
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
                 words = f"has the key {repr(key)[:80]}, of type {type(key).__name__}; keys must be text"
-                raise errors.InvalidPayloadError(path, words)
+                raise errors.InvalidPayloadError(_shortened(path), words)
             _check(inner, f"{path}.{key}", depth + 1)
     elif isinstance(value, list | tuple):
         for index, inner in enumerate(value):
             _check(inner, f"{path}[{index}]", depth + 1)
+
+
+def _shortened(path: str) -> str:
+    """A path for people: of a long one the first and the last characters."""
+    return path if len(path) <= 2 * PATH_ENDS else f"{path[:PATH_ENDS]}…{path[-PATH_ENDS:]}"
 
 
 def _problem(value: Any) -> str | None:

@@ -121,3 +121,15 @@ def test_missing_data_reads_as_an_empty_object() -> None:
 def test_text_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(errors.InvalidPayloadError):
         codec.decode(text)
+
+
+def test_a_long_path_is_shortened_in_the_middle() -> None:
+    value: Any = {1, 2}
+    for _ in range(150):
+        value = [{"inner": value}]
+    with pytest.raises(errors.InvalidPayloadError) as refused:
+        codec.encode(value)
+    path = refused.value.field
+    assert path.startswith("data[0].inner[0].inner")
+    assert path.endswith(".inner[0].inner")
+    assert len(path) == 2 * codec.PATH_ENDS + 1
