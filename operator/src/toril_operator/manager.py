@@ -9,14 +9,15 @@ import socket
 from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any
 
-from toril import clock, errors, kube
+from toril import kube
 from toril.telemetry import probe_server, zone_data
-from toril_operator import labels
 from toril_operator.controller import Controller
 from toril_operator.cronjobschedule.apply import Applier as ScheduleApplier
 from toril_operator.cronjobschedule.observe import Observer as ScheduleObserver
 from toril_operator.cronjobschedule.reconcile import Reconciler as ScheduleReconciler
 from toril_operator.event_recorder import EventRecorder
+from toril_operator.health import Health
+from toril_operator.informer import RESOURCES, Informer
 from toril_operator.jobqueue.apply import Applier
 from toril_operator.jobqueue.defaults import DefaultsKeeper, read_scope
 from toril_operator.jobqueue.drainer import Drainer
@@ -25,7 +26,7 @@ from toril_operator.jobqueue.plan import WorkerDefaults
 from toril_operator.jobqueue.reconcile import Reconciler
 from toril_operator.leadership import Leadership
 from toril_operator.metrics import CONTENT_TYPE, Metrics
-from toril_operator.object_cache import Key, Kind, ObjectCache, Seen
+from toril_operator.object_cache import Key, Kind, ObjectCache
 from toril_operator.polling.pollers import Pollers
 from toril_operator.polling.targets import Snapshot
 from toril_operator.settings import Settings
@@ -34,24 +35,7 @@ from toril_operator.watcher import Watcher, wait_for_types
 from toril_operator.work_queue import WorkQueue
 
 RECONCILERS = {Kind.JOB_QUEUE: 8, Kind.CRON_JOB_SCHEDULE: 4}
-"""Objects of a kind that are looked at side by side."""
-RESOURCES = {
-    Kind.POD: kube.PODS,
-    Kind.DEPLOYMENT: kube.DEPLOYMENTS,
-    Kind.JOB_QUEUE: kube.JOB_QUEUES,
-    Kind.CRON_JOB_SCHEDULE: kube.CRON_JOB_SCHEDULES,
-}
-"""What is listed, in this order: what belongs to an object before the object."""
-SELECTORS = {Kind.POD: labels.POD_SELECTOR, Kind.DEPLOYMENT: labels.MANAGED_BY_SELECTOR}
-"""Of these only ours are asked for."""
-RELIST_SECONDS = 300.0
-RELIST_RETRY_SECONDS = 5.0
-HEARTBEAT_SECONDS = 1.0
-LONGEST_HEARTBEAT_MS = 30_000
-LONGEST_TURN_MS = 120_000
-"""An object that has been worked on for so long is stuck: every call on the way has a deadline far below."""
-BLIND_MS = 600_000
-"""Without a list for so long, although the API server lives, the fault is ours: end, and be started anew."""
+"""How many objects of a kind are reconciled side by side."""
 WRITE_SECONDS = 5.0
 """At the end: what is being written may take so long."""
 
@@ -65,18 +49,20 @@ class Manager:
         self._settings = settings
         self._stopping = asyncio.Event()
         self._exit_code = 0
-        self._relist = asyncio.Event()
-        self._listed = asyncio.Event()
-        self._has_types = False
-        self._list_problem = ""
-        self._listed_ms = clock.monotonic_ms()
-        self._beat_ms = clock.monotonic_ms()
         self._cache = ObjectCache()
         self._queues: dict[Kind, WorkQueue[Key]] = {kind: WorkQueue() for kind in RECONCILERS}
         self._metrics = Metrics()
         self._metrics.work_queue_depth.set_function(lambda: sum(map(len, self._queues.values())))
         self._pollers = Pollers(self._queue_was_read, allow_special=settings.allow_special_addresses)
         self._defaults_keeper = DefaultsKeeper(self._cache, self._pollers)
+        self._informer = Informer(
+            self._cache,
+            self._queues,
+            namespaces=settings.namespaces,
+            before_list=self._read_scope,
+            on_blind=lambda: self.stop(exit_code=1),
+        )
+        self._health = Health(self._queues, self._pollers, self._informer, have_watches_ended=self._have_watches_ended)
         self._watcher: Watcher | None = None
 
     def stop(self, exit_code: int = 0) -> None:
@@ -91,7 +77,9 @@ class Manager:
             SettingsError: it is not known how to reach Kubernetes.
             OSError: the HTTP port is taken.
         """
-        http = probe_server.HttpProbe({"/livez": self._livez, "/readyz": self._readyz, "/metrics": self._render})
+        http = probe_server.HttpProbe(
+            {"/livez": self._health.livez, "/readyz": self._health.readyz, "/metrics": self._render}
+        )
         client = await kube.KubeClient.connect(self._settings.kubeconfig)
         try:
             await http.start(self._settings.http_port)
@@ -117,14 +105,14 @@ class Manager:
             Kind.JOB_QUEUE: self._job_queues(client, status_writers[Kind.JOB_QUEUE], events).reconcile,
             Kind.CRON_JOB_SCHEDULE: self._schedules(client, status_writers[Kind.CRON_JOB_SCHEDULE], events).reconcile,
         }
-        turns = {
+        controllers = {
             kind: Controller(kind, self._queues[kind], reconcile, leadership=leadership, metrics=self._metrics)
             for kind, reconcile in reconcilers.items()
         }
-        parts: list[Coroutine[Any, Any, None]] = [self._heartbeat(), events.run()]
+        parts: list[Coroutine[Any, Any, None]] = [self._health.beat_loop(), events.run()]
         parts += [writer.run() for writer in status_writers.values()]
         tasks = [asyncio.create_task(self._guarded(part)) for part in parts]
-        tasks.append(asyncio.create_task(self._guarded(self._work(client, turns))))
+        tasks.append(asyncio.create_task(self._guarded(self._work(client, controllers))))
         await self._stopping.wait()
         logger.info("ending")
         for queue in self._queues.values():
@@ -174,85 +162,35 @@ class Manager:
             logger.exception("a part of the operator has failed")
             self.stop(exit_code=1)
 
-    async def _work(self, client: kube.KubeClient, turns: Mapping[Kind, Controller]) -> None:
+    async def _work(self, client: kube.KubeClient, controllers: Mapping[Kind, Controller]) -> None:
         await wait_for_types(client)
-        self._has_types = True
+        self._informer.has_types = True
         self._watcher = Watcher(
-            self._settings.kubeconfig, self._settings.namespaces, self._note, self._watcher_restarted
+            self._settings.kubeconfig, self._settings.namespaces, self._informer.record, self._watcher_restarted
         )
         self._watcher.start()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._list_loop(client))
+            group.create_task(self._informer.list_loop(client))
             # Nothing is decided before everything is known: an object's rivals, and whose Deployment is whose.
-            await self._listed.wait()
+            await self._informer.listed.wait()
             group.create_task(self._defaults_keeper.sweep_loop())
             for kind, count in RECONCILERS.items():
                 for _ in range(count):
-                    group.create_task(self._queues[kind].process_loop(turns[kind].process))
+                    group.create_task(self._queues[kind].process_loop(controllers[kind].process))
 
-    async def _list_loop(self, client: kube.KubeClient) -> None:
-        while True:
-            self._relist.clear()
-            try:
-                await self._list(client)
-            except errors.KubeError as problem:
-                logger.warning("objects could not be listed: %s", problem)
-                self._list_problem = str(problem)
-                self._has_types = self._has_types and not isinstance(problem, errors.KubeNotFoundError)
-                pause = RELIST_RETRY_SECONDS
-                if clock.monotonic_ms() - self._listed_ms > BLIND_MS and await client.is_alive():
-                    logger.error("no list for %d s although the API server lives: ending", BLIND_MS // 1000)
-                    self.stop(exit_code=1)
-            else:
-                self._listed_ms = clock.monotonic_ms()
-                self._has_types = True
-                self._listed.set()
-                pause = RELIST_SECONDS
-            try:
-                async with asyncio.timeout(pause):
-                    await self._relist.wait()
-            except TimeoutError:
-                continue
-
-    async def _list(self, client: kube.KubeClient) -> None:
-        """Read everything and look at all of it: the remedy for whatever a watch has lost."""
+    async def _read_scope(self, client: kube.KubeClient) -> None:
         if self._defaults_keeper.scope is None:
             self._defaults_keeper.scope = await read_scope(client, self._settings.namespaces)
-        for kind, resource in RESOURCES.items():
-            known_before = self._cache.versions(kind)
-            found = [
-                item
-                for namespace in self._settings.namespaces or (None,)
-                async for item in client.list(resource, namespace, SELECTORS.get(kind))
-            ]
-            self._concern(kind, self._cache.replace(kind, found, known_before=known_before))
-        for kind, queue in self._queues.items():
-            for key in self._cache.keys(kind):
-                queue.add(key)
-
-    def _note(self, seen: Seen) -> None:
-        self._concern(seen.kind, self._cache.note(seen))
-
-    def _concern(self, kind: Kind, keys: Iterable[Key]) -> None:
-        """Have everything looked at that a change of this kind concerns."""
-        schedules = self._queues[Kind.CRON_JOB_SCHEDULE]
-        for key in keys:
-            if kind is Kind.CRON_JOB_SCHEDULE:
-                schedules.add(key)
-                continue
-            self._queues[Kind.JOB_QUEUE].add(key)
-            if kind is Kind.JOB_QUEUE:
-                self._concern(Kind.CRON_JOB_SCHEDULE, self._cache.schedules_of(key))
 
     def _queue_was_read(self, key: Key, snapshot: Snapshot, previous: Snapshot | None) -> None:
         self._queues[Kind.JOB_QUEUE].add(key)
         if previous is None or previous.reason != snapshot.reason:
             # Its schedules can be written again, or not any more.
-            self._concern(Kind.CRON_JOB_SCHEDULE, self._cache.schedules_of(key))
+            self._informer.enqueue_schedules_of(key)
 
     def _watcher_restarted(self, reason: str) -> None:
         self._metrics.kopf_restarts.labels(reason).inc()
-        self._relist.set()
+        self._informer.relist()
 
     async def _finish_writes(self, status_writers: Iterable[StatusWriter]) -> None:
         """Let turns that are going on end, and write the statuses that they leave."""
@@ -265,32 +203,8 @@ class Manager:
         except TimeoutError:
             logger.warning("not everything could be written before the end")
 
-    async def _heartbeat(self) -> None:
-        while True:
-            self._beat_ms = clock.monotonic_ms()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    def _livez(self) -> probe_server.Response:
-        """Fails for faults of ours only: neither Redis nor the API server may have us started anew."""
-        problems = [f"the poller of Redis {endpoint} stands still" for endpoint in self._pollers.stuck()]
-        if clock.monotonic_ms() - self._beat_ms > LONGEST_HEARTBEAT_MS:
-            problems.append("the main loop stands still")
-        problems += [
-            f"a {kind} is being looked at for too long"
-            for kind, queue in self._queues.items()
-            if queue.longest_processing_ms() > LONGEST_TURN_MS
-        ]
-        if self._watcher is not None and not self._watcher.is_alive and not self._stopping.is_set():
-            problems.append("the watches have ended")
-        return (500, probe_server.PLAIN, "; ".join(problems) + "\n") if problems else (200, probe_server.PLAIN, "ok\n")
-
-    def _readyz(self) -> probe_server.Response:
-        if not self._has_types:
-            return 503, probe_server.PLAIN, "the resources of toril.dev are not there yet\n"
-        if not self._listed.is_set():
-            reason = f": {self._list_problem}" if self._list_problem else ""
-            return 503, probe_server.PLAIN, f"the objects have not been listed yet{reason}\n"
-        return 200, probe_server.PLAIN, "ok\n"
+    def _have_watches_ended(self) -> bool:
+        return self._watcher is not None and not self._watcher.is_alive and not self._stopping.is_set()
 
     def _render(self) -> probe_server.Response:
         return 200, CONTENT_TYPE, self._metrics.render()

@@ -123,7 +123,7 @@ class ObjectCache:
         """The pods of a JobQueue's workers, as `slim_pod` leaves them; also of one that is gone."""
         return [self._objects[Kind.POD][key] for key in self._of_queue[Kind.POD].get(job_queue, ())]
 
-    def note(self, seen: Seen) -> set[Key]:
+    def record(self, seen: Seen) -> set[Key]:
         """Take in one change; answers the objects that it concerns. Older news than what is known is dropped."""
         known = self._objects[seen.kind]
         old = known.get(seen.key)
@@ -149,7 +149,7 @@ class ObjectCache:
         listed = {key_of(manifest): manifest for manifest in manifests}
         concerned: set[Key] = set()
         for key, manifest in listed.items():
-            concerned |= self.note(Seen(kind, key, manifest))
+            concerned |= self.record(Seen(kind, key, manifest))
         for key, uid in known_before.items():
             old = self._objects[kind].get(key)
             if key not in listed and old is not None and _uid(old) == uid:

@@ -22,7 +22,7 @@ def manifest(key: Key, *, uid: str = "u1", version: int = 1, owner: str | None =
 def note(
     cache: ObjectCache, key: Key, kind: Kind = Kind.JOB_QUEUE, *, is_deleted: bool = False, **more: Any
 ) -> set[Key]:
-    return cache.note(Seen(kind, key, manifest(key, **more), is_deleted))
+    return cache.record(Seen(kind, key, manifest(key, **more), is_deleted))
 
 
 def test_news_are_taken_in_and_older_news_dropped() -> None:
@@ -115,9 +115,9 @@ def test_the_schedules_of_a_queue() -> None:
     cache = ObjectCache()
     one, two, other = schedule("one", "email"), schedule("two", "email"), schedule("other", "image")
     for seen in (one, two, other, schedule("one", "email", version=2)):
-        assert cache.note(seen) == {seen.key}
+        assert cache.record(seen) == {seen.key}
     assert cache.schedules_of(EMAIL) == {one.key, two.key}
-    cache.note(Seen(Kind.CRON_JOB_SCHEDULE, one.key, one.manifest, is_deleted=True))
+    cache.record(Seen(Kind.CRON_JOB_SCHEDULE, one.key, one.manifest, is_deleted=True))
     assert cache.schedules_of(EMAIL) == {two.key}
     cache.replace(Kind.CRON_JOB_SCHEDULE, [], known_before=cache.versions(Kind.CRON_JOB_SCHEDULE))
     assert cache.schedules_of(EMAIL) == cache.schedules_of(IMAGE) == set()
@@ -125,10 +125,10 @@ def test_the_schedules_of_a_queue() -> None:
 
 def test_a_schedule_concerns_those_with_the_same_scheduler() -> None:
     cache = ObjectCache()
-    cache.note(schedule("one", "email", "shared"))
-    cache.note(schedule("other", "email"))
-    assert cache.note(schedule("two", "email", "shared")) == {Key("team", "one"), Key("team", "two")}
-    assert cache.note(schedule("three", "email", "team.other")) == {Key("team", "other"), Key("team", "three")}
+    cache.record(schedule("one", "email", "shared"))
+    cache.record(schedule("other", "email"))
+    assert cache.record(schedule("two", "email", "shared")) == {Key("team", "one"), Key("team", "two")}
+    assert cache.record(schedule("three", "email", "team.other")) == {Key("team", "other"), Key("team", "three")}
 
 
 def pod(name: str, version: int, job_queue: str = "email", **metadata: Any) -> dict[str, Any]:
@@ -146,21 +146,21 @@ def pod(name: str, version: int, job_queue: str = "email", **metadata: Any) -> d
 def test_pods_are_found_by_their_job_queue_and_only_what_is_needed_of_them_is_kept() -> None:
     cache = ObjectCache()
     key = Key("shop", "email")
-    assert cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 1))) == {key}
-    cache.note(Seen(Kind.POD, Key("shop", "b"), pod("b", 2, "image")))
-    cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 3, deletionTimestamp="now")))
+    assert cache.record(Seen(Kind.POD, Key("shop", "a"), pod("a", 1))) == {key}
+    cache.record(Seen(Kind.POD, Key("shop", "b"), pod("b", 2, "image")))
+    cache.record(Seen(Kind.POD, Key("shop", "a"), pod("a", 3, deletionTimestamp="now")))
     (found,) = cache.pods_of(key)
     assert found["metadata"]["deletionTimestamp"] == "now"
     assert found["status"] == {"phase": "Pending"}
     assert "spec" not in found
     assert "managedFields" not in found["metadata"]
-    assert cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 4), is_deleted=True)) == {key}
+    assert cache.record(Seen(Kind.POD, Key("shop", "a"), pod("a", 4), is_deleted=True)) == {key}
     assert cache.pods_of(key) == []
 
 
 def test_a_list_without_a_pod_concerns_its_job_queue() -> None:
     cache = ObjectCache()
-    cache.note(Seen(Kind.POD, Key("shop", "a"), pod("a", 1)))
+    cache.record(Seen(Kind.POD, Key("shop", "a"), pod("a", 1)))
     concerned = cache.replace(Kind.POD, [], known_before=cache.versions(Kind.POD))
     assert concerned == {Key("shop", "email")}
     assert cache.pods_of(Key("shop", "email")) == []

@@ -157,4 +157,4 @@ class Applier:
         if answer["metadata"].get("deletionTimestamp") and not answer["metadata"].get("finalizers"):
             self._cache.forget(Kind.CRON_JOB_SCHEDULE, key)
         else:
-            self._cache.note(Seen(Kind.CRON_JOB_SCHEDULE, key, answer))
+            self._cache.record(Seen(Kind.CRON_JOB_SCHEDULE, key, answer))

@@ -116,7 +116,7 @@ class Applier:
         return self._note(found)
 
     def _note(self, deployment: Json) -> Json:
-        self._cache.note(Seen(Kind.DEPLOYMENT, key_of(deployment), deployment))
+        self._cache.record(Seen(Kind.DEPLOYMENT, key_of(deployment), deployment))
         return deployment
 
     async def _care_for_queue(self, key: Key, spec: JobQueueSpec, plan: Plan, outcome: Outcome) -> Outcome:
