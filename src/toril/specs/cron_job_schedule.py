@@ -55,7 +55,7 @@ class CronJobScheduleSpec:
     """The cron expression; None with `every_ms`."""
     every_ms: int | None = None
     offset_ms: int | None = None
-    """None = not given; see `first_slot_ms`."""
+    """None = not given; see `schedule_plan.first_slot_ms`."""
     time_zone: str | None = None
     """Zone of the cron expression; None with `every_ms`, which needs none."""
     start_ms: int | None = None
@@ -162,22 +162,6 @@ def build_run(spec: CronJobScheduleSpec, defaults: Mapping[str, Any], job_id: st
         return NewJob.create(spec.job_name, spec.job_data, options)
     except errors.InvalidPayloadError as problem:
         raise errors.InvalidSpecError(f"spec.jobTemplate.{problem.field}", problem.problem) from None
-
-
-def first_slot_ms(spec: CronJobScheduleSpec, now_ms: int, *, runs_now: bool) -> int | None:
-    """The first slot of an interval, Unix milliseconds; None with a cron expression, which determines its own.
-
-    At multiples of the interval, plus the offset. Without an offset: at `startDate`, or now if `runs_now`.
-    """
-    if spec.every_ms is None:
-        return None
-    if spec.offset_ms is None:
-        if spec.start_ms is not None and spec.start_ms > now_ms:
-            return spec.start_ms
-        if runs_now:
-            return now_ms
-    after_ms = max(now_ms, (spec.start_ms or 0) - 1) - (spec.offset_ms or 0)
-    return (after_ms // spec.every_ms + 1) * spec.every_ms + (spec.offset_ms or 0)
 
 
 def _rhythm(spec: Fields) -> tuple[str | None, int | None, int | None]:

@@ -11,6 +11,7 @@ from toril import errors
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, SchedulerRecord
 from toril.specs import cron_job_schedule as specs
+from toril.specs import schedule_plan
 from toril.specs.cron_job_schedule import CronJobScheduleSpec
 
 
@@ -32,13 +33,6 @@ def build_scheduler(spec: CronJobScheduleSpec, defaults: Mapping[str, Any]) -> S
     return Scheduler(spec.scheduler_id, specs.build_schedule(spec), specs.build_template(spec, defaults))
 
 
-def has_rhythm(record: SchedulerRecord, spec: CronJobScheduleSpec) -> bool:
-    """Whether a stored interval has its slots where the spec has them, so that they may stay."""
-    if record.repeat.get("every") != spec.every_ms:
-        return False
-    return spec.offset_ms is None or record.slot_ms % (spec.every_ms or 1) == spec.offset_ms
-
-
 def is_as_desired(record: SchedulerRecord, scheduler: Scheduler, spec: CronJobScheduleSpec) -> bool:
     """Whether a stored scheduler is what is asked for. An offset that nobody asked for is where the first slot was."""
     try:
@@ -50,7 +44,7 @@ def is_as_desired(record: SchedulerRecord, scheduler: Scheduler, spec: CronJobSc
     template = scheduler.template
     return (
         replace(stored, offset_ms=0) == replace(scheduler.schedule, offset_ms=0)
-        and (spec.every_ms is None or has_rhythm(record, spec))
+        and (spec.every_ms is None or schedule_plan.has_rhythm(record, spec))
         and record.name == template.name
         and record.iteration_count is not None
         and data == json.loads(template.data_json)

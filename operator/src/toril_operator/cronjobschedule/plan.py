@@ -10,6 +10,7 @@ from toril import errors
 from toril.jobs.job import NewJob
 from toril.jobs.scheduler import SchedulerRecord
 from toril.specs import cron_job_schedule as specs
+from toril.specs import schedule_plan
 from toril.specs.cron_job_schedule import CronJobScheduleSpec, RunOnCreate
 from toril.specs.jobqueue import JobQueueSpec
 from toril_operator import object_cache
@@ -176,31 +177,25 @@ def _deletion(observed: Observed, deleted_for_ms: int, valid: Condition) -> Plan
 def _scheduled(observed: Observed, spec: CronJobScheduleSpec, scheduler: Scheduler, valid: Condition) -> Plan:
     record, generation = observed.record, observed.generation
     is_run_due = spec.run_on_create is RunOnCreate.ONCE_PER_GENERATION and observed.ran_generation != generation
-    upsert, began_with_run = None, False
+    upsert = None
     if record is not None and desired.is_as_desired(record, scheduler, spec):
-        # An interval begins with the run: whoever made the record was ended before the status could tell.
+        # An interval begins with the run. The process that made the record may have ended before it wrote the status.
         began_with_run = generation == 1 and spec.every_ms is not None and spec.offset_ms is None
+        adds_run = is_run_due and not began_with_run
     else:
-        upsert = _upsert(observed, spec, scheduler, runs_now=is_run_due)
-    # A slot that is now is the run.
-    needs_run = is_run_due and not began_with_run and (upsert is None or upsert.first_ms != observed.now_ms)
+        made = made_by(observed)
+        needs = schedule_plan.plan_new(
+            spec, scheduler.schedule, record, now_ms=observed.now_ms, made=made, runs_now=is_run_due
+        )
+        adds_run = needs.adds_run
+        if not needs.is_over:
+            upsert = Upsert(scheduler=scheduler, first_ms=needs.first_ms, made=made)
     run_id = spec.run_id(observed.uid, generation)
     return Plan(
         valid=valid,
         protect=not observed.has_finalizer,
         upsert=upsert,
         advance=upsert is None and record is not None and record.slot_ms <= observed.now_ms,
-        run=specs.build_run(spec, observed.defaults, run_id) if needs_run else None,
+        run=specs.build_run(spec, observed.defaults, run_id) if adds_run else None,
         ran_generation=generation if is_run_due else observed.ran_generation,
     )
-
-
-def _upsert(observed: Observed, spec: CronJobScheduleSpec, scheduler: Scheduler, *, runs_now: bool) -> Upsert | None:
-    """None when there is no slot to come."""
-    made = made_by(observed)
-    if scheduler.schedule.is_over(observed.now_ms, made):
-        return None
-    first_ms = None
-    if observed.record is None or not desired.has_rhythm(observed.record, spec):
-        first_ms = specs.first_slot_ms(spec, observed.now_ms, runs_now=runs_now)
-    return Upsert(scheduler=scheduler, first_ms=first_ms, made=made)

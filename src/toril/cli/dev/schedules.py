@@ -14,6 +14,7 @@ from toril.engine.redis.connection import AsyncConnection
 from toril.engine.schedulers import JobSchedulers
 from toril.engine.scripts import Layout
 from toril.specs import cron_job_schedule as specs
+from toril.specs import schedule_plan
 from toril.specs.cron_job_schedule import CronJobScheduleSpec, RunOnCreate
 from toril.specs.jobqueue import JobQueueSpec
 
@@ -75,15 +76,14 @@ class Schedules:
             return
         record, now_ms = await schedulers.look(spec.scheduler_id)
         schedule = specs.build_schedule(spec)
-        if schedule.is_over(now_ms, 0):
-            return
         runs_now = spec.run_on_create is RunOnCreate.ONCE_PER_GENERATION
-        # A scheduler that exists already, on a server of the user's, keeps its slots.
-        first_ms = specs.first_slot_ms(spec, now_ms, runs_now=runs_now) if record is None else None
-        template = specs.build_template(spec, defaults)
-        made = await schedulers.upsert(spec.scheduler_id, schedule, template, first_ms=first_ms)
-        run.next_slot_ms = None if made is None else made.slot_ms
-        if runs_now and first_ms != now_ms:
+        needs = schedule_plan.plan_new(spec, schedule, record, now_ms=now_ms, made=0, runs_now=runs_now)
+        made = None
+        if not needs.is_over:
+            template = specs.build_template(spec, defaults)
+            made = await schedulers.upsert(spec.scheduler_id, schedule, template, first_ms=needs.first_ms)
+            run.next_slot_ms = None if made is None else made.slot_ms
+        if needs.adds_run:
             # A new id at each start: a manifest in a file has no generation.
             run.run_id = spec.run_id("local", now_ms)
             producer = Producer(self._connection, _keys(run.queue), layout=layout)
