@@ -27,7 +27,7 @@ async def test_long_names_and_long_notes(
     try:
         for name, note in told.items():
             key = Key(namespace, name)
-            recorder.tell(Kind.CRON_JOB_SCHEDULE, key, str(uuid.uuid4()), EventReason.CLEANUP_ABANDONED, note)
+            recorder.emit(Kind.CRON_JOB_SCHEDULE, key, str(uuid.uuid4()), EventReason.CLEANUP_ABANDONED, note)
         await asyncio.to_thread(
             wait_until, lambda: len(events(api, namespace)) == len(told), "all events to be written"
         )

@@ -10,7 +10,7 @@ from toril.jobs.signals import QueueSignals
 from toril.specs.jobqueue import parse_job_queue
 from toril_operator.conditions import Condition, Reason, Status, Type
 from toril_operator.jobqueue import desired
-from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults, make_plan, note_applied
+from toril_operator.jobqueue.plan import Memory, Observed, Plan, WorkerDefaults, make_plan, remember_applied
 from toril_operator.object_cache import Key
 
 DEFAULTS = WorkerDefaults("toril/worker:1", "IfNotPresent")
@@ -75,4 +75,4 @@ def settled(observed: Observed, *, replicas: int, ready: int = 0) -> tuple[Obser
     made = deployment(observed, replicas=replicas, ready=ready)
     wanted = plan(observed).manifest
     assert wanted is not None
-    return replace(observed, deployment=made), Memory(applied=note_applied(wanted, made))
+    return replace(observed, deployment=made), Memory(applied=remember_applied(wanted, made))

@@ -60,16 +60,16 @@ class EventRecorder:
         self._client = client
         self._leadership = leadership
         self._instance = instance
-        self._told_ms: dict[tuple[str, EventReason], int] = {}
+        self._emitted_ms: dict[tuple[str, EventReason], int] = {}
         self._waiting: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue(MAX_WAITING)
 
-    def tell(self, kind: Kind, key: Key, uid: str, reason: EventReason, note: str) -> None:
+    def emit(self, kind: Kind, key: Key, uid: str, reason: EventReason, note: str) -> None:
         """Have an event written, unless the same was told of the same object within a minute."""
         now_ms = clock.monotonic_ms()
-        self._told_ms = {told: when for told, when in self._told_ms.items() if now_ms - when < SAME_MS}
-        if (uid, reason) in self._told_ms or self._waiting.full():
+        self._emitted_ms = {told: when for told, when in self._emitted_ms.items() if now_ms - when < SAME_MS}
+        if (uid, reason) in self._emitted_ms or self._waiting.full():
             return
-        self._told_ms[uid, reason] = now_ms
+        self._emitted_ms[uid, reason] = now_ms
         self._waiting.put_nowait(self._event(kind, key, uid, reason, note))
 
     async def run(self) -> None:

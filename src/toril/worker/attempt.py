@@ -14,8 +14,11 @@ MAX_BATCH_CHARACTERS = 8_000_000
 """Return values and stack traces sent by one call; one alone may be larger."""
 
 
-class Run(JobRun):
-    """One attempt at one job, from its being taken to its end being recorded."""
+class Attempt(JobRun):
+    """One attempt at one job, from its being taken to its end being recorded.
+
+    A `JobRun`, since functions get the job's channel through it: a second object for each job would cost its making.
+    """
 
     record: TakenJob
     # What most runs never set stands here once, not in each.
@@ -35,7 +38,7 @@ class Run(JobRun):
         self.rules = rules
 
     def release(self) -> None:
-        """Nobody looks at the error any more: free what the functions that it came through held."""
+        """Free what the frames of the error's traceback hold. Call it when no function reads the error any more."""
         error, self.error = self.error, None
         if error is not None:
             let_go(error)
@@ -51,7 +54,7 @@ class Run(JobRun):
         return self.finish
 
 
-def first_batch(ended: list[Run], size: int) -> tuple[list[Run], list[Run]]:
+def first_batch(ended: list[Attempt], size: int) -> tuple[list[Attempt], list[Attempt]]:
     """What the next call may record of these runs, `size` at most, and the rest."""
     characters = 0
     for index, run in enumerate(ended[:size]):

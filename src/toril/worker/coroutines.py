@@ -98,7 +98,7 @@ def drive(rest: Rest) -> Generator[Any, Any, Any]:
             else:
                 waits_for = run(send, sent)
             if forks.is_child:
-                forks.leave(forks.CANNOT_WAIT)
+                forks.end_child(forks.CANNOT_WAIT)
     except StopIteration as stop:
         return stop.value
 

@@ -8,15 +8,15 @@ import contextvars
 import random
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from toril import errors
 from toril.job_context import JobChannel, JobRun, current_run
 from toril.jobs.outcome import TakenJob
 from toril.worker import forks, outcomes
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 from toril.worker.coroutines import (
     TASK_NAME,
     Awaitable,
@@ -43,6 +43,19 @@ TURN_SECONDS = 0.005
 """Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
 
 
+class Listener(Protocol):
+    """What an executor calls, on its event loop."""
+
+    def pump(self) -> None:
+        """`take_ended` has something new, or a slot is free again. Called once for all that end in one turn."""
+
+    def give_back(self, runs: Sequence[Attempt]) -> None:
+        """These runs were taken ahead and have had no slot for too long. The executor has forgotten them."""
+
+    def break_off(self, problem: Exception) -> None:
+        """The executor is at fault: it has lost a run."""
+
+
 class Executor:
     """The running jobs of one worker. Everything here runs on one event loop."""
 
@@ -58,14 +71,10 @@ class Executor:
         """Args:
         max_started_attempts: a job that was started more often fails without being run; None = no limit.
         """
-        self.running: set[Run] = set()
+        self.running: set[Attempt] = set()
         """Jobs whose functions run, or are about to; each holds a slot."""
-        self.on_ended: Callable[[], None] = lambda: None
-        """Called when `take_ended` has something new, or a slot is free again: once for all that end in one turn."""
-        self.on_late: Callable[[list[Run]], None] = lambda _: None
-        """Called with runs that were taken ahead and have had no slot for too long; they are forgotten here."""
-        self.on_broken: Callable[[Exception], None] = lambda _: None
-        """Called with what must not happen: a run is lost in here."""
+        self.listener: Listener
+        """Set by the listener itself, before the first job starts: it is made from an executor."""
         self.takes_ahead = True
         """Whether there is `room` for jobs that have no slot yet."""
         self.is_abandoning = False
@@ -80,22 +89,22 @@ class Executor:
         # Jobs start in answers and in calls from threads too, which run in other contexts: even in another job's.
         self._context = contextvars.copy_context()
         self._concurrency = concurrency
-        self._ahead: collections.deque[Run] = collections.deque()  # taken, and without a slot yet
-        self._seen_ahead: set[Run] = set()
+        self._ahead: collections.deque[Attempt] = collections.deque()  # taken, and without a slot yet
+        self._seen_ahead: set[Attempt] = set()
         self._watch: asyncio.TimerHandle | None = None
         # What a killed worker had taken counts as started.
         self._ahead_rule = Prefetch(concurrency if max_started_attempts is None else 0)
         self._suspects = Suspects()
-        self._ready: collections.deque[Run] = collections.deque()
-        self._ended: list[Run] = []
+        self._ready: collections.deque[Attempt] = collections.deque()
+        self._ended: list[Attempt] = []
         self._turns: set[Turn] = set()
         self._jobs_wait = False
-        self._is_telling = False
-        self._threads: Threads[Run] = Threads(self._loop, concurrency, self._ended_in_thread)
+        self._is_report_due = False
+        self._threads: Threads[Attempt] = Threads(self._loop, concurrency, self._ended_in_thread)
 
-    def prepare(self, job: TakenJob) -> Run:
+    def prepare(self, job: TakenJob) -> Attempt:
         """The record of an attempt at `job`, without starting it."""
-        return Run(job, self._channel, self._loop, self._rules.of(job))
+        return Attempt(job, self._channel, self._loop, self._rules.of(job))
 
     def start(self, jobs: Sequence[TakenJob]) -> None:
         """Run jobs, those beyond the free slots when there are some. Returns at once."""
@@ -103,7 +112,7 @@ class Executor:
         if not self._suspects.is_empty or any(job.is_suspect for job in jobs):
             runs, others = self._suspects.admit(runs, is_idle=not self.running)
             # Each goes back to the front: the first one last.
-            self.on_late(others[::-1])
+            self.listener.give_back(others[::-1])
         self._ahead += runs[free:]
         self._watch_ahead()
         self._start(runs[:free])
@@ -122,31 +131,31 @@ class Executor:
         return self._concurrency + allowance - len(self.running) - len(self._ahead)
 
     @property
-    def held(self) -> list[Run]:
+    def held(self) -> list[Attempt]:
         """The runs that are still ours here: running, or ended and not yet given out by `take_ended`."""
         return self._unended() + self._ended
 
-    def _unended(self) -> list[Run]:
+    def _unended(self) -> list[Attempt]:
         waiting = self._suspects.waiting
         runs = (*self.running, *self._ahead, *([waiting] if waiting else []))
         return [run for run in runs if not run.is_cancelled]
 
-    def take_ended(self) -> list[Run]:
+    def take_ended(self) -> list[Attempt]:
         """The runs that have ended since the last call; those that were cancelled are not told."""
         ended, self._ended = self._ended, []
         return ended
 
-    def cancel(self, runs: Iterable[Run]) -> None:
+    def cancel(self, runs: Iterable[Attempt]) -> None:
         """Tell runs to stop; whatever they return is dropped. A function in a thread goes on until it looks."""
         for run in runs:
             run.is_cancelled = True
             if run.task is not None:
                 run.task.cancel()
 
-    async def abandon(self, wait_seconds: float) -> list[Run]:
+    async def abandon(self, wait_seconds: float) -> list[Attempt]:
         """Cancel all runs, give coroutines `wait_seconds` to clean up, and forget all. Returns those that were ours."""
         # What is done is not to be done again.
-        self._threads.tell_ended()
+        self._threads.report_ended()
         self.has_leftovers = self.has_leftovers or bool(self.running)
         runs = self._unended()
         self._ahead.clear()
@@ -182,10 +191,10 @@ class Executor:
             self._ahead_rule.stop()
             self._ahead = collections.deque(run for run in self._ahead if run not in self._seen_ahead)
             # Each goes back to the front: the first one last.
-            self.on_late([run for run in reversed(late) if not run.is_cancelled])
+            self.listener.give_back([run for run in reversed(late) if not run.is_cancelled])
         self._watch_ahead()
 
-    def _start(self, runs: Sequence[Run]) -> None:
+    def _start(self, runs: Sequence[Attempt]) -> None:
         self.running.update(runs)
         self._ready += runs
         # Where the last job waited these may wait too, and each will need a task: all of them in one turn of the loop.
@@ -215,12 +224,12 @@ class Executor:
                         self._spawn()
                     break
         except Exception as unforeseen:
-            self.on_broken(unforeseen)
+            self.listener.break_off(unforeseen)
         finally:
             self._turns.discard(turn)
 
-    def _run_until_one_waits(self, turn: Turn) -> tuple[Run, Rest] | None:
-        tells_later, self._is_telling = self._is_telling, True
+    def _run_until_one_waits(self, turn: Turn) -> tuple[Attempt, Rest] | None:
+        reports_later, self._is_report_due = self._is_report_due, True
         deadline = time.monotonic() + TURN_SECONDS
         waiting = None
         while self._ready and waiting is None:
@@ -237,11 +246,11 @@ class Executor:
                 self._spawn()
                 break
         self._threads.begin()
-        if not tells_later:
-            self._tell()
+        if not reports_later:
+            self._report_ended()
         return waiting
 
-    def _begin(self, run: Run) -> Rest | None:
+    def _begin(self, run: Attempt) -> Rest | None:
         """Start a job. Returns what is left of it when it waits for something."""
         run.started = time.monotonic()
         context = self._context.copy()
@@ -251,7 +260,7 @@ class Executor:
                 coroutine, waits_for, value = context.run(first_step, processor, run)
                 if coroutine is not None:
                     if forks.is_child:
-                        forks.leave(forks.CANNOT_WAIT)
+                        forks.end_child(forks.CANNOT_WAIT)
                     return Rest(coroutine, context, waits_for)
             elif processor.how is How.THREAD:
                 self._threads.submit(run, lambda: context.run(_call_unless_cancelled, processor, run))
@@ -269,7 +278,7 @@ class Executor:
             self._completed(run, value)
         return None
 
-    async def _follow(self, run: Run, rest: Rest) -> None:
+    async def _follow(self, run: Attempt, rest: Rest) -> None:
         """See a job that waits through to its end, in this task; the others of the line go on without it."""
         if self._ready:
             self._spawn()
@@ -284,9 +293,9 @@ class Executor:
         else:
             self._completed(run, value)
         run.task = None
-        self._ahead_rule.note(run.seconds)
+        self._ahead_rule.record(run.seconds)
 
-    def _ended_in_thread(self, run: Run, value: Any, problem: BaseException | None) -> None:
+    def _ended_in_thread(self, run: Attempt, value: Any, problem: BaseException | None) -> None:
         try:
             if problem is not None:
                 self._failed(run, problem)
@@ -296,12 +305,12 @@ class Executor:
             else:
                 self._completed(run, value)
         except Exception as unforeseen:
-            self.on_broken(unforeseen)
-        self._ahead_rule.note(run.seconds)
+            self.listener.break_off(unforeseen)
+        self._ahead_rule.record(run.seconds)
         if self._ready:
             self._spawn()
 
-    def _await(self, run: Run, awaitable: Awaitable) -> None:
+    def _await(self, run: Attempt, awaitable: Awaitable) -> None:
         """Let a function go on, on the loop, that has returned in its thread what is to be awaited."""
         if run.is_cancelled:
             awaitable.drop()
@@ -311,11 +320,11 @@ class Executor:
         turn.task = run.task = self._loop.create_task(self._go_on(turn, run, rest), name=TASK_NAME)
         self._turns.add(turn)
 
-    async def _go_on(self, turn: Turn, run: Run, rest: Rest) -> None:
+    async def _go_on(self, turn: Turn, run: Attempt, rest: Rest) -> None:
         try:
             await self._follow(run, rest)
         except Exception as unforeseen:
-            self.on_broken(unforeseen)
+            self.listener.break_off(unforeseen)
         finally:
             self._turns.discard(turn)
 
@@ -329,9 +338,9 @@ class Executor:
             raise errors.UnrecoverableError("job started more than allowable limit")
         return self._processors.find(job.name)
 
-    def _completed(self, run: Run, value: Any) -> None:
+    def _completed(self, run: Attempt, value: Any) -> None:
         if forks.is_child:
-            forks.leave()
+            forks.end_child()
         run.seconds = time.monotonic() - run.started
         if not run.is_cancelled:
             try:
@@ -342,9 +351,9 @@ class Executor:
                 return
         self._end(run)
 
-    def _failed(self, run: Run, problem: BaseException) -> None:
+    def _failed(self, run: Attempt, problem: BaseException) -> None:
         if forks.is_child:
-            forks.leave(problem)
+            forks.end_child(problem)
         run.seconds = run.seconds or time.monotonic() - run.started
         if run.is_cancelled:
             let_go(problem)
@@ -354,7 +363,7 @@ class Executor:
             run.finish = outcomes.failed(run.record, problem, run.rules, random.random, trace)
         self._end(run)
 
-    def _end(self, run: Run) -> None:
+    def _end(self, run: Attempt) -> None:
         self.running.discard(run)
         following = self._ahead.popleft() if self._ahead else None
         if not self._suspects.is_empty and not self.running and not following:
@@ -365,13 +374,13 @@ class Executor:
             self._ready.append(following)
         if not run.is_cancelled:
             self._ended.append(run)
-        if not self._is_telling:
-            self._is_telling = True
-            self._loop.call_soon(self._tell)
+        if not self._is_report_due:
+            self._is_report_due = True
+            self._loop.call_soon(self._report_ended)
 
-    def _tell(self) -> None:
-        self._is_telling = False
-        self.on_ended()
+    def _report_ended(self) -> None:
+        self._is_report_due = False
+        self.listener.pump()
 
 
 def _call(processor: Processor, run: JobRun) -> Any:

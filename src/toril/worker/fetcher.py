@@ -14,7 +14,7 @@ from toril.engine.redis.connection import BlockingConnection
 from toril.engine.worker import ActiveJobs
 from toril.errors import RedisReason
 from toril.worker import finish_codes
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.heartbeat import Heartbeat
@@ -66,15 +66,15 @@ class Fetcher:
             active, executor, reporter, ends, upkeep, self._course,
             token_prefix=registration.who.token_prefix,
             concurrency=concurrency, max_rate_limit_wait_ms=max_rate_limit_wait_ms,
-            wake=self._wake.set, on_failure=self.note_failure,
+            wake=self._wake.set, on_failure=self.record_failure,
         )  # fmt: skip
         self._wakeups = Wakeups(
             active, blocking, self._pipeline, reporter, server_clock, self._course,
-            idle_poll_seconds=idle_poll_seconds, wake=self._wake.set, on_failure=self.note_failure,
+            idle_poll_seconds=idle_poll_seconds, wake=self._wake.set, on_failure=self.record_failure,
         )  # fmt: skip
         self._recovery = Recovery(
             active, executor, self._pipeline, self._wakeups, reporter, ends, server_clock, upkeep, registration,
-            self._course, wake=self._wake.set, on_failure=self.note_failure,
+            self._course, wake=self._wake.set, on_failure=self.record_failure,
         )  # fmt: skip
 
     @property
@@ -92,7 +92,7 @@ class Fetcher:
         self._course.apply(Event.STOPPED)
         self._wake.set()
 
-    async def abandon(self, unwind_seconds: float) -> list[Run]:
+    async def abandon(self, unwind_seconds: float) -> list[Attempt]:
         """Stop the running jobs and put them back into the queue, their attempts not charged. Returns them.
 
         Args:
@@ -107,7 +107,7 @@ class Fetcher:
         self._course.apply(Event.GAVE_UP)
         self._wake.set()
 
-    def note_failure(self, problem: errors.RedisError) -> None:
+    def record_failure(self, problem: errors.RedisError) -> None:
         """Redis failed, here or in a helper of this worker: the loop recovers before it goes on."""
         is_refused = finish_codes.is_lasting(problem) or not finish_codes.is_outage(problem)
         self._course.apply(Event.REFUSED if is_refused else Event.FAILED)

@@ -8,7 +8,7 @@ from toril import errors
 from toril.errors import RedisReason
 from toril.jobs.outcome import Finish
 from toril.worker import outcomes
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 
 PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
 BY_CHILDREN = (PENDING_CHILDREN, FAILED_CHILDREN)
@@ -59,7 +59,7 @@ def was_carried_out(finish: Finish, code: int) -> bool:
     return finish.is_repeated and (code == GONE or (code == NO_LOCK and not finish.has_started))
 
 
-def failed_by_children(run: Run, code: int) -> Finish:
+def failed_by_children(run: Attempt, code: int) -> Finish:
     """It fails instead; that is no fault of its own while children are pending, so that it may be tried again."""
     problem: errors.TorilError
     if code == PENDING_CHILDREN:

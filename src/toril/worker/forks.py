@@ -45,7 +45,7 @@ def watch() -> None:
         os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_become_child)
 
 
-def leave(problem: BaseException | None = None) -> NoReturn:
+def end_child(problem: BaseException | None = None) -> NoReturn:
     """End this process, a job's child, with 0, or as a Python program that raised `problem`. Ask `is_child` before."""
     code = 0
     with contextlib.suppress(BaseException):

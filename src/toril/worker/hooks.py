@@ -14,7 +14,7 @@ from toril import errors
 from toril.job_context import Job
 from toril.queue_hooks import HookFunctions
 from toril.worker import processors
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 from toril.worker.processors import How
 
 WAIT_SECONDS = 10.0
@@ -52,7 +52,7 @@ class Hooks:
             await _call(function)
         self._has_started = True
 
-    def recorded(self, runs: Sequence[Run]) -> None:
+    def recorded(self, runs: Sequence[Attempt]) -> None:
         """These ends are in Redis. Returns at once; releases the runs, now or when the functions have returned."""
         by_kind = self._by_kind
         for run in runs:
@@ -73,7 +73,7 @@ class Hooks:
             await asyncio.wait([task], timeout=WAIT_SECONDS)
             task.cancel()
 
-    def _begin(self, run: Run, functions: Sequence[Named]) -> None:
+    def _begin(self, run: Attempt, functions: Sequence[Named]) -> None:
         if len(self._tasks) >= MAX_WAITING:
             logger.error("%s is not called: it has %d jobs to do", functions[-1][0], MAX_WAITING, extra=_extra(run))
             run.release()
@@ -82,7 +82,7 @@ class Hooks:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _run(self, run: Run, functions: Sequence[Named]) -> None:
+    async def _run(self, run: Attempt, functions: Sequence[Named]) -> None:
         what: Any = None
         try:
             if run.outcome.kind == "completed":
@@ -134,5 +134,5 @@ def _outcome_of(function: Callable[..., Any], arguments: Sequence[Any]) -> tuple
         return None, problem
 
 
-def _extra(run: Run) -> dict[str, str]:
+def _extra(run: Attempt) -> dict[str, str]:
     return {"job_id": run.record.id, "job_name": run.record.name}

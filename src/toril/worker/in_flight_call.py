@@ -9,7 +9,7 @@ from typing import Any
 
 from toril.engine.redis.connection import Call
 from toril.engine.worker import FinishReply
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 
 
 @dataclass(slots=True, eq=False)
@@ -17,7 +17,7 @@ class InFlightCall:
     """A call under way, as a `protocol.Answer`. The connection calls `land` once: with the reply as it comes, or with
     the failure when the loop comes round."""
 
-    batch: list[Run]
+    batch: list[Attempt]
     """What it ends."""
     count: int
     """How many jobs it may bring."""

@@ -27,5 +27,5 @@ class LockKeeper:
                 await self._fetcher.extend_locks()
                 pause = self._renew_seconds
             except errors.RedisError as problem:
-                self._fetcher.note_failure(problem)
+                self._fetcher.record_failure(problem)
                 pause = min(RETRY_SECONDS, self._renew_seconds)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toril import __version__
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
@@ -74,7 +74,7 @@ class Metrics:
         self.interrupted: dict[str, int] = {}
         self.stuck_schedulers = 0
 
-    def finished(self, runs: Sequence[Run]) -> None:
+    def finished(self, runs: Sequence[Attempt]) -> None:
         """Count attempts whose ends are recorded."""
         jobs = self._jobs
         for run in runs:
@@ -91,13 +91,13 @@ class Metrics:
             elif kind == "failed":
                 counts.failed[outcome_of(run)] += 1
 
-    def note_stalled(self, reason: str, jobs: int = 1) -> None:
+    def record_stalled(self, reason: str, jobs: int = 1) -> None:
         self.stalled[reason] = self.stalled.get(reason, 0) + jobs
 
-    def note_interrupted(self, reason: str, jobs: int) -> None:
+    def record_interrupted(self, reason: str, jobs: int) -> None:
         self.interrupted[reason] = self.interrupted.get(reason, 0) + jobs
 
-    def note_stuck_schedulers(self, number: int) -> None:
+    def record_stuck_schedulers(self, number: int) -> None:
         self.stuck_schedulers = number
 
     def exposition(self) -> bytes:
@@ -167,7 +167,7 @@ class Metrics:
         return counts
 
 
-def outcome_of(run: Run) -> str:
+def outcome_of(run: Attempt) -> str:
     """How a job ended for good: completed, failed, or exhausted (failed at the last of several attempts)."""
     finish = run.outcome
     if finish.kind == "failed" and 1 < finish.attempts <= run.record.attempts_made + 1:
@@ -175,7 +175,7 @@ def outcome_of(run: Run) -> str:
     return finish.kind
 
 
-def wait_seconds(run: Run) -> float:
+def wait_seconds(run: Attempt) -> float:
     """How long a job waited for its start, not counting a delay that was asked for."""
     job = run.record
     started_ms = job.processed_on_ms or 0

@@ -16,7 +16,7 @@ from toril.engine.redis.connection import Call
 from toril.engine.worker import ActiveJobs, FinishReply, Taken, count_of_such
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
-from toril.worker.attempt import Run, first_batch
+from toril.worker.attempt import Attempt, first_batch
 from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.in_flight_call import InFlightCall
@@ -69,9 +69,9 @@ class Pipeline:
         wake: lets the main loop go round.
         on_failure: called when a call failed or was refused.
         """
-        self.pending: list[Run] = []
+        self.pending: list[Attempt] = []
         """Runs that have ended and whose ends no call carries yet."""
-        self.refused: list[Run] = []
+        self.refused: list[Attempt] = []
         """Runs whose ends Redis refuses for a lasting reason. Each keeps its slot and its lock; `Recovery` tries the
         ends again."""
         self.in_flight: list[InFlightCall] = []
@@ -105,14 +105,12 @@ class Pipeline:
         self._paused_until = 0.0
         self._why_paused = Event.LIMITED
         self._is_flagged = False
-        executor.on_ended = self.pump
-        executor.on_late = self.give_back
-        executor.on_broken = self.break_off
+        executor.listener = self
 
     # ---- what is held
 
     @property
-    def held(self) -> list[Run]:
+    def held(self) -> list[Attempt]:
         """The runs whose locks are to be kept: running, or ended and not recorded yet."""
         return self._executor.held + self.pending + self.refused
 
@@ -140,7 +138,7 @@ class Pipeline:
         else:
             self._executor.start(jobs)
 
-    def give_back(self, runs: Sequence[Run]) -> None:
+    def give_back(self, runs: Sequence[Attempt]) -> None:
         """Let the next call put these jobs back into the queue, in front."""
         for run in runs:
             run.finish = Finish.requeue(run.record, has_started=run.started > 0)
@@ -149,7 +147,7 @@ class Pipeline:
 
     # ---- what to send
 
-    def look(self) -> None:
+    def record_wakeup(self) -> None:
         """A wake-up came: take, also when the calls under way find nothing, since their answers may be older."""
         self.expect_jobs()
         self._was_woken = bool(self.in_flight)
@@ -183,7 +181,7 @@ class Pipeline:
 
     def send_all(self) -> None:
         """Send as many calls as may be under way and have something to do."""
-        self.look_at_pause()
+        self.update_pause()
         self.collect()
         while len(self.in_flight) < self._calls_at_once:
             count = self._count_to_take()
@@ -194,7 +192,7 @@ class Pipeline:
             finishes = [run.outcome for run in batch]
             self._launch(batch, count, self._active.finishing_and_taking(finishes, count, self.new_token()))
 
-    def look_at_pause(self) -> None:
+    def update_pause(self) -> None:
         """Go to LIMITED or FLAGGED, or leave that state, by what the last replies said."""
         if self._paused_until:
             if self._paused_until > self._loop.time():
@@ -210,7 +208,7 @@ class Pipeline:
     def _pause(self, why: Event, seconds: float) -> None:
         self._paused_until, self._why_paused = self._loop.time() + seconds, why
         self.expect_jobs()
-        self.look_at_pause()
+        self.update_pause()
         self._loop.call_later(seconds + 0.001, self._wake)
 
     def _count_under_way(self) -> int:
@@ -228,7 +226,7 @@ class Pipeline:
         room = self._executor.room if not self.refused else self._executor.free - len(self.refused)
         return max(0, min(room - self._count_under_way(), self._take_at_most))
 
-    def _launch(self, batch: list[Run], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
+    def _launch(self, batch: list[Attempt], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
         sent = InFlightCall(batch, count, call, self._loop.time(), self._landed)
         self._active.connection.send(call, sent, by_source=by_source)
         self.in_flight.append(sent)
@@ -267,8 +265,8 @@ class Pipeline:
             self.take_is_unsure = True
             self._course.apply(Event.FAILED)
         elif sent.count or reply.taken.rate_limit_ms:
-            self.note_taken(reply.taken, sent.count)
-            if self._upkeep.note(reply.taken.jobs):
+            self.record_taken(reply.taken, sent.count)
+            if self._upkeep.record_taken(reply.taken.jobs):
                 self._wake()
 
     def _crashed(self, sent: InFlightCall, problem: errors.RedisError) -> None:
@@ -283,7 +281,7 @@ class Pipeline:
         self._reporter.refused("calls", problem)
         self._on_failure(problem)
 
-    def settle(self, batch: Sequence[Run], codes: Sequence[int]) -> None:
+    def settle(self, batch: Sequence[Attempt], codes: Sequence[int]) -> None:
         """Report what became of the finishes; what was refused and can be mended is pending again."""
         if batch and min(codes) >= 0:
             self._ends.recorded(batch)
@@ -304,7 +302,7 @@ class Pipeline:
         if finished:
             self._ends.recorded(finished)
 
-    def note_taken(self, taken: Taken, count: int) -> None:
+    def record_taken(self, taken: Taken, count: int) -> None:
         """Start what a call took, and remember what its reply says of the queue. `count`: how many it asked for."""
         # What is given back would stay counted.
         self._executor.takes_ahead = not taken.is_counted

@@ -17,7 +17,7 @@ class Prefetch:
         self._concurrency = concurrency
         self._mean_seconds = 0.0
 
-    def note(self, seconds: float) -> None:
+    def record(self, seconds: float) -> None:
         """A function that waits for something ran for so long."""
         self._mean_seconds += (seconds - self._mean_seconds) * SHARE_OF_ONE
 

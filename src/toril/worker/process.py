@@ -18,7 +18,7 @@ from toril.worker.settings import CONTAINER_VARIABLES, WorkerSettings
 from toril.worker.worker import Worker
 
 DRAINED, BROKE, WRONG_SETTINGS = 0, 1, 2
-LEAVE_SECONDS = 3.0
+EXIT_SECONDS = 3.0
 """How long functions that were left behind in threads may hold up the end of a worker that is done. With the time that
 hooks have (`hooks.WAIT_SECONDS`) it is less than what Kubernetes grants beyond the drain."""
 
@@ -62,15 +62,15 @@ def run(settings: WorkerSettings, *, on_signal: Callable[[signal.Signals], None]
             code, has_leftovers = BROKE, False
         if has_leftovers:
             # Ending in order would wait for functions that did not end when they were told to.
-            _leave(code)
+            _exit(code)
         # So it would for what jobs and hooks began in threads of asyncio's and then did not wait for.
-        late = threading.Timer(LEAVE_SECONDS, _leave, (code,))
+        late = threading.Timer(EXIT_SECONDS, _exit, (code,))
         late.daemon = True
         late.start()
     return code
 
 
-def _leave(code: int) -> None:
+def _exit(code: int) -> None:
     """End the process, whatever its threads do."""
     logging.shutdown()
     sys.stdout.flush()

@@ -34,11 +34,11 @@ class Recoverer:
         interval_ms: int,
         max_stalled_count: int,
         on_recovered: Callable[[Sequence[str]], None],
-        on_nonsense: Callable[[Sequence[str]], None],
+        on_invalid: Callable[[Sequence[str]], None],
     ) -> None:
         """Args:
         on_recovered: gets the ids of the jobs that were given back.
-        on_nonsense: gets the limits of the queue that hold no number, when that has changed.
+        on_invalid: gets the limits of the queue that hold no number, when that has changed.
         """
         self._active = active
         self._fetcher = fetcher
@@ -48,9 +48,9 @@ class Recoverer:
         self._interval_ms = interval_ms
         self._max_stalled_count = max_stalled_count
         self._on_recovered = on_recovered
-        self._on_nonsense = on_nonsense
+        self._on_invalid = on_invalid
         self._limits = LimitedQueue(active.connection, active.keys)
-        self._nonsense: Sequence[str] = ()
+        self._invalid: Sequence[str] = ()
 
     async def recover_loop(self) -> None:
         """Check every `interval_ms`, but not while Redis is away or has just come back."""
@@ -68,9 +68,9 @@ class Recoverer:
                 await self._registration.run_once()
                 await self.run_once()
                 await self._upkeep.repair()
-                await self._look_at_limits()
+                await self._check_limits()
             except errors.RedisError as problem:
-                self._fetcher.note_failure(problem)
+                self._fetcher.record_failure(problem)
             await asyncio.sleep(interval)
 
     async def run_once(self) -> int:
@@ -86,9 +86,9 @@ class Recoverer:
             self._on_recovered(recovered)
         return len(recovered)
 
-    async def _look_at_limits(self) -> None:
+    async def _check_limits(self) -> None:
         """Someone has to hear of limits that hold nobody back, though they are set."""
-        nonsense = (await self._limits.read()).nonsense
-        if nonsense != self._nonsense:
-            self._nonsense = nonsense
-            self._on_nonsense(nonsense)
+        invalid = (await self._limits.read()).nonsense
+        if invalid != self._invalid:
+            self._invalid = invalid
+            self._on_invalid(invalid)

@@ -11,7 +11,7 @@ from toril import errors
 from toril.engine.worker import ActiveJobs, FinishReply
 from toril.jobs.outcome import Finish, TakenJob
 from toril.worker import finish_codes
-from toril.worker.attempt import Run, first_batch
+from toril.worker.attempt import Attempt, first_batch
 from toril.worker.ends import Ends
 from toril.worker.executor import Executor
 from toril.worker.pipeline import MAX_BATCH, Pipeline
@@ -172,7 +172,7 @@ class Recovery:
         known = [run.record.id for run in pipeline.held]
         adopted = self._given_up.without(await self._active.adopt(pipeline.token_prefix, known))
         pipeline.start(adopted)
-        self._upkeep.note(adopted)
+        self._upkeep.record_taken(adopted)
         pipeline.take_is_unsure = False
 
     async def _record_all(self) -> None:
@@ -206,7 +206,7 @@ class Recovery:
             raise
         self._land(batch, reply)
 
-    async def _record_alone(self, run: Run) -> None:
+    async def _record_alone(self, run: Attempt) -> None:
         """Record one end, or give its job up when Redis will never carry it out. Raises why Redis did not record it."""
         finish = run.outcome
         try:
@@ -221,10 +221,10 @@ class Recovery:
         else:
             self._land([run], reply)
 
-    def _land(self, batch: Sequence[Run], reply: FinishReply) -> None:
+    def _land(self, batch: Sequence[Attempt], reply: FinishReply) -> None:
         self._pipeline.settle(batch, reply.codes)
         if reply.taken.rate_limit_ms:
-            self._pipeline.note_taken(reply.taken, 0)
+            self._pipeline.record_taken(reply.taken, 0)
 
     @property
     def is_retry_due(self) -> bool:

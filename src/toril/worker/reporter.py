@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from toril import clock, errors
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 from toril.worker.finish_codes import is_refusal
 from toril.worker.metrics import Metrics, outcome_of
 
@@ -30,12 +30,12 @@ class Reporter:
         self._lines = 0
         self._suppressed = 0
         self._failing_since_ms = 0
-        self._told = ""
-        self._told_ms = 0
+        self._logged = ""
+        self._logged_ms = 0
         self.has_reached_redis = False
         self._refused: set[str] = set()
 
-    def finished(self, runs: Sequence[Run]) -> None:
+    def finished(self, runs: Sequence[Attempt]) -> None:
         """These ends are recorded."""
         logs_successes = logger.isEnabledFor(logging.INFO)
         second = clock.monotonic_ms() // 1000
@@ -51,7 +51,7 @@ class Reporter:
                 else:
                     self._suppressed += 1
 
-    def _log_success(self, run: Run) -> None:
+    def _log_success(self, run: Attempt) -> None:
         self._lines += 1
         fields = {**_fields(run), "outcome": "completed"}
         if self._suppressed:
@@ -59,7 +59,7 @@ class Reporter:
             self._suppressed = 0
         _log(logging.INFO, "job finished", fields)
 
-    def _log_failure(self, run: Run) -> None:
+    def _log_failure(self, run: Attempt) -> None:
         finish = run.outcome
         fields = {**_fields(run), "error": finish.value}
         if run.error is not None:
@@ -71,23 +71,23 @@ class Reporter:
             fields["outcome"] = outcome_of(run)
             _log(logging.WARNING, "job failed", fields)
 
-    def lost(self, run: Run, why: str) -> None:
+    def lost(self, run: Attempt, why: str) -> None:
         """This run's result is not recorded."""
         _log(logging.WARNING, f"job lost: {why}", _fields(run))
 
-    def given_back(self, runs: Sequence[Run]) -> None:
+    def given_back(self, runs: Sequence[Attempt]) -> None:
         """The drain was over before these jobs."""
-        self._metrics.note_interrupted("drain_timeout", len(runs))
+        self._metrics.record_interrupted("drain_timeout", len(runs))
         for run in runs:
             _log(logging.WARNING, "job given back: not done when the worker had to stop", _fields(run))
 
     def recovered(self, job_ids: Sequence[str]) -> None:
         """Jobs of vanished workers are waiting again."""
-        self._metrics.note_stalled("pod_lost", len(job_ids))
+        self._metrics.record_stalled("pod_lost", len(job_ids))
         for job_id in job_ids:
             _log(logging.WARNING, "job recovered: its worker is gone", {"job_id": job_id})
 
-    def limits_are_nonsense(self, fields: Sequence[str]) -> None:
+    def report_invalid_limits(self, fields: Sequence[str]) -> None:
         """These fields of the queue's `meta` are set, but no limit can be read from them; empty = all can again."""
         if fields:
             words = "limits of the queue are no numbers above 0: %s in `meta`; set or remove them"
@@ -97,11 +97,11 @@ class Reporter:
 
     def redis_failed(self, problem: errors.RedisError) -> None:
         now_ms = clock.monotonic_ms()
-        is_new = not self._failing_since_ms and str(problem) != self._told
+        is_new = not self._failing_since_ms and str(problem) != self._logged
         self._failing_since_ms = self._failing_since_ms or now_ms
-        if not is_new and self._told and now_ms - self._told_ms < REPEAT_MS:
+        if not is_new and self._logged and now_ms - self._logged_ms < REPEAT_MS:
             return
-        self._told, self._told_ms = str(problem), now_ms
+        self._logged, self._logged_ms = str(problem), now_ms
         fields = {"error_type": problem.reason.value, "endpoint": self._endpoint}
         logger.warning("Redis fails: %s", problem, extra=fields)
 
@@ -120,7 +120,7 @@ class Reporter:
         """All that could be tried was carried out. No news while calls of some kind are refused."""
         if self._refused:
             return
-        if self._failing_since_ms and self.has_reached_redis and self._told_ms >= self._failing_since_ms:
+        if self._failing_since_ms and self.has_reached_redis and self._logged_ms >= self._failing_since_ms:
             seconds = (clock.monotonic_ms() - self._failing_since_ms) / 1000
             logger.info("Redis works again after %.1f s", seconds)
         elif not self.has_reached_redis:
@@ -156,7 +156,7 @@ def _log(level: int, event: str, fields: Mapping[str, Any]) -> None:
     logger.log(level, "%s: %s%s", event, job, why, extra={"event": event, **fields})
 
 
-def _fields(run: Run) -> dict[str, Any]:
+def _fields(run: Attempt) -> dict[str, Any]:
     job = run.record
     return {
         "job_id": job.id,

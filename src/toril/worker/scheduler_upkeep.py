@@ -36,7 +36,7 @@ class SchedulerUpkeep:
         """Whether there is anything to carry on now."""
         return bool(self._pending) and clock.monotonic_ms() >= self._next_try_ms
 
-    def note(self, jobs: Iterable[TakenJob]) -> bool:
+    def record_taken(self, jobs: Iterable[TakenJob]) -> bool:
         """Remember taken jobs that schedulers made; answers whether there is anything to carry on."""
         for job in jobs:
             scheduler_id = job.scheduler_id

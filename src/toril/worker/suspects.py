@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 
 
 class Suspects:
     """Decides which of the taken jobs start, and which go back. While a suspect waits or runs, nothing else starts."""
 
     def __init__(self) -> None:
-        self.waiting: Run | None = None
+        self.waiting: Attempt | None = None
         """The suspect that is to start when nothing runs any more."""
-        self._running: Run | None = None
+        self._running: Attempt | None = None
 
     @property
     def is_empty(self) -> bool:
         """Whether jobs may start as ever."""
         return self.waiting is None and self._running is None
 
-    def admit(self, runs: Sequence[Run], *, is_idle: bool) -> tuple[list[Run], list[Run]]:
+    def admit(self, runs: Sequence[Attempt], *, is_idle: bool) -> tuple[list[Attempt], list[Attempt]]:
         """Sort jobs that were taken: what to start now, and what to give back.
 
         The first suspect starts when nothing runs, else it waits for that. Whatever came with it goes back, and so does
@@ -40,7 +40,7 @@ class Suspects:
             self.waiting = suspect
         return [suspect] if is_idle else [], [run for run in runs if run is not suspect]
 
-    def next_one(self) -> Run | None:
+    def next_one(self) -> Attempt | None:
         """Nothing runs any more: returns the suspect that is to start now, if one waits that is still ours."""
         suspect, self.waiting = self.waiting, None
         self._running = None if suspect is None or suspect.is_cancelled else suspect

@@ -47,7 +47,7 @@ class Threads(Generic[T]):
         self._idle = 0
         self._is_waking = False
         """Whether a thread was woken that has not looked yet."""
-        self._is_told = False
+        self._is_report_due = False
         self._is_awaited = False
         self._settled = threading.Lock()
         self._settled.acquire()
@@ -76,13 +76,13 @@ class Threads(Generic[T]):
             self._wake_another()
             self._settled.acquire(timeout=QUICK_SECONDS)
             self._is_awaited = False
-            self.tell_ended()
+            self.report_ended()
             if self._unended:
                 self._quick_rounds = 0
         if self._calls:
             self._wake_another()
 
-    def tell_ended(self) -> None:
+    def report_ended(self) -> None:
         """Tell now what has ended, not when the loop comes round to it."""
         while self._ended:
             self._unended -= 1
@@ -153,16 +153,16 @@ class Threads(Generic[T]):
                 # Also SystemExit: whatever a function raises ends its job and nothing else.
                 ended = (subject, None, problem)
             if forks.is_child:
-                forks.leave(ended[2])
+                forks.end_child(ended[2])
             self._ended.append(ended)
             del subject, call, ended
             if self._is_awaited:
                 if len(self._ended) == self._unended:
                     self._end_wait()
-            elif not self._is_told:
-                self._is_told = True
+            elif not self._is_report_due:
+                self._is_report_due = True
                 try:
-                    self._loop.call_soon_threadsafe(self._told)
+                    self._loop.call_soon_threadsafe(self._report_later)
                 except RuntimeError:
                     # The loop is closed: nobody is interested any more.
                     return
@@ -176,9 +176,9 @@ class Threads(Generic[T]):
 
     # ---- on the loop
 
-    def _told(self) -> None:
-        self._is_told = False
-        self.tell_ended()
+    def _report_later(self) -> None:
+        self._is_report_due = False
+        self.report_ended()
         if not self._unended:
             is_quick = self._loop.time() - self._began < QUICK_SECONDS
             self._quick_rounds = self._quick_rounds + 1 if is_quick else 0

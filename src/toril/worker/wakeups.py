@@ -85,7 +85,7 @@ class Wakeups:
             # The next take brings nothing, and puts the wake-up back if a job can run.
             pipeline.end_pause()
         elif score <= self._clock.now_ms() or pipeline.in_flight:
-            pipeline.look()
+            pipeline.record_wakeup()
         else:
             pipeline.next_due_ms = min(pipeline.next_due_ms or score, score)
 
@@ -117,7 +117,7 @@ class Wakeups:
         """`score`: of the wake-up, 0 = look now, else when to look, Unix milliseconds; None = none came in time."""
         is_due = score is None or score <= self._clock.now_ms()
         if score is None or (is_due and self._pipeline.free and not self._course.state.is_draining):
-            self._pipeline.look()
+            self._pipeline.record_wakeup()
         else:
             self._spare = score
             self._wake()

@@ -69,7 +69,7 @@ class Worker:
             max_started_attempts=settings.max_started_attempts,
         )
         server_clock = ServerClock(self._active)
-        upkeep = SchedulerUpkeep(self._active, self._metrics.note_stuck_schedulers)
+        upkeep = SchedulerUpkeep(self._active, self._metrics.record_stuck_schedulers)
         registration = Registration(
             self._active,
             ProcessIdentity(settings.name, os.urandom(16).hex(), settings.container),
@@ -101,11 +101,11 @@ class Worker:
             interval_ms=settings.stalled_interval_ms,
             max_stalled_count=settings.max_stalled_count,
             on_recovered=self._reporter.recovered,
-            on_nonsense=self._reporter.limits_are_nonsense,
+            on_invalid=self._reporter.report_invalid_limits,
         )
         self._probe = health.build_probe(self._heartbeat, self._why_not_ready, self._metrics)
         self._starting: asyncio.Task[None] | None = None
-        self._drain: asyncio.Task[None] | None = None
+        self._shutdown: asyncio.Task[None] | None = None
         self._stopped_ms = 0
 
     async def run(self) -> int:
@@ -135,7 +135,7 @@ class Worker:
                 if task.done():
                     task.result()
         finally:
-            for task in (work, *helpers, *([self._drain] if self._drain else [])):
+            for task in (work, *helpers, *([self._shutdown] if self._shutdown else [])):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError, Exception):
                     await task
@@ -151,13 +151,13 @@ class Worker:
         try:
             await self._starting
         except BaseException as problem:
-            if self._drain is None or not isinstance(problem, asyncio.CancelledError):
+            if self._shutdown is None or not isinstance(problem, asyncio.CancelledError):
                 await self._close()
                 raise
 
     def stop(self) -> None:
         """Take no more jobs; `run` returns when those that run have ended, or are given back. Again: no effect."""
-        if self._drain is not None:
+        if self._shutdown is not None:
             return
         self._stopped_ms = clock.monotonic_ms()
         running = len(self._executor.running)
@@ -165,14 +165,14 @@ class Worker:
         self._fetcher.stop()
         if self._starting is not None:
             self._starting.cancel()
-        self._drain = asyncio.get_running_loop().create_task(self._end_drain(), name="toril drain")
+        self._shutdown = asyncio.get_running_loop().create_task(self._end_shutdown(), name="toril shutdown")
 
     @property
     def has_leftovers(self) -> bool:
         """Whether functions of abandoned jobs may still run: a process that waits for them may never end."""
         return self._executor.has_leftovers
 
-    async def _end_drain(self) -> None:
+    async def _end_shutdown(self) -> None:
         """When time is up, give the rest back; and do not wait for Redis for ever."""
         await asyncio.sleep(self.settings.drain_seconds)
         self._reporter.given_back(await self._fetcher.abandon(UNWIND_SECONDS))

@@ -82,7 +82,7 @@ async def test_an_answer_that_came_too_late_for_a_loop_that_stood_still_is_no_fa
     @tasks.task
     async def block() -> None:
         time.sleep(1)  # noqa: ASYNC251 - it is what is tested
-        running._fetcher.note_failure(errors.RedisUnavailableError(RedisReason.TIMEOUT, "no answer in time"))
+        running._fetcher.record_failure(errors.RedisUnavailableError(RedisReason.TIMEOUT, "no answer in time"))
 
     async with worker(tasks, name="w") as running:
         job = await block.enqueue()
@@ -93,5 +93,5 @@ async def test_an_answer_that_came_too_late_for_a_loop_that_stood_still_is_no_fa
 
         await wait_until_async(is_told, "a line about the loop")
         assert "Redis fails" not in caplog.text
-        running._fetcher.note_failure(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "cut"))
+        running._fetcher.record_failure(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "cut"))
         assert "Redis fails: cut" in caplog.text

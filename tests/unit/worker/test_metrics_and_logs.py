@@ -19,7 +19,7 @@ from toril.errors import RedisReason
 from toril.job_context import current_run
 from toril.telemetry.logs import TextFormatter
 from toril.worker import health, logs, metrics
-from toril.worker.attempt import Run
+from toril.worker.attempt import Attempt
 from toril.worker.heartbeat import STALE_MS, Heartbeat
 from toril.worker.metrics import MAX_JOB_NAMES, Metrics
 from toril.worker.outcomes import RuleBook
@@ -52,9 +52,11 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def make_run(loop: asyncio.AbstractEventLoop) -> Any:
-    def make(kind: str = "completed", *, seconds: float = 0.0, error: BaseException | None = None, **job: Any) -> Run:
+    def make(
+        kind: str = "completed", *, seconds: float = 0.0, error: BaseException | None = None, **job: Any
+    ) -> Attempt:
         taken = taken_job(**job)
-        run = Run(taken, None, loop, RuleBook().of(taken))  # type: ignore[arg-type]  # nothing is said
+        run = Attempt(taken, None, loop, RuleBook().of(taken))  # type: ignore[arg-type]  # nothing is said
         run.seconds, run.error = seconds, error
         if kind == "completed":
             run.finish = Finish.completed(taken, "null")
@@ -127,8 +129,8 @@ def test_job_names_are_limited(counts: Metrics, make_run: Any) -> None:
 
 
 def test_the_rest_is_there(counts: Metrics) -> None:
-    counts.note_stalled("pod_lost", 3)
-    counts.note_interrupted("drain_timeout", 1)
+    counts.record_stalled("pod_lost", 3)
+    counts.record_interrupted("drain_timeout", 1)
     found = values(counts)
     common = 'jobqueue="email",namespace="team"'
     assert found[f'toril_stalled_total{{{common},reason="pod_lost"}}'] == 3

@@ -10,7 +10,7 @@ from toril.worker.prefetch import Prefetch
 def after(*seconds: float, concurrency: int = 100) -> Prefetch:
     ahead = Prefetch(concurrency)
     for each in seconds:
-        ahead.note(each)
+        ahead.record(each)
     return ahead
 
 
@@ -32,7 +32,7 @@ def test_one_long_run_among_short_ones_ends_it_for_a_while() -> None:
     ahead = after(*[0.005] * 200, 2.0)
     assert ahead.allowance == 0
     for _ in range(100):
-        ahead.note(0.005)
+        ahead.record(0.005)
     assert ahead.allowance > 30
 
 

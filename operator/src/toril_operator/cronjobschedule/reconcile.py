@@ -58,7 +58,7 @@ class Reconciler:
         plan = planning.make_plan(observed)
         outcome = await self._applier.carry_out(observed, plan, manifest)
         if outcome.is_released:
-            self._tell_of_remains(observed, outcome)
+            self._emit_remains(observed, outcome)
             self._forget(key)
             return True
         now = statuses.as_time(clock.now_ms() // 1000 * 1000)
@@ -81,7 +81,7 @@ class Reconciler:
             pause_ms = outcome.record.slot_ms - observed.now_ms - took_ms + LATE_MS
             self._queue.add_later(key, max(pause_ms, 0) / 1000)
 
-    def _tell_of_remains(self, observed: Observed, outcome: Outcome) -> None:
+    def _emit_remains(self, observed: Observed, outcome: Outcome) -> None:
         if outcome.problem:
             note = f"its job scheduler may still be in Redis: {outcome.problem}"
-            self._events.tell(Kind.CRON_JOB_SCHEDULE, observed.key, observed.uid, EventReason.CLEANUP_ABANDONED, note)
+            self._events.emit(Kind.CRON_JOB_SCHEDULE, observed.key, observed.uid, EventReason.CLEANUP_ABANDONED, note)

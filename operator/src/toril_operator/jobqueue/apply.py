@@ -64,7 +64,7 @@ class Applier:
             except (errors.KubeForbiddenError, errors.KubeNotFoundError) as problem:
                 return replace(outcome, workload_problem=str(problem)), memory
             outcome = replace(outcome, deployment=self._note(answer))
-            memory = replace(memory, applied=planning.note_applied(plan.manifest, answer))
+            memory = replace(memory, applied=planning.remember_applied(plan.manifest, answer))
         outcome, memory = await self._scale(observed, plan.scale, outcome, memory)
         if observed.spec is not None:
             outcome = await self._care_for_queue(observed.key, observed.spec, plan, outcome)
@@ -89,7 +89,7 @@ class Applier:
                 resource_version=scale.resource_version,
             )  # fmt: skip
         except errors.KubeConflictError:
-            await self._look_again(key)
+            await self._read_again(key)
             raise
         except errors.KubeNotFoundError:
             self._cache.forget(Kind.DEPLOYMENT, key)
@@ -99,7 +99,7 @@ class Applier:
         if scale.replicas != scale.current:
             logger.info("%s: %d workers → %d", observed.key, scale.current, scale.replicas)
             outcome = replace(outcome, scaled=scale)
-        deployment = await self._look_again(key)
+        deployment = await self._read_again(key)
         return replace(outcome, deployment=deployment), replace(memory, replicas=scale.replicas)
 
     async def _delete(self, deployment: Json) -> None:
@@ -107,7 +107,7 @@ class Applier:
         await self._client.delete(kube.DEPLOYMENTS, *key, uid=deployment["metadata"]["uid"])
         self._cache.forget(Kind.DEPLOYMENT, key)
 
-    async def _look_again(self, key: Key) -> Json | None:
+    async def _read_again(self, key: Key) -> Json | None:
         """The Deployment as it is after a write, so that the next look does not see it as it was before."""
         found = await self._client.get_or_none(kube.DEPLOYMENTS, key.namespace, key.name)
         if found is None:

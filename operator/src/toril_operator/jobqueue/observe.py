@@ -86,14 +86,14 @@ class Observer:
             status=self._status_writer.latest(key, manifest),
         )
         if parsed.spec is None or is_terminating:
-            self._leave(key)
+            self._unclaim(key)
             return observed
         observed = await self._with_redis(observed, parsed.spec, manifest)
         return await self._with_deployment(observed, parsed.spec)
 
     def forget(self, key: Key) -> None:
         """The JobQueue is gone."""
-        self._leave(key)
+        self._unclaim(key)
         self._parsed.forget(key)
         self._access.pop(key, None)
 
@@ -102,7 +102,7 @@ class Observer:
         access = await self._read_access(observed, spec)
         if access.settings is None:
             assert access.problem is not None
-            self._leave(key)
+            self._unclaim(key)
             return replace(observed, redis=access.problem, signal=Unknown(access.problem.message))
         self._claim(key, _identity(access.settings, spec))
         if (older := self._older_claimant(key, manifest)) is not None:
@@ -203,7 +203,7 @@ class Observer:
         oldest = min(claims)[1]
         return None if oldest == key else oldest
 
-    def _leave(self, key: Key) -> None:
+    def _unclaim(self, key: Key) -> None:
         self._end_reading(key)
         self._drop_claim(key)
 

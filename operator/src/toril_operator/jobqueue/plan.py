@@ -175,7 +175,7 @@ def is_scaler_owner(deployment: Json) -> bool:
     )
 
 
-def note_applied(manifest: Json, answer: Json) -> Applied:
+def remember_applied(manifest: Json, answer: Json) -> Applied:
     """What to remember of an apply."""
     return Applied(_digest(manifest), answer["metadata"]["uid"], _without_replicas(answer["spec"]))
 

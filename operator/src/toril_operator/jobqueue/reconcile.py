@@ -81,7 +81,7 @@ class Reconciler:
         self._memories[key] = (observed.uid, memory)
         now = datetime.datetime.fromtimestamp(clock.now_ms() // 1000, datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         status = statuses.build_status(observed, plan, outcome, now)
-        self._tell(observed, plan, outcome, status)
+        self._emit_events(observed, plan, outcome, status)
         self._status_writer.submit(key, manifest, status)
         self._come_back(key, observed)
         return not (outcome.workload_problem or outcome.scale_problem)
@@ -103,7 +103,7 @@ class Reconciler:
         if has_secrets and observed.redis.reason in SECRET_REASONS:
             self._queue.add_later(key, (SECRETS_RETRY_MS + 100) / 1000)
 
-    def _tell(self, observed: Observed, plan: Plan, outcome: statuses.Outcome, status: Json) -> None:
+    def _emit_events(self, observed: Observed, plan: Plan, outcome: statuses.Outcome, status: Json) -> None:
         """Metrics and events of this turn."""
         key = observed.key
         if observed.spec is None or plan.blocked is not None:
@@ -123,13 +123,13 @@ class Reconciler:
             self._metrics.decisions.labels("up" if is_up else "down", str(plan.decision.reason)).inc()
             reason = EventReason.SCALED_UP if is_up else EventReason.SCALED_DOWN
             note = f"{outcome.scaled.current} → {outcome.scaled.replicas} workers: {plan.decision.message}"
-            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, reason, note)
+            self._events.emit(Kind.JOB_QUEUE, key, observed.uid, reason, note)
         if outcome.is_concurrency_set and plan.concurrency is not None and plan.concurrency.is_restored:
             found = "no limit" if plan.concurrency.found is None else plan.concurrency.found
             note = f"another client had set the queue's concurrency to {found}; {plan.concurrency.wanted} is back"
-            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.CONCURRENCY_RESTORED, note)
+            self._events.emit(Kind.JOB_QUEUE, key, observed.uid, EventReason.CONCURRENCY_RESTORED, note)
         before = conditions.find(observed.status.get("conditions") or (), Type.REDIS_REACHABLE).get("status")
         if observed.redis.status is Status.FALSE and before != Status.FALSE:
-            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_UNREACHABLE, observed.redis.message)
+            self._events.emit(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_UNREACHABLE, observed.redis.message)
         elif observed.redis.status is Status.TRUE and before == Status.FALSE:
-            self._events.tell(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_RECOVERED, observed.redis.message)
+            self._events.emit(Kind.JOB_QUEUE, key, observed.uid, EventReason.REDIS_RECOVERED, observed.redis.message)

@@ -32,7 +32,7 @@ class Pollers:
         if old == target:
             return
         if old is not None and (target is None or target.settings != old.settings):
-            self._leave(key, old)
+            self._release(key, old)
         if target is None:
             self._targets.pop(key, None)
             return
@@ -99,7 +99,7 @@ class Pollers:
             self._tasks[settings] = asyncio.create_task(poller.run(), name=f"poller {settings.endpoint}")
         return self._pollers[settings]
 
-    def _leave(self, key: Key, target: Target) -> None:
+    def _release(self, key: Key, target: Target) -> None:
         self._snapshots.pop(key, None)
         poller = self._pollers[target.settings]
         poller.set_target(key, None)
