@@ -5,23 +5,7 @@ from __future__ import annotations
 import base64
 
 from toril import errors
-
-MAX_NAME_LENGTH = 200
-
-
-def validate_queue_name(name: object, field: str = "queue") -> str:
-    """Return the name, or refuse what BullMQ refuses.
-
-    Raises:
-        InvalidOptionError: empty, with a colon, not printable, or longer than 200 characters.
-    """
-    if not isinstance(name, str) or not name:
-        raise errors.InvalidOptionError(field, "a queue name may not be empty")
-    if ":" in name:
-        raise errors.InvalidOptionError(field, f"a queue name may not hold a colon: {name[:80]!r}")
-    if len(name) > MAX_NAME_LENGTH or not name.isprintable():
-        raise errors.InvalidOptionError(field, f"must be at most {MAX_NAME_LENGTH} printable characters")
-    return name
+from toril.jobs.job import check_queue_name
 
 
 class QueueKeys:
@@ -35,7 +19,7 @@ class QueueKeys:
 
     def __init__(self, queue: str, prefix: object = "bull") -> None:
         """Raises: InvalidOptionError: a queue name or prefix that BullMQ could not use."""
-        self.queue = validate_queue_name(queue)
+        self.queue = check_queue_name(queue)
         if not isinstance(prefix, str) or not prefix or not prefix.isprintable():
             raise errors.InvalidOptionError("prefix", "must be printable text and not empty")
         self.prefix = prefix

@@ -13,6 +13,8 @@ from toril.jobs import codec
 from toril.jobs.options import JobOptions, public
 from toril.jobs.parents import ParentLink
 
+MAX_QUEUE_NAME = 200
+"""Longest name of a queue, characters."""
 MAX_NAME = 1000
 """Longest name of a job, characters: it stands in every event of the job."""
 
@@ -80,6 +82,21 @@ def check_size(data_json: str, limit: float) -> None:
     """Refuse data that is larger than `limit`, bytes of JSON in UTF-8. Raises InvalidPayloadError with both numbers."""
     if len(data_json) * 4 > limit and (size := len(data_json.encode())) > limit:
         raise errors.InvalidPayloadError("data", f"is {size} bytes as JSON; sizeLimit is {limit:.17g}")
+
+
+def check_queue_name(name: object, field: str = "queue") -> str:
+    """Return a queue's name, or refuse what BullMQ refuses.
+
+    Raises:
+        InvalidOptionError: empty, with a colon, not printable, or longer than 200 characters.
+    """
+    if not isinstance(name, str) or not name:
+        raise errors.InvalidOptionError(field, "a queue name may not be empty")
+    if ":" in name:
+        raise errors.InvalidOptionError(field, f"a queue name may not hold a colon: {name[:80]!r}")
+    if len(name) > MAX_QUEUE_NAME or not name.isprintable():
+        raise errors.InvalidOptionError(field, f"must be at most {MAX_QUEUE_NAME} printable characters")
+    return name
 
 
 def check_name(name: object) -> None:

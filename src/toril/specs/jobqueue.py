@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from toril import errors
+from toril.jobs.job import check_queue_name
 from toril.jobs.queue_defaults import QueueDefaults
 from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy
 from toril.specs.fields import Fields, wording
@@ -191,10 +192,10 @@ def parse_job_queue(manifest: Mapping[str, Any]) -> JobQueueSpec:
 
 
 def _queue_name(spec: Fields, name: str) -> str:
-    queue_name = spec.text("queueName", name)
-    if ":" in queue_name or not queue_name.isprintable() or len(queue_name) > 200:
-        raise spec.refuse("queueName", "must be at most 200 printable characters without a colon")
-    return queue_name
+    try:
+        return check_queue_name(spec.text("queueName", name), spec.at("queueName"))
+    except errors.InvalidOptionError as problem:
+        raise errors.InvalidSpecError(problem.field, problem.problem) from None
 
 
 def _redis(redis: Fields) -> RedisSpec:

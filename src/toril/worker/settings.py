@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from toril import errors
-from toril.engine.keys import validate_queue_name
 from toril.engine.redis.settings import RedisSettings, paused_layout_from
 from toril.engine.scripts import MAX_JOB_BYTES, Layout, Limiter
+from toril.jobs.job import check_queue_name
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
@@ -117,7 +117,7 @@ def _queue_name(environ: Mapping[str, str]) -> str:
     if not name:
         raise errors.SettingsError("TORIL_QUEUE is missing: the name of the queue to work on")
     try:
-        return validate_queue_name(name, "TORIL_QUEUE")
+        return check_queue_name(name, "TORIL_QUEUE")
     except errors.InvalidOptionError as problem:
         raise errors.SettingsError(str(problem)) from None
 
