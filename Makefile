@@ -26,10 +26,11 @@ demo: ## see the main job in a minute: real queues, workers scaled from zero, no
 	@$(VENV)/toril dev -f examples/zettanote/ --demo
 
 .PHONY: lint
-lint: setup ## ruff (rules and format), import layers
+lint: setup ## ruff (rules and format), import layers, twins without an event loop
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/lint-imports
+	$(VENV)/python tools/sync_twins.py --check
 
 .PHONY: types mypy pyright
 types: mypy pyright ## mypy strict on everything, pyright on the public API
@@ -93,6 +94,10 @@ bench-versions: setup ## side by side with another checkout: make bench-versions
 crds: setup ## copy the CRDs from crds/ into the chart, and their fields into docs/
 	@$(VENV)/python tools/crds.py
 	@$(VENV)/python tools/crd_reference.py
+
+.PHONY: sync
+sync: setup ## write src/toril/client/sync/, the classes for code without an event loop
+	@$(VENV)/python tools/sync_twins.py
 
 .PHONY: wheels
 wheels: setup ## fetch what the images are installed from into build/wheels

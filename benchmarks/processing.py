@@ -18,8 +18,6 @@ from support.redis_server import die_with_parent
 from support.waiting import wait_until
 from toril import Queue
 from toril.engine.keys import QueueKeys
-from toril.jobs.job import NewJob
-from toril.jobs.options import JobOptions
 
 DATA = {"to": "somebody@example.com", "subject": "Your weekly summary is here", "body": "x" * 25}
 UNTIMED = 0.05
@@ -132,8 +130,7 @@ def awake() -> Iterator[None]:
 def fill(server: Server, queue_name: str, jobs: int, data: Any, options: dict[str, Any] | None = None) -> None:
     """Let jobs wait in a queue. One client fills the queues of all contenders: the layout is the same."""
     queue = Queue(queue_name, url=server.url)
-    new = NewJob.create("send", data, JobOptions.from_bullmq(options))
-    queue.sync.add_new([new] * jobs)
+    queue.sync.add_bulk([queue.draft("send", data, options)] * jobs)
     queue.sync.close()
 
 

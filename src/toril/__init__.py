@@ -5,8 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from toril.client.draft import Draft
+    from toril.client.flows import Flow, add_flows, flow
+    from toril.client.handle import JobHandle
+    from toril.client.operations import RateLimit
+    from toril.client.options import Backoff, Deduplication, Keep, exponential, fixed, keep
+    from toril.client.schedule_operations import Scheduler
+    from toril.client.sync.flows import add_flows_sync
+    from toril.client.sync.handle import SyncJobHandle
     from toril.engine.events import QueueEvent, QueueEvents
-    from toril.enqueue_options import Backoff, Deduplication, Keep, exponential, fixed, keep
     from toril.errors import (
         DelayJobError,
         JobFailedError,
@@ -24,33 +31,32 @@ if TYPE_CHECKING:
         UnrecoverableError,
         WaitForChildrenError,
     )
-    from toril.flows import Flow, add_flows, flow
-    from toril.handle import JobHandle
-    from toril.job_context import Job
     from toril.jobs.job import JobRecord, JobState
     from toril.queue import Queue
-    from toril.queue_limits import RateLimit
-    from toril.schedulers import Scheduler
-    from toril.task import AsyncTask, Draft, Task
+    from toril.tasks.context import Job
+    from toril.tasks.task import AsyncTask, Task
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "toril.enqueue_options": ("Backoff", "Deduplication", "Keep", "exponential", "fixed", "keep"),
+    "toril.client.options": ("Backoff", "Deduplication", "Keep", "exponential", "fixed", "keep"),
     "toril.errors": (
         "DelayJobError", "JobFailedError", "JobLockedError", "JobNotFoundError", "JobSignalError",
         "JobStateError", "ParentConflictError", "ParentNotFoundError", "RateLimitedError", "RequeueJobError",
         "ResultTimeoutError", "TorilError", "Unrecoverable", "UnrecoverableError", "WaitForChildrenError",
     ),
     "toril.engine.events": ("QueueEvent", "QueueEvents"),
-    "toril.flows": ("Flow", "add_flows", "flow"),
-    "toril.handle": ("JobHandle",),
-    "toril.job_context": ("Job",),
+    "toril.client.flows": ("Flow", "add_flows", "flow"),
+    "toril.client.handle": ("JobHandle",),
+    "toril.client.draft": ("Draft",),
+    "toril.client.sync.flows": ("add_flows_sync",),
+    "toril.client.sync.handle": ("SyncJobHandle",),
+    "toril.tasks.context": ("Job",),
     "toril.jobs.job": ("JobRecord", "JobState"),
     "toril.queue": ("Queue",),
-    "toril.queue_limits": ("RateLimit",),
-    "toril.schedulers": ("Scheduler",),
-    "toril.task": ("AsyncTask", "Draft", "Task"),
+    "toril.client.operations": ("RateLimit",),
+    "toril.client.schedule_operations": ("Scheduler",),
+    "toril.tasks.task": ("AsyncTask", "Task"),
 }  # fmt: skip
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -81,12 +87,14 @@ __all__ = [
     "RequeueJobError",
     "ResultTimeoutError",
     "Scheduler",
+    "SyncJobHandle",
     "Task",
     "TorilError",
     "Unrecoverable",
     "UnrecoverableError",
     "WaitForChildrenError",
     "add_flows",
+    "add_flows_sync",
     "exponential",
     "fixed",
     "flow",

@@ -33,7 +33,7 @@ async def report(queue: Queue, job_ids: list[str]) -> None:
             {
                 "result": result,
                 "state": await handle.state(),
-                "starts": len(await queue.inspector().logs(handle.id)),
+                "starts": (await handle.logs()).count,
                 "stalls": job.stalled_count,
                 "attempts": job.attempts_made,
             }

@@ -12,7 +12,8 @@ import pytest
 
 from support import workers
 from support.engine import EngineQueue
-from toril import Queue, enqueue_options, errors, exponential, fixed, keep
+from toril import Queue, errors, exponential, fixed, keep
+from toril.client import options as enqueue_options
 from toril.jobs.backoff import Backoff, retry_delay_ms
 
 DAY_MS = 86_400_000

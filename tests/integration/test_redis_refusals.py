@@ -120,7 +120,12 @@ async def test_neither_objects_nor_tracebacks_show_a_password(start_server: Star
             frames = [frame for frame in told.stack if "toril" in frame.filename]
             assert frames
             assert "canary" not in str([frame.locals for frame in frames]) + str(caught.value)
-        shown = [vars(queue), vars(queue.sync), vars(queue.settings) if hasattr(queue.settings, "__dict__") else ""]
+        shown = [
+            vars(queue),
+            vars(queue.client),
+            vars(queue.sync),
+            vars(queue.settings) if hasattr(queue.settings, "__dict__") else "",
+        ]
         assert "canary" not in f"{shown} {queue!r} {queue.settings!r} {dataclasses.asdict(queue.settings)}"
 
 

@@ -42,7 +42,7 @@ async def test_results_of_their_workers(peer: Peer, queue: Queue) -> None:
 async def test_the_same_without_an_event_loop(peer: Peer, queue: Queue) -> None:
     handle = await asyncio.to_thread(queue.sync.add, "echo", {"n": 1})
     await peer.worker()
-    assert await handle.result(30) == {"n": 1}
+    assert await asyncio.to_thread(handle.result, 30) == {"n": 1}
 
 
 @pytest.mark.requirement("Z-05", "Z-06", "Z-17", "Z-18", "Z-19", "Z-20", "Z-21", "Z-22")

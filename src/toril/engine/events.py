@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from toril import errors
 from toril.engine.keys import QueueKeys
+from toril.engine.operations import Operation
 from toril.engine.redis import key_types
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
 from toril.engine.redis.settings import RedisSettings
@@ -159,14 +160,14 @@ async def position_now(connection: AsyncConnection) -> str:
     return f"{int(seconds) * 1000 + int(microseconds) // 1000 - 1}-0"
 
 
-async def find_end(connection: AsyncConnection, keys: QueueKeys, job_id: str, *, since_ms: int) -> QueueEvent | None:
-    """Find the event that tells how a job ended, among those after `since_ms` that are still there; None = none.
+def find_end(keys: QueueKeys, job_id: str, *, since_ms: int) -> Operation[QueueEvent | None]:
+    """Find a job's `completed` or `failed` event among the stored events after `since_ms`; None = no such event.
 
     For jobs that are not kept. Redis: XRANGE in pages of 1000; the stream holds some 10000 entries.
     """
     position, id_bytes = str(max(0, since_ms)), job_id.encode(errors="surrogateescape")
     while True:
-        page = await connection.command("XRANGE", keys.events, position, "+", "COUNT", 1000)
+        page = yield ("XRANGE", keys.events, position, "+", "COUNT", 1000)
         for entry_id, flat in page:
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
             if fields.get(b"jobId") == id_bytes and fields.get(b"event") in (b"completed", b"failed"):

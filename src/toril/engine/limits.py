@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
+from toril.engine.operations import Operation, execute
 from toril.engine.redis.connection import AsyncConnection
 from toril.engine.scripts import Limiter
 from toril.engine.scripts.shared import positive
@@ -32,8 +34,65 @@ class QueueLimits:
         return Limiter(self.max, self.duration_ms)
 
 
+def read(keys: QueueKeys) -> Operation[QueueLimits]:
+    """Return the limits in `meta`. Redis: HMGET."""
+    fields = ("concurrency", "max", "duration")
+    stored = yield ("HMGET", keys.meta, *fields)
+    numbers = [positive(text) for text in stored]
+    nonsense = [
+        field
+        for field, text, number in zip(fields, stored, numbers, strict=True)
+        if text is not None and number is None
+    ]
+    concurrency, maximum, duration_ms = numbers
+    return QueueLimits(concurrency, maximum, duration_ms, tuple(nonsense))
+
+
+def write(keys: QueueKeys, limits: Mapping[str, int | None], *, layout: scripts.Layout = "6") -> Operation[None]:
+    """Set `concurrency`, `max` or `duration` (milliseconds) in `meta`; None removes the field. Wakes idle workers."""
+    yield scripts.set_limits(keys, limits, layout=layout)
+
+
+def hold_back(keys: QueueKeys, duration_ms: int) -> Operation[None]:
+    """Let no worker that has a rate limit take jobs for `duration_ms`. Redis: SET on `limiter`."""
+    yield ("SET", keys.limiter, HELD_BACK, "PX", duration_ms)
+
+
+def let_go(keys: QueueKeys) -> Operation[bool]:
+    """End `hold_back`, or begin the current window anew; return whether `limiter` existed. Redis: DEL."""
+    removed = yield ("DEL", keys.limiter)
+    return bool(removed)
+
+
+def rate_limited_ms(keys: QueueKeys, worker_max: int | None = None) -> Operation[int]:
+    """Return for how many milliseconds the rate limit lets no worker take jobs; 0 = it lets them take now.
+
+    Args:
+        worker_max: a worker's own maximum, used where the queue has none.
+    """
+    limits = yield from read(keys)
+    maximum = limits.max or worker_max
+    used = positive((yield ("GET", keys.limiter))) or 0
+    if maximum is None or used < maximum:
+        return 0
+    left_ms = yield ("PTTL", keys.limiter)
+    return max(0, int(left_ms))
+
+
+def deduplication_job_id(keys: QueueKeys, deduplication_id: str) -> Operation[str | None]:
+    """Return the id of the job that holds a deduplication id; None = the id is free. Redis: GET."""
+    job_id = yield ("GET", keys.deduplication(deduplication_id))
+    return None if job_id is None else str(job_id, errors="surrogateescape")
+
+
+def remove_deduplication_key(keys: QueueKeys, deduplication_id: str) -> Operation[bool]:
+    """Free a deduplication id; return whether a job held it. Redis: DEL."""
+    removed = yield ("DEL", keys.deduplication(deduplication_id))
+    return bool(removed)
+
+
 class LimitedQueue:
-    """Reads and writes the limits of one queue. Lengths are milliseconds."""
+    """Reads and writes the limits of one queue over one connection of an event loop."""
 
     def __init__(self, connection: AsyncConnection, keys: QueueKeys, *, layout: scripts.Layout = "6") -> None:
         self.connection = connection
@@ -41,47 +100,21 @@ class LimitedQueue:
         self.layout: scripts.Layout = layout
 
     async def read(self) -> QueueLimits:
-        """The limits as they are."""
-        fields = ("concurrency", "max", "duration")
-        stored = await self.connection.command("HMGET", self.keys.meta, *fields)
-        numbers = [positive(text) for text in stored]
-        nonsense = [
-            field
-            for field, text, number in zip(fields, stored, numbers, strict=True)
-            if text is not None and number is None
-        ]
-        concurrency, maximum, duration_ms = numbers
-        return QueueLimits(concurrency, maximum, duration_ms, tuple(nonsense))
+        """As the operation `read`."""
+        return await execute(self.connection, read(self.keys))
 
     async def set(self, **limits: int | None) -> None:
-        """Set `concurrency`, `max` or `duration`; None removes one. Idle workers look at once."""
-        await self.connection.run(scripts.set_limits(self.keys, limits, layout=self.layout))
+        """As the operation `write`."""
+        await execute(self.connection, write(self.keys, limits, layout=self.layout))
 
     async def hold_back(self, duration_ms: int) -> None:
-        """Let no worker that has a rate limit take jobs for so long."""
-        await self.connection.command("SET", self.keys.limiter, HELD_BACK, "PX", duration_ms)
+        """As the operation `hold_back`."""
+        await execute(self.connection, hold_back(self.keys, duration_ms))
 
     async def let_go(self) -> bool:
-        """Begin the rate limit's time anew, or end `hold_back`. Returns whether there was one."""
-        return bool(await self.connection.command("DEL", self.keys.limiter))
+        """As the operation `let_go`."""
+        return await execute(self.connection, let_go(self.keys))
 
     async def rate_limited_ms(self, worker_max: int | None = None) -> int:
-        """How long the rate limit lets nobody take jobs; 0 = not now.
-
-        Args:
-            worker_max: maximum of a worker whose limit is meant where the queue has none.
-        """
-        maximum = (await self.read()).max or worker_max
-        used = positive(await self.connection.command("GET", self.keys.limiter)) or 0
-        if maximum is None or used < maximum:
-            return 0
-        return max(0, int(await self.connection.command("PTTL", self.keys.limiter)))
-
-    async def deduplication_winner(self, deduplication_id: str) -> str | None:
-        """Id of the job that has a deduplication id; None when it is free."""
-        job_id = await self.connection.command("GET", self.keys.deduplication(deduplication_id))
-        return None if job_id is None else str(job_id, errors="surrogateescape")
-
-    async def free_deduplication(self, deduplication_id: str) -> bool:
-        """Free a deduplication id: the next job is added. Returns whether it was taken."""
-        return bool(await self.connection.command("DEL", self.keys.deduplication(deduplication_id)))
+        """As the operation `rate_limited_ms`."""
+        return await execute(self.connection, rate_limited_ms(self.keys, worker_max))

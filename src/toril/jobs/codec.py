@@ -23,6 +23,8 @@ MAX_BYTES = 512 * 1024 * 1024 - 1
 
 PATH_ENDS = 60
 """Characters that an error shows of each end of a long path."""
+MAX_LOG_ROW = 65_536
+"""Longer log rows are cut, characters."""
 
 MAX_DEPTH = 200
 """Largest nesting of objects and arrays. JSON readers fail at some depth below a thousand levels, Python's at one that
@@ -45,6 +47,11 @@ def _no_default(value: Any) -> NoReturn:
 _pieces = c_make_encoder(None, _no_default, encode_basestring, None, ":", ",", False, False, False)
 """The encoder that `json.dumps` makes anew in each call. It has no check for circular values, which end in a
 RecursionError."""
+
+
+def log_row(row: object) -> str:
+    """A row of a job's log as it is stored: lone surrogates are replaced, and long rows are cut."""
+    return str(row).encode(errors="replace").decode()[:MAX_LOG_ROW]
 
 
 def encode(value: Any, field: str = "data") -> str:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from toril.job_context import Job, JobRun
+from toril.tasks.context import Job, JobRun
 from toril.worker import forks
 from toril.worker.coroutines import as_coroutine, is_awaitable
 from toril.worker.processors import How, Processor, how_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from toril.job_context import JobChannel, JobRun
 from toril.jobs.outcome import Finish, TakenJob
+from toril.tasks.context import JobChannel, JobRun
 from toril.worker.outcomes import Rules
 from toril.worker.problems import let_go
 

@@ -10,7 +10,7 @@ import types
 from collections.abc import Coroutine, Generator
 from typing import Any
 
-from toril.job_context import JobRun, current_run
+from toril.tasks.context import JobRun, current_run
 from toril.worker import forks
 from toril.worker.processors import Processor
 

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from toril import errors
-from toril.job_context import JobChannel, JobRun, current_run
 from toril.jobs.outcome import TakenJob
+from toril.tasks.context import JobChannel, JobRun, current_run
 from toril.worker import forks, outcomes
 from toril.worker.attempt import Attempt
 from toril.worker.coroutines import (

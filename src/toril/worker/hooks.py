@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril import errors
-from toril.job_context import Job
-from toril.queue_hooks import HookFunctions
+from toril.tasks.context import Job
+from toril.tasks.hooks import HookFunctions
 from toril.worker import processors
 from toril.worker.attempt import Attempt
 from toril.worker.processors import How

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from toril import errors
-from toril.job_context import current_run
+from toril.tasks.context import current_run
 from toril.telemetry.logs import JsonFormatter, SafeHandler, TextFormatter, keep
 
 NAMES = ("toril", "toril.worker", "toril.queue")

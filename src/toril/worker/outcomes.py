@@ -11,12 +11,11 @@ from types import TracebackType
 from typing import Any
 
 from toril import errors
-from toril.enqueue_options import milliseconds
+from toril.client.options import BackoffStrategy, milliseconds
 from toril.jobs import backoff, codec, options, retention
 from toril.jobs.backoff import Backoff
 from toril.jobs.outcome import Finish, TakenJob
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
-from toril.task import BackoffStrategy
 from toril.worker.problems import leaves_of, reason_of, storable
 
 logger = logging.getLogger("toril.worker")

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from toril import errors
-from toril.job_context import Job, JobRun
-from toril.parameters import Parameters
+from toril.client.options import BackoffStrategy
 from toril.queue import Queue, known_queues
-from toril.queue_hooks import HookFunctions
-from toril.task import BackoffStrategy
+from toril.tasks.context import Job, JobRun
+from toril.tasks.hooks import HookFunctions
+from toril.tasks.parameters import Parameters
 
 logger = logging.getLogger("toril.worker")
 

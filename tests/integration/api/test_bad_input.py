@@ -26,7 +26,7 @@ def add(request: pytest.FixtureRequest, tasks: Queue) -> Add:
     """`Queue.add` of either client."""
 
     async def in_thread(*args: Any) -> Any:
-        return await asyncio.to_thread(tasks.sync.add, *args)
+        return tasks.handle((await asyncio.to_thread(tasks.sync.add, *args)).id)
 
     return tasks.add if request.param == "async" else in_thread
 

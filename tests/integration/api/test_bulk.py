@@ -19,7 +19,7 @@ def add_bulk(request: pytest.FixtureRequest, tasks: Queue) -> AddBulk:
     """`add_bulk` of either client."""
 
     async def in_thread(items: Any) -> list[JobHandle[Any]]:
-        return await asyncio.to_thread(tasks.sync.add_bulk, items)
+        return [tasks.handle(each.id) for each in await asyncio.to_thread(tasks.sync.add_bulk, items)]
 
     return tasks.add_bulk if request.param == "async" else in_thread
 

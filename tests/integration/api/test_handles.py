@@ -74,7 +74,7 @@ async def test_plain_code_adds_and_waits(tasks: Queue, stored: EngineQueue) -> N
     def in_a_thread() -> tuple[str, str]:
         handle = send.sync.enqueue("a")
         more = tasks.sync.add_bulk([send.draft("b"), send.draft("c")])
-        return str(handle.sync.result(30)), more[-1].sync.state()
+        return str(handle.result(30)), more[-1].state()
 
     answer = asyncio.create_task(asyncio.to_thread(in_a_thread))
 

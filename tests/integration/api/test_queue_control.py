@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,8 +14,6 @@ from support.engine import EngineQueue
 from toril import Queue, errors
 from toril.engine.events import QueueEvent
 from toril.engine.worker import Finish
-from toril.handle import JobHandle, SyncJobHandle
-from toril.queue_control import QueueControl, SyncQueueControl
 
 
 def steer(queue: Queue) -> list[Any]:
@@ -31,9 +28,9 @@ def steer(queue: Queue) -> list[Any]:
     done.clear_logs()
     answers += [done.logs(newest_first=True).count, sync.pause(), sync.is_paused(), sync.resume()]
     later = sync.add("n", {}, {"delay": 60_000})
-    later.sync.change_delay(timedelta(hours=1))
-    later.sync.change_priority(3)
-    later.sync.promote()
+    later.change_delay(timedelta(hours=1))
+    later.change_priority(3)
+    later.promote()
     answers += [sync.counts_by_priority([0, 3]), sync.workers(), sync.event_readers(), sync.metrics("failed").count]
     done.remove()
     sync.add("n", {}, {"delay": 60_000})
@@ -82,18 +79,6 @@ async def test_everything_once(tasks: Queue, stored: EngineQueue, is_async: bool
         1, ["bad", "done"], 1, 1, ["b?"], 70, {"n": 2}, 0, True, True, True, {0: 1, 3: 1}, [], [], 0, 1, 3, 0, [],
     ]  # fmt: skip
     assert stored.raw.keys("*") == []
-
-
-@pytest.mark.parametrize(
-    ("plain", "asynchronous"), [(SyncQueueControl, QueueControl), (SyncJobHandle, JobHandle)], ids=["queue", "job"]
-)
-def test_both_sides_offer_the_same(plain: type, asynchronous: type) -> None:
-    def methods(of: type) -> dict[str, str]:
-        found = inspect.getmembers(of, inspect.isfunction)
-        return {name: str(inspect.signature(function)) for name, function in found if not name.startswith("_")}
-
-    offered = {**methods(Queue), **methods(asynchronous)}
-    assert {name: signature for name, signature in methods(plain).items() if offered.get(name) != signature} == {}
 
 
 REFUSED: dict[str, tuple[str, Callable[[Queue], Any]]] = {

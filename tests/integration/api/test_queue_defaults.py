@@ -53,12 +53,15 @@ async def test_every_way_of_adding_has_the_manifests_defaults(tasks: Queue, decl
         *await tasks.add_bulk([send.draft(), tasks.draft("x", {})]),
         *await tasks.add_bulk(iter([send.draft()])),
         await flow(send.draft(), [send.draft()]).enqueue(),
+    ]
+    sync_handles = [
         await asyncio.to_thread(tasks.sync.add, "x", {}),
         await asyncio.to_thread(send.sync.enqueue),
         await asyncio.to_thread(flow(send.draft(), [send.draft()]).sync.enqueue),
     ]
-    for handle in handles:
-        opts = (await handle.job()).opts
+    jobs = [await handle.job() for handle in handles]
+    for job in jobs + [await asyncio.to_thread(handle.job) for handle in sync_handles]:
+        opts = job.opts
         assert (opts["attempts"], opts["backoff"]) == (3, THRICE["backoff"])
 
 

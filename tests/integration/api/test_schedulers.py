@@ -39,7 +39,7 @@ async def test_a_worker_keeps_an_interval_going(queue: Queue) -> None:
         await wait_until_async(has_run, "four runs")
         assert await queue.schedulers.remove("health")
     assert set(seen) == {(queue.name, 3)}
-    jobs = await queue.inspector().jobs(JobState.COMPLETED)
+    jobs = await queue.jobs(JobState.COMPLETED)
     slots = sorted(int(job.id.rpartition(":")[2]) for job in jobs)
     # A worker that comes late makes up for nothing, and the beat stays.
     assert all((slot - slots[0]) % 50 == 0 for slot in slots)

@@ -24,6 +24,7 @@ async def test_the_pages_examples(redis_url: str, monkeypatch: pytest.MonkeyPatc
         assert (await page["look_after"]())["waiting"] == 1
         later = await queue.add("welcome", {}, {"delay": 60_000})
         await page["run_first"](later.id)
+        assert await asyncio.to_thread(page["add_one"], "a@b.c") == "waiting"
         last_id = await asyncio.wait_for(listening, 30)
     told = capsys.readouterr().out.splitlines()
     assert "1 welcome 1 no such user" in told

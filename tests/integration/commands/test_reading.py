@@ -173,10 +173,10 @@ async def test_a_job_whose_id_is_no_text_can_be_asked_about(queue: EngineQueue, 
     (job,) = await queue.inspector.jobs(JobState.WAITING)
     assert await queue.inspector.state(job.id) == "waiting"
     since_ms = await queue.active.server_time_ms() - 1000
-    assert await find_end(queue.connection, queue.keys, job.id, since_ms=since_ms) is None
+    assert await operations.execute(queue.connection, find_end(queue.keys, job.id, since_ms=since_ms)) is None
     with redis.Redis.from_url(redis_url) as raw:
         raw.xadd(queue.keys.events, {b"event": b"completed", b"jobId": b"\xff", b"\xfe": b"\xfe", b"returnvalue": b"1"})
-    found = await find_end(queue.connection, queue.keys, job.id, since_ms=since_ms)
+    found = await operations.execute(queue.connection, find_end(queue.keys, job.id, since_ms=since_ms))
     assert found is not None
     assert found.fields["returnvalue"] == 1
 

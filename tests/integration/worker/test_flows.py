@@ -56,7 +56,7 @@ async def test_a_parent_gets_what_its_children_returned(tasks: Queue, parts: Que
         others = await add_flows([flow(add.draft(), [square.draft(number)]) for number in (2, 3)])
         assert [await each.result(30) for each in others] == [4, 9]
         plain = await asyncio.to_thread(flow(add.draft(), [square.draft(4)]).sync.enqueue)
-        assert await plain.result(30) == 16
+        assert await asyncio.to_thread(plain.result, 30) == 16
     found = await handle.tree()
     assert (found.state, found.job.return_value, len(found.children)) == ("completed", 105, 2)
     assert sorted(child.job.return_value for child in found.children) == [5, 100]

@@ -297,10 +297,10 @@ async def test_an_add_whose_reply_is_lost_is_repeated_by_its_id(
             proxy.lose_reply(is_add)
             options = {"jobId": f"job-{number}"}
             if how == "awaited":
-                handle = await far_away.add("step", {"number": number}, options)
+                added = (await far_away.add("step", {"number": number}, options)).id
             else:
-                handle = await asyncio.to_thread(far_away.sync.add, "step", {"number": number}, options)
-            assert handle.id == options["jobId"]
+                added = (await asyncio.to_thread(far_away.sync.add, "step", {"number": number}, options)).id
+            assert added == options["jobId"]
             # A user who was told of a failure may as well do it again.
             assert (await far_away.add("step", {"number": -1}, options)).id == options["jobId"]
     assert proxy.cuts == rounds

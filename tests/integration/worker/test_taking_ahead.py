@@ -14,7 +14,7 @@ from support.waiting import wait_until_async
 from support.worker_inside import StartWorker
 from toril import Queue
 from toril.engine.worker import Limiter
-from toril.task import AsyncTask
+from toril.tasks.task import AsyncTask
 from toril.worker import prefetch
 
 SLOTS = 4

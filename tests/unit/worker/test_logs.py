@@ -15,7 +15,7 @@ import pytest
 
 from support import log_setup
 from support.taken import taken_job
-from toril.job_context import current_run
+from toril.tasks.context import current_run
 from toril.telemetry.logs import SafeHandler, TextFormatter
 from toril.worker import logs
 

@@ -16,7 +16,7 @@ from support.taken import taken_job
 from toril import clock, errors
 from toril.engine.worker import Finish
 from toril.errors import RedisReason
-from toril.job_context import current_run
+from toril.tasks.context import current_run
 from toril.telemetry.logs import TextFormatter
 from toril.worker import health, logs, metrics
 from toril.worker.attempt import Attempt

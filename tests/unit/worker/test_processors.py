@@ -12,10 +12,10 @@ import pytest
 
 from support.taken import taken_job
 from toril import Job, Queue, errors
-from toril.job_context import JobRun
 from toril.jobs.children import Children
 from toril.jobs.parents import ParentLink
 from toril.queue import known_queues
+from toril.tasks.context import JobRun
 from toril.worker import processors
 from toril.worker.processors import How, Processors
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from toril import Deduplication, Queue, enqueue_options, errors, exponential, fixed, keep
+from toril import Deduplication, Queue, errors, exponential, fixed, keep
+from toril.client import options as enqueue_options
 
 NOW_MS = 1_000_000
 

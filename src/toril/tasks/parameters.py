@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from toril import errors
-from toril.job_context import Job
+from toril.tasks.context import Job
 
 _JSON_TYPES: dict[Any, tuple[type, ...]] = {
     str: (str,),

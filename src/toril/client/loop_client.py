@@ -8,31 +8,27 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from toril.handle import ResultWaiter
+from toril.client.results import ResultWaiter
 
 if TYPE_CHECKING:
+    from toril.client.connection import QueueClient
     from toril.engine.events import QueueEvents
-    from toril.queue import Queue
 
 _ATTRIBUTE = "_toril_clients"
 """Where a loop keeps its clients, by queue. A table of ours would keep loops, for a connection holds its loop."""
 
 
 class LoopClient:
-    """Everything of one queue that belongs to one event loop. Holds no `Queue`, which may go before its loop."""
+    """Everything of one queue that belongs to one event loop. Holds no `QueueClient`, which may go before the loop."""
 
-    def __init__(self, queue: Queue) -> None:
+    def __init__(self, client: QueueClient) -> None:
         """Only while the loop runs."""
-        from toril.engine.getters import Inspector
-        from toril.engine.limits import LimitedQueue
         from toril.engine.producer import Producer
         from toril.engine.redis.connection import AsyncConnection
 
-        settings, keys, layout = queue.settings, queue.keys, queue.paused_layout
+        settings, keys, layout = client.settings, client.keys, client.paused_layout
         self.connection = AsyncConnection(settings)
-        self.producer = Producer(self.connection, keys, layout=layout, defaults=queue.known_defaults)
-        self.inspector = Inspector(self.connection, keys)
-        self.limits = LimitedQueue(self.connection, keys, layout=layout)
+        self.producer = Producer(self.connection, keys, layout=layout, defaults=client.known_defaults)
         self.waiter = ResultWaiter(settings, self.connection, keys)
         self._settings = settings
         self._keys = keys
@@ -53,29 +49,29 @@ class LoopClient:
         await self._guard.aclose()
 
 
-def of(queue: Queue) -> LoopClient:
-    """The running loop's client of a queue."""
+def of(client: QueueClient) -> LoopClient:
+    """The running loop's connections of a queue's client."""
     loop = asyncio.get_running_loop()
-    clients: weakref.WeakKeyDictionary[Queue, LoopClient] | None = getattr(loop, _ATTRIBUTE, None)
-    if clients is None:
+    known: weakref.WeakKeyDictionary[QueueClient, LoopClient] | None = getattr(loop, _ATTRIBUTE, None)
+    if known is None:
         from toril.engine.redis import protocol
 
         protocol.abandon_closed_loops()
-        clients = weakref.WeakKeyDictionary()
-        setattr(loop, _ATTRIBUTE, clients)
-    client = clients.get(queue)
-    if client is None:
-        client = clients[queue] = LoopClient(queue)
-    return client
+        known = weakref.WeakKeyDictionary()
+        setattr(loop, _ATTRIBUTE, known)
+    found = known.get(client)
+    if found is None:
+        found = known[client] = LoopClient(client)
+    return found
 
 
-async def close(queue: Queue) -> None:
-    """Close the running loop's client of a queue, if there is one."""
-    clients: weakref.WeakKeyDictionary[Queue, LoopClient] | None
-    clients = getattr(asyncio.get_running_loop(), _ATTRIBUTE, None)
-    client = clients.pop(queue, None) if clients else None
-    if client is not None:
-        await client.close()
+async def close(client: QueueClient) -> None:
+    """Close the running loop's connections of a queue's client, if there are any."""
+    known: weakref.WeakKeyDictionary[QueueClient, LoopClient] | None
+    known = getattr(asyncio.get_running_loop(), _ATTRIBUTE, None)
+    found = known.pop(client, None) if known else None
+    if found is not None:
+        await found.close()
 
 
 async def _close_at_the_end(

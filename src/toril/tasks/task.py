@@ -5,41 +5,30 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
-from toril import clock, enqueue_options, errors
-from toril.enqueue_options import Duration, EnqueueOptions, TaskOptions
-from toril.handle import JobHandle
-from toril.jobs.job import JobRecord, NewJob
+from toril import clock, errors
+from toril.client import options as enqueue_options
+from toril.client.draft import Draft
+from toril.client.handle import JobHandle
+from toril.client.options import EnqueueOptions, TaskOptions
+from toril.jobs.job import NewJob
 from toril.jobs.options import JobOptions
-from toril.parameters import Parameters, refuse_generator
+from toril.tasks.parameters import Parameters, refuse_generator
 
 if TYPE_CHECKING:
-    from toril.queue import Queue
+    from toril.client.connection import QueueClient
+    from toril.client.sync.handle import SyncJobHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-
-BackoffStrategy = Callable[[int, BaseException, JobRecord], Duration | None]
-"""How long a job waits: attempts made so far (1 = the first has failed), the error, the job. None or −1 = give up."""
-
-
-@dataclass(slots=True)
-class Draft(Generic[R_co]):
-    """A job that is checked and ready, but not added yet: see `Queue.add_bulk`."""
-
-    queue: Queue
-    job: NewJob
 
 
 class BaseTask(Generic[P, R]):
     """What functions with and without `async` have in common."""
 
-    def __init__(self, queue: Queue, function: Callable[..., Any], options: TaskOptions) -> None:
-        self.queue = queue
+    def __init__(self, client: QueueClient, function: Callable[..., Any], options: TaskOptions) -> None:
+        self.client = client
         self.function = function
         refuse_generator(function)
         self.parameters = Parameters(function)
@@ -78,7 +67,7 @@ class BaseTask(Generic[P, R]):
 
     def draft(self, *args: P.args, **kwargs: P.kwargs) -> Draft[R]:
         """Prepare a job without adding it, for `Queue.add_bulk`. Raises as `enqueue` does for wrong arguments."""
-        return Draft(self.queue, self._new_job(args, kwargs))
+        return Draft(self.client, self._new_job(args, kwargs))
 
     async def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
         """Add a job that will call the function with these arguments, in some worker.
@@ -88,8 +77,8 @@ class BaseTask(Generic[P, R]):
             RedisUnavailableError: Redis cannot be reached; nothing was added.
             UnknownOutcomeError: the connection broke; it may have been added. Use `job_id` to be sure.
         """
-        (job_id,) = await self.queue.add_new([self._new_job(args, kwargs)])
-        return JobHandle(self.queue, job_id)
+        (job_id,) = await self.client.add([self._new_job(args, kwargs)])
+        return JobHandle(self.client, job_id)
 
     def _new_job(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> NewJob:
         return NewJob.create(self.name, self.parameters.bind(args, kwargs), self._job_options())
@@ -98,13 +87,13 @@ class BaseTask(Generic[P, R]):
         """Options of the next job; the same for all unless they hold a moment (`run_at`)."""
         ready = self._ready_options
         if ready is None:
-            ready = enqueue_options.checked(self.queue.default_job_options, self._options, clock.now_ms())
+            ready = enqueue_options.checked(self.client.default_job_options, self._options, clock.now_ms())
             if "run_at" not in self._options:
                 self._ready_options = ready
         return ready
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name} of queue {self.queue.name}>"
+        return f"<{type(self).__name__} {self.name} of queue {self.client.name}>"
 
 
 class Task(BaseTask[P, R]):
@@ -124,18 +113,26 @@ class AsyncTask(BaseTask[P, R]):
 
 
 class SyncTask(Generic[P, R]):
-    """Adds a task's jobs over a plain blocking connection."""
+    """A task for code without an event loop: `task.sync`. Written by hand, since `Task` has one method with `async`."""
 
     __slots__ = ("_task",)
 
     def __init__(self, task: BaseTask[P, R]) -> None:
         self._task = task
 
-    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> JobHandle[R]:
-        """As the task's own `enqueue`, without an event loop. Safe in threads."""
+    def enqueue(self, *args: P.args, **kwargs: P.kwargs) -> SyncJobHandle[R]:
+        """Add a job that will call the function with these arguments, in some worker.
+
+        Raises:
+            InvalidPayloadError: the arguments do not fit the parameters or are not JSON; nothing was added.
+            RedisUnavailableError: Redis cannot be reached; nothing was added.
+            UnknownOutcomeError: the connection broke; it may have been added. Use `job_id` to be sure.
+        """
+        from toril.client.sync.handle import SyncJobHandle
+
         task = self._task
-        (job_id,) = task.queue.sync.add_new([task._new_job(args, kwargs)])
-        return JobHandle(task.queue, job_id)
+        (job_id,) = task.client.add_sync([task._new_job(args, kwargs)])
+        return SyncJobHandle(task.client, job_id)
 
 
 class TaskDecorator:

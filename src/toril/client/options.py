@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, TypedDict, get_args
 
 from toril import errors
 from toril.jobs import hints
+from toril.jobs.job import JobRecord
 from toril.jobs.options import JobOptions
 from toril.jobs.parents import FAILURE_POLICIES
 
@@ -17,6 +18,8 @@ Duration = float | timedelta
 MAX_SECONDS = 9e12
 """JavaScript counts milliseconds exactly so far; Redis fails in the middle of a script that gets much more."""
 
+BackoffStrategy = Callable[[int, BaseException, JobRecord], Duration | None]
+"""How long a job waits: attempts made so far (1 = the first has failed), the error, the job. None or −1 = give up."""
 
 OnFailure = Literal["fail_parent", "continue_parent", "ignore_dependency", "remove_dependency"]
 """`fail_parent`: the parent fails too, without being run. `continue_parent`: it runs at once, although other children

@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
-from toril import clock, enqueue_options, errors
-from toril.enqueue_options import Duration
+from toril import clock, errors
+from toril.client import options as enqueue_options
+from toril.client.options import Duration
 from toril.jobs import codec, options
 from toril.jobs.children import Children
 from toril.jobs.job import JobRecord
 from toril.jobs.parents import ParentLink
 
 if TYPE_CHECKING:
-    from toril.handle import JobHandle
-    from toril.task import Draft
+    import asyncio
+
+    from toril.client.draft import Draft
+    from toril.client.handle import JobHandle
+    from toril.client.sync.handle import SyncJobHandle
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-MAX_LOG_ROW = 65_536
-"""Longer log rows are cut, characters."""
-
-
-def log_row(row: object) -> str:
-    """A row as it is stored: printable by everyone, and not too long."""
-    return str(row).encode(errors="replace").decode()[:MAX_LOG_ROW]
 
 
 class JobChannel(Protocol):
@@ -137,7 +132,7 @@ class Job:
     async def log(self, row: object) -> int:
         """Append a row to the job's log and return how many rows there are. Raises JobNotFoundError when it is gone."""
         run = self._run
-        return await run.channel.log(run.record.id, log_row(row), options.count_in(self.opts.get("keepLogs")))
+        return await run.channel.log(run.record.id, codec.log_row(row), options.count_in(self.opts.get("keepLogs")))
 
     async def update_data(self, data: Any) -> None:
         """Replace the job's data: what a next attempt starts with. `self.data` stays as it is.
@@ -161,12 +156,12 @@ class Job:
             ParentConflictError: there is such a job, and it belongs to another one.
             JobNotFoundError: this job has been removed meanwhile.
         """
-        from toril.handle import JobHandle
+        from toril.client.handle import JobHandle
 
         run = self._run
         child = draft.job.under(run.channel.as_parent(run.record.id)).in_trace(run.record.trace_metadata)
-        (job_id,) = await draft.queue.add_new([child])
-        return JobHandle(draft.queue, job_id)
+        (job_id,) = await draft.client.add([child])
+        return JobHandle(draft.client, job_id)
 
     async def children(self) -> Children:
         """What became of the jobs that this one waits for, or waited for."""
@@ -250,9 +245,9 @@ class SyncJob:
         """As `Job.update_data`."""
         self._wait_for(self._job.update_data(data))
 
-    def add_child(self, draft: Draft[R]) -> JobHandle[R]:
-        """As `Job.add_child`."""
-        return self._wait_for(self._job.add_child(draft))
+    def add_child(self, draft: Draft[R]) -> SyncJobHandle[R]:
+        """As `Job.add_child`; the handle is for code without an event loop."""
+        return self._wait_for(self._job.add_child(draft)).sync
 
     def children(self) -> Children:
         """As `Job.children`."""
@@ -271,6 +266,8 @@ class SyncJob:
         self._wait_for(self._job.move_to_waiting_children())
 
     def _wait_for(self, words: Coroutine[Any, Any, T]) -> T:
+        import asyncio
+
         try:
             here: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
         except RuntimeError:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from toril import Job, errors
-from toril.parameters import Parameters
+from toril.tasks.parameters import Parameters
 
 
 def example(to: str, copies: int = 1, *, tags: list[str] | None = None, job: Job = Job.current()) -> None: ...

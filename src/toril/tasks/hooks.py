@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeVar
 
-from toril.job_context import Job
-from toril.parameters import refuse_generator
+from toril.tasks.context import Job
+from toril.tasks.parameters import refuse_generator
 
 L = TypeVar("L", bound=Callable[[], Any])
 J = TypeVar("J", bound=Callable[[Job], Any])

@@ -1,0 +1,73 @@
+"""The twin of `toril.client.schedulers`, for code without an event loop. Written by tools/sync_twins.py."""
+
+from __future__ import annotations
+
+import builtins
+from typing import TYPE_CHECKING, Any, Unpack
+
+from toril.client import schedule_operations
+from toril.client.schedule_operations import ScheduleOptions, Scheduler
+from toril.client.sync.handle import SyncJobHandle
+
+if TYPE_CHECKING:
+    from toril.client.connection import QueueClient
+    from toril.client.draft import Draft
+
+
+class SyncSchedulers:
+    """The job schedulers of a queue: `queue.sync.schedulers`.
+
+    ```python
+    queue.sync.schedulers.upsert("cleanup", cron="0 2 * * *", tz="Europe/Berlin", draft=cleanup.draft(days=30))
+    queue.sync.schedulers.upsert("health-check", every=300)
+    ```
+
+    They are BullMQ's Job Schedulers. The worker that takes a scheduler's job makes the next one; where there is no
+    worker, the operator does, for schedules that are Kubernetes objects.
+    """
+
+    def __init__(self, client: QueueClient) -> None:
+        self.client = client
+
+    def upsert(
+        self,
+        scheduler_id: str,
+        *,
+        name: str | None = None,
+        data: Any = None,
+        draft: Draft[Any] | None = None,
+        **options: Unpack[ScheduleOptions],
+    ) -> SyncJobHandle[Any]:
+        """Make a scheduler, or change the one of this id; the job that it has in store is replaced.
+
+        Args:
+            name: of the jobs; None = the scheduler's id.
+            data: of each job, any JSON value; None = `{}`.
+            draft: a task's call, `task.draft(…)`, instead of name, data and the jobs' options.
+
+        Returns:
+            A handle of the job that is in store now.
+
+        Raises:
+            InvalidOptionError, InvalidPayloadError: refused; nothing was changed.
+            JobStateError: the next slots have jobs already.
+            RedisUnavailableError, UnknownOutcomeError: the connection failed; to upsert again is safe.
+        """
+        upserted = schedule_operations.upsert(self.client, scheduler_id, name, data, draft, options)
+        return SyncJobHandle(self.client, self.client.execute_sync(upserted))
+
+    def remove(self, scheduler_id: str) -> bool:
+        """Remove a scheduler with its delayed job; its waiting or running job goes on. Returns whether it existed."""
+        return self.client.execute_sync(schedule_operations.remove(self.client, scheduler_id))
+
+    def get(self, scheduler_id: str) -> Scheduler | None:
+        """One scheduler; None when there is none."""
+        return self.client.execute_sync(schedule_operations.get(self.client, scheduler_id))
+
+    def list(self, start: int = 0, end: int = -1) -> builtins.list[Scheduler]:
+        """The schedulers from rank `start` to `end` (−1 = the last), the one that is due next first."""
+        return self.client.execute_sync(schedule_operations.page(self.client, start, end))
+
+    def count(self) -> int:
+        """How many schedulers there are."""
+        return self.client.execute_sync(schedule_operations.count(self.client))
