@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from toril.engine import lua_loader, scripts
+from toril.engine.codes import Code
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call
 from toril.engine.scripts import Taker
@@ -19,6 +21,9 @@ from toril.jobs.queue_defaults import QueueDefaults
 from toril.jobs.schedule import Schedule
 from toril.jobs.scheduler import JobTemplate, NextJob
 
+LUA = Path(lua_loader.__file__).with_name("lua")
+OTHER_NUMBERS = {"obliterate.lua", "sweep_jobs.lua", "write_defaults.lua", "includes/taking.lua"}
+"""Files whose negative answers are no codes of jobs: their headers and functions say what the answers mean."""
 KEYS = QueueKeys("q")
 JOB = TakenJob("1", {b"name": b"n", b"ats": b"1"}, "t:1")
 EXAMPLES: dict[str, Call[Any]] = {
@@ -107,3 +112,12 @@ def test_a_header_says_what_is_returned_and_what_it_costs(name: str) -> None:
     text = header(name)
     assert "-- Returns:" in text
     assert "-- Cost:" in text
+
+
+def test_the_codes_of_scripts_are_those_of_the_enum() -> None:
+    answered: set[int] = set()
+    for path in LUA.rglob("*.lua"):
+        if path.relative_to(LUA).as_posix() not in OTHER_NUMBERS:
+            code = "\n".join(line for line in path.read_text().splitlines() if not line.lstrip().startswith("--"))
+            answered |= {int(number) for number in re.findall(r"(?:return|and|or|codes\[\w+\] =) (-\d+)\b(?!,)", code)}
+    assert answered == {code.value for code in Code if code < 0}

@@ -11,6 +11,7 @@ from typing import Literal
 
 from toril import errors
 from toril.engine import scripts
+from toril.engine.codes import Code
 from toril.engine.keys import QueueKeys
 from toril.engine.operations import Operation
 from toril.engine.scripts import Layout
@@ -135,13 +136,13 @@ def clear_logs(keys: QueueKeys, job_id: str, keep: int = 0) -> Operation[None]:
 def update_progress(keys: QueueKeys, job_id: str, progress_json: str) -> Operation[None]:
     """Store a job's progress and tell it. Raises JobNotFoundError."""
     is_there = yield scripts.update_progress(keys, job_id, progress_json)
-    _check(0 if is_there else -1, keys, job_id, "")
+    _check(Code.DONE if is_there else Code.NO_JOB, keys, job_id, "")
 
 
 def update_data(keys: QueueKeys, job_id: str, data_json: str) -> Operation[None]:
     """Replace a job's data. Raises JobNotFoundError."""
     is_there = yield scripts.update_data(keys, job_id, data_json)
-    _check(0 if is_there else -1, keys, job_id, "")
+    _check(Code.DONE if is_there else Code.NO_JOB, keys, job_id, "")
 
 
 def add_log(keys: QueueKeys, job_id: str, row: str, keep: int | None = None) -> Operation[int]:
@@ -228,7 +229,7 @@ def obliterate(keys: QueueKeys, *, force: bool = False, layout: Layout = "6") ->
     is_swept = False
     while True:
         code = yield scripts.obliterate(keys, force=force, count=JOBS_PER_CALL, is_last=is_swept, layout=layout)
-        if code == -2:
+        if code == scripts.JOBS_RUNNING:
             raise errors.JobStateError(f"queue {keys.queue} has running jobs: wait for them, or use force")
         if code == 0 and is_swept:
             return
@@ -255,11 +256,11 @@ def _check(code: int, keys: QueueKeys, job_id: str, needed_state: str) -> None:
     if code >= 0:
         return
     where = f"job {job_id} of queue {keys.queue}"
-    if code == -1:
+    if code == Code.NO_JOB:
         raise errors.JobNotFoundError(f"{where} is gone")
-    if code == -5:
+    if code == Code.NO_PARENT:
         raise errors.JobStateError(f"{where} has no parent")
-    if code == -8:
+    if code == Code.OF_SCHEDULER:
         raise errors.JobStateError(f"{where} is the next run of a job scheduler: remove that")
     raise errors.JobStateError(f"{where} is not {needed_state}")
 

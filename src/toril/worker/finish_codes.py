@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 
 from toril import errors
+from toril.engine.codes import Code
 from toril.errors import RedisReason
 from toril.jobs.outcome import Finish
 from toril.worker import outcomes
 from toril.worker.attempt import Attempt
 
-PENDING_CHILDREN, FAILED_CHILDREN, NO_LOCK, GONE = -4, -9, -2, -1
-BY_CHILDREN = (PENDING_CHILDREN, FAILED_CHILDREN)
+BY_CHILDREN = (Code.PENDING_CHILDREN, Code.FAILED_CHILDREN)
 
 _LASTING = {
     RedisReason.AUTH_FAILED,
@@ -21,11 +21,11 @@ _LASTING = {
     RedisReason.NO_SUCH_DATABASE,
 }
 
-_WHY_LOST = {
-    GONE: "the job was removed",
-    NO_LOCK: "its lock ran out and the job was given to others",
-    -3: "it is not active any more",
-    -6: "another worker holds it",
+_WHY_LOST: dict[int, str] = {
+    Code.NO_JOB: "the job was removed",
+    Code.NO_LOCK: "its lock ran out and the job was given to others",
+    Code.OTHER_STATE: "it is not active any more",
+    Code.OTHER_LOCK: "another worker holds it",
 }
 
 
@@ -56,13 +56,13 @@ def was_carried_out(finish: Finish, code: int) -> bool:
     A job that is gone has ended, and retention has removed it. No lock, and it was the give-back of an unstarted job:
     count it as done; at worst the job stalls.
     """
-    return finish.is_repeated and (code == GONE or (code == NO_LOCK and not finish.has_started))
+    return finish.is_repeated and (code == Code.NO_JOB or (code == Code.NO_LOCK and not finish.has_started))
 
 
 def failed_by_children(run: Attempt, code: int) -> Finish:
     """It fails instead; that is no fault of its own while children are pending, so that it may be tried again."""
     problem: errors.TorilError
-    if code == PENDING_CHILDREN:
+    if code == Code.PENDING_CHILDREN:
         problem = errors.JobStateError(f"job {run.record.id} has child jobs that have not ended")
     else:
         problem = errors.UnrecoverableError(f"job {run.record.id} has child jobs that have failed")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from toril import errors
+from toril.engine.codes import Code
 from toril.engine.redis.connection import Call
 from toril.engine.worker import ActiveJobs, FinishReply, Taken, count_of_such
 from toril.jobs.outcome import Finish, TakenJob
@@ -293,7 +294,7 @@ class Pipeline:
             elif code in finish_codes.BY_CHILDREN and run.outcome.kind != "failed":
                 run.finish = finish_codes.failed_by_children(run, code)
                 self.pending.append(run)
-            elif code == finish_codes.NO_LOCK and not run.is_retaken:
+            elif code == Code.NO_LOCK and not run.is_retaken:
                 run.is_retaken = True
                 self.pending.append(run)
                 self._course.apply(Event.FAILED)

@@ -5,6 +5,7 @@ milliseconds and lengths milliseconds. A module a subject; everything is used as
 """
 
 from toril.engine.scripts.administration import (
+    JOBS_RUNNING,
     add_log,
     change_delay,
     change_priority,
@@ -55,6 +56,7 @@ from toril.engine.scripts.worker import (
 
 __all__ = [
     "CHANGED",
+    "JOBS_RUNNING",
     "MADE",
     "MAX_JOB_BYTES",
     "THERE_ALREADY",

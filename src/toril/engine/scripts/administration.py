@@ -127,6 +127,10 @@ def sweep_jobs(
     return Call("sweep_jobs", [keys.meta], [keys.base, layout, place, cutoff, skip, count, "1" if tell else "0"], parse)
 
 
+JOBS_RUNNING = -2
+"""The answer of `obliterate` when jobs are running: nothing was removed."""
+
+
 def obliterate(keys: QueueKeys, *, force: bool, count: int, is_last: bool = False, layout: Layout = "6") -> Call[int]:
     """Remove up to `count` jobs of a queue, and in the last round its own keys; answers the script's code."""
     args: list[Part] = [keys.base, layout, "1" if force else "0", count, "1" if is_last else "0"]

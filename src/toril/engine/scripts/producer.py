@@ -7,13 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from toril import errors
+from toril.engine.codes import Code
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
 from toril.engine.scripts.shared import Layout, texts
 from toril.jobs.job import NewJob
-
-NO_PARENT = -5
-"""The code of a job whose parent is not there; the other refusal is -7, it belongs to another parent."""
 
 
 def add_jobs(keys: QueueKeys, jobs: Sequence[NewJob], *, now_ms: int, layout: Layout = "6") -> Call[list[str]]:
@@ -86,5 +84,5 @@ def _job_args(job: NewJob, now_ms: int) -> list[Part]:
 
 def _refused(job: NewJob, code: int) -> errors.TorilError:
     options = job.options
-    kind = errors.ParentNotFoundError if code == NO_PARENT else errors.ParentConflictError
+    kind = errors.ParentNotFoundError if code == Code.NO_PARENT else errors.ParentConflictError
     return kind(options.job_id, options.parent.key if options.parent else "")
