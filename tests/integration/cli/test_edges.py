@@ -43,7 +43,7 @@ def add(redis_url: str, queue: str, rest: str = "") -> str:
 def test_input_that_cannot_be_used_is_told_in_one_line(
     redis_url: str, queue: EngineQueue, tmp_path: Path, rest: str, words: str
 ) -> None:
-    (tmp_path / "deep.json").write_text("[" * 5000 + "]" * 5000)
+    (tmp_path / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
     (tmp_path / "latin.json").write_bytes(b'"\xe9"')
     done = shell(add(redis_url, queue.keys.queue, rest), cwd=tmp_path)
     assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
@@ -86,7 +86,7 @@ def test_a_worker_in_a_folder_that_is_gone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("TORIL_WORKER_OPTIONS", "[" * 5000, "TORIL_WORKER_OPTIONS nests too deeply"),
+        ("TORIL_WORKER_OPTIONS", "[" * 100_000, "TORIL_WORKER_OPTIONS nests too deeply"),
         ("TORIL_CONCURRENCY", "٣", "TORIL_CONCURRENCY must be a whole number"),
         ("TORIL_CONCURRENCY", "1_0", "TORIL_CONCURRENCY must be a whole number"),
         ("TORIL_CONCURRENCY", "9" * 5000, "TORIL_CONCURRENCY must be a whole number"),
