@@ -11,7 +11,7 @@ import pytest
 
 from toril.engine import lua_loader, scripts
 from toril.engine.codes import Code
-from toril.engine.keys import QueueKeys
+from toril.engine.keys import FAMILIES, JOB_PARTS, QueueKeys
 from toril.engine.redis.connection import Call
 from toril.engine.scripts import Taker
 from toril.jobs.job import JobState, NewJob
@@ -68,6 +68,11 @@ EXAMPLES: dict[str, Call[Any]] = {
 }
 
 
+def code_of(path: Path) -> str:
+    """A Lua file without comments."""
+    return "\n".join(line for line in path.read_text().splitlines() if not line.lstrip().startswith("--"))
+
+
 def header(name: str) -> str:
     lines = lua_loader.load(name).source.splitlines()
     end = next(index for index, line in enumerate(lines) if not line.startswith("--"))
@@ -118,6 +123,19 @@ def test_the_codes_of_scripts_are_those_of_the_enum() -> None:
     answered: set[int] = set()
     for path in LUA.rglob("*.lua"):
         if path.relative_to(LUA).as_posix() not in OTHER_NUMBERS:
-            code = "\n".join(line for line in path.read_text().splitlines() if not line.lstrip().startswith("--"))
-            answered |= {int(number) for number in re.findall(r"(?:return|and|or|codes\[\w+\] =) (-\d+)\b(?!,)", code)}
+            pattern = r"(?:return|and|or|codes\[\w+\] =) (-\d+)\b(?!,)"
+            answered |= {int(number) for number in re.findall(pattern, code_of(path))}
     assert answered == {code.value for code in Code if code < 0}
+
+
+def test_scripts_build_keys_of_names_that_python_knows() -> None:
+    queue_names = {getattr(KEYS, slot).removeprefix(KEYS.base) for slot in KEYS.__slots__}
+    known = queue_names | {f":{part}" for part in JOB_PARTS} | set(FAMILIES) | {":"}
+    built: set[str] = set()
+    for path in LUA.rglob("*.lua"):
+        built |= set(re.findall(r"(?:base|key|link)\w*\)? \.\. '([^' ]+)'", code_of(path), re.IGNORECASE))
+    assert {"wait", ":lock", "de:"} <= built
+    assert built <= known
+    table = re.search(r"KEY_NAMES = \{(.*?)\}", code_of(LUA / "includes" / "queue.lua"), re.DOTALL)
+    assert table is not None
+    assert set(re.findall(r"= '([^']+)'", table.group(1))) <= queue_names

@@ -1,4 +1,8 @@
-"""Names of a queue's Redis keys: BullMQ's, built here and nowhere else."""
+"""Names of a queue's Redis keys: BullMQ's, and ours that begin with `toril:`.
+
+Python code builds keys here and nowhere else. Scripts build them from a queue's base or a job's key and a name of this
+module; a test compares the names.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,11 @@ import base64
 
 from toril import errors
 from toril.jobs.job import check_queue_name
+
+JOB_PARTS = ("lock", "logs", "dependencies", "processed", "failed", "unsuccessful")
+"""Names of the keys beside a job's hash: each follows the job's key and a colon."""
+FAMILIES = ("de:", "dn:", "metrics:")
+"""First parts of the names of which a queue has several keys: by deduplication id, or by state."""
 
 
 class QueueKeys:

@@ -29,7 +29,7 @@ for at = 2, #ARGV - FIELDS, FIELDS do
     code = 2
     change('ZADD', queue.schedulers, slot, scheduler_id)
     tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
-      'event', 'duplicated', 'jobId', 'repeat:' .. scheduler_id .. ':' .. slot)
+      'event', 'duplicated', 'jobId', slot_job_id(scheduler_id, slot))
   else
     local stored = call('HMGET', scheduler_key, 'name', 'data', 'ic')
     local data = stored[2] or '{}'
@@ -44,7 +44,7 @@ for at = 2, #ARGV - FIELDS, FIELDS do
     }, ARGV[at + 5])
     local producer_key = scheduler_key .. ':' .. seen
     if layout == '5' and call('EXISTS', producer_key) == 1 then
-      change('HSET', producer_key, 'nrjid', 'repeat:' .. scheduler_id .. ':' .. slot)
+      change('HSET', producer_key, 'nrjid', slot_job_id(scheduler_id, slot))
     end
   end
   codes[#codes + 1] = code

@@ -13,7 +13,7 @@ if not slot then
   -- Whatever is under the name of its hash is something else, such as a job of another scheduler.
   return 0
 end
-local job_id = 'repeat:' .. ARGV[2] .. ':' .. slot_of(slot)
+local job_id = slot_job_id(ARGV[2], slot_of(slot))
 if change('ZREM', queue.delayed, job_id) == 1 then
   delete_jobs(queue.base, {job_id})
   read_settings(queue, '6')

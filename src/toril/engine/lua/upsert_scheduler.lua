@@ -25,7 +25,7 @@ current = current and slot_of(current) or ''
 if current ~= seen then
   return {1}
 end
-local armed_id = 'repeat:' .. scheduler_id .. ':' .. current
+local armed_id = slot_job_id(scheduler_id, current)
 
 -- Where the armed job is, if nobody has it; wherever it was put while the queue was paused.
 local function place_of_armed()

@@ -1,3 +1,4 @@
+-- include: slots
 -- include: parents
 -- include: deduplicating
 -- Removing jobs by hand, with what ties them to others.
@@ -18,7 +19,7 @@ end
 -- Whether the job is the iteration that its scheduler has ready: it goes with the scheduler alone.
 local function is_armed(queue, job)
   local slot = job.scheduler_id and call('ZSCORE', queue.schedulers, job.scheduler_id)
-  return slot and job.id == 'repeat:' .. job.scheduler_id .. ':' .. slot or false
+  return slot and job.id == slot_job_id(job.scheduler_id, slot) or false
 end
 
 -- Delete a job that has been taken out of its place. `hard_base`: see `detach_child`.

@@ -1,17 +1,13 @@
+-- include: slots
 -- include: storing
 -- include: time
 -- Jobs that schedulers make.
-
--- A scheduler's score as its current slot: whole milliseconds, as text. Scores that are no time read as 0.
-local function slot_of(score)
-  return text_of(math.floor(number_of(score)))
-end
 
 -- Make the job of a slot and note the slot as the current one. `job` has name, data, priority, is_lifo, and opts as
 -- JSON without its closing brace; `id_json` is the start of the job's id as JSON text.
 local function make_slot(queue, scheduler_id, slot, now_ms, job, id_json)
   local delay = math.max(tonumber(slot) - now_ms, 0)
-  job.id = 'repeat:' .. scheduler_id .. ':' .. slot
+  job.id = slot_job_id(scheduler_id, slot)
   job.scheduler_id = scheduler_id
   job.timestamp, job.delay = text_of(now_ms), delay
   job.opts = job.opts .. ',"jobId":' .. id_json .. slot .. '","delay":' .. text_of(delay)
