@@ -26,11 +26,12 @@ demo: ## see the main job in a minute: real queues, workers scaled from zero, no
 	@$(VENV)/toril dev -f examples/zettanote/ --demo
 
 .PHONY: lint
-lint: setup ## ruff (rules and format), import layers, twins without an event loop
+lint: setup ## ruff (rules and format), import layers, twins without an event loop, Lua
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/lint-imports
 	$(VENV)/python tools/sync_twins.py --check
+	@$(VENV)/python -m tools.lua_lint
 
 .PHONY: types mypy pyright
 types: mypy pyright ## mypy strict on everything, pyright on the public API

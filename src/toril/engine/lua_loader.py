@@ -3,6 +3,10 @@
 A line `-- include: name` stands for the text of `lua/includes/name.lua`; each include enters a script once. Every
 script becomes the function `work` between `undoing.lua` and `concluding.lua`: when Redis refuses one of its commands,
 what the commands before it have changed is undone.
+
+An include is text: its `local` names are visible from its line to the end of the block that holds the line, which may
+be the body of a function. A second `-- include:` of the same name adds nothing, so the first one decides the block:
+what two blocks need is included before both. `make lint` finds names that no block declares (`tools/lua_lint.py`).
 """
 
 from __future__ import annotations
