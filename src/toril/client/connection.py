@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from toril import errors
@@ -104,15 +104,15 @@ class QueueClient:
 
     # ---- with an event loop
 
-    async def add(self, jobs: Iterable[NewJob]) -> list[str]:
+    def add(self, jobs: Iterable[NewJob]) -> Coroutine[Any, Any, list[str]]:
         """Add checked jobs and return their ids, in order. Raises as `Producer.add`."""
-        return await self._of_loop().producer.add(jobs)
+        return self._of_loop(self).producer.add(jobs)
 
     async def execute(self, operation: Operation[R]) -> R:
         """Execute an operation. Raises RedisError, and what the operation raises."""
         from toril.engine import operations
 
-        connection = self._of_loop().connection
+        connection = self._of_loop(self).connection
         try:
             return await operations.execute(connection, operation)
         except errors.WrongKeyTypeError as problem:
@@ -127,11 +127,11 @@ class QueueClient:
             since_ms: a moment before the job's end, Unix milliseconds: older events are not searched.
             timeout: seconds; None = no limit.
         """
-        return await self._of_loop().waiter.result(job_id, since_ms, timeout)
+        return await self._of_loop(self).waiter.result(job_id, since_ms, timeout)
 
     def events(self, after: str) -> QueueEvents:
         """As `Queue.events`."""
-        return self._of_loop().events(after)
+        return self._of_loop(self).events(after)
 
     async def close(self) -> None:
         """Close the running event loop's connection; the next request opens a new one."""
@@ -139,10 +139,12 @@ class QueueClient:
 
         await loop_client.close(self)
 
-    def _of_loop(self) -> LoopClient:
+    @functools.cached_property
+    def _of_loop(self) -> Callable[[QueueClient], LoopClient]:
+        """`loop_client.of`, kept: an import in each call costs as much as to check a job."""
         from toril.client import loop_client
 
-        return loop_client.of(self)
+        return loop_client.of
 
     # ---- without an event loop
 

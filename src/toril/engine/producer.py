@@ -65,6 +65,10 @@ class Producer:
             if not self._defaults.is_fresh:
                 await self._refresh(self._defaults, jobs)
             jobs = self._defaults.current.apply_to_all(jobs)
+        if isinstance(jobs, list) and len(jobs) == 1:
+            # The usual case, without what several calls under way need.
+            single = scripts.add_jobs(self.keys, jobs, now_ms=clock.now_ms(), layout=self.layout)
+            return await self._end(single, jobs, await self._start(single))
         ids: list[str] = []
         started: collections.deque[_Started] = collections.deque()
         try:
@@ -115,7 +119,7 @@ class Producer:
         self, call: Call[list[str]], jobs: Sequence[NewJob], started: asyncio.Future[Any] | errors.RedisError
     ) -> list[str]:
         """The ids of one call; when the connection fails, it is made again if `repeat_pauses` allow."""
-        pauses = iter(repeat_pauses(jobs))
+        pauses = repeat_pauses(jobs)
         while True:
             try:
                 if isinstance(started, errors.RedisError):
@@ -186,12 +190,13 @@ class SyncProducer:
         return self.connection.run(call)
 
 
-def repeat_pauses(jobs: Sequence[NewJob]) -> tuple[float, ...]:
-    """Pauses before repetitions: none unless every job has an id, and no parent.
+def repeat_pauses(jobs: Sequence[NewJob]) -> Iterator[float]:
+    """Pauses before repetitions: none unless every job has an id, and no parent. Looks at the jobs when it is asked.
 
     A child may have ended by the time of a repetition, which would have its parent wait for it once more.
     """
-    return RETRY_PAUSES_SECONDS if all(job.options.job_id and job.options.parent is None for job in jobs) else ()
+    if all(job.options.job_id and job.options.parent is None for job in jobs):
+        yield from RETRY_PAUSES_SECONDS
 
 
 def is_cut(problem: errors.RedisError) -> bool:

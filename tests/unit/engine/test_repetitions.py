@@ -24,4 +24,4 @@ PARENT = {"id": "p", "queue": "bull:q"}
 )
 def test_only_what_stays_single(options: list[dict[str, Any]], are_repeated: bool) -> None:
     jobs = [NewJob.create("n", {}, JobOptions.from_bullmq(each)) for each in options]
-    assert bool(producer.repeat_pauses(jobs)) == are_repeated
+    assert bool(list(producer.repeat_pauses(jobs))) == are_repeated
