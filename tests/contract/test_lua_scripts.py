@@ -139,3 +139,15 @@ def test_scripts_build_keys_of_names_that_python_knows() -> None:
     table = re.search(r"KEY_NAMES = \{(.*?)\}", code_of(LUA / "includes" / "queue.lua"), re.DOTALL)
     assert table is not None
     assert set(re.findall(r"= '([^']+)'", table.group(1))) <= queue_names
+
+
+@pytest.mark.parametrize(
+    "name", sorted({*lua_loader.names()} - {"obliterate", "sweep_jobs", "write_defaults", "take_jobs"})
+)
+def test_a_header_lists_the_codes_that_its_script_and_includes_return(name: str) -> None:
+    returns = re.split(r"\n-- [A-Z][a-z]+:", header(name).partition("-- Returns:")[2])[0]
+    returned: set[int] = set()
+    for line in lua_loader.load(name).source.splitlines():
+        if re.match(r"\s*(return|codes\[index\] =) ", line):
+            returned.update(int(number) for number in re.findall(r"(?<= )-\d(?= or |$)", line))
+    assert {int(number) for number in re.findall(r"(?<!\w)-\d\b", returns)} == returned

@@ -8,6 +8,8 @@
 --            then for each run of jobs of one kind: number of the kind, from 1; how many; for each job: id, if the kind's
 --            jobs have one; data (JSON)
 -- Returns: the ids, in order; an id that existed is returned as it is and nothing is changed.
+--          In place of the id of a job that is refused, and not written: -5 its parent is not there, -7 it belongs to
+--          another parent.
 -- Events: added, then waiting or delayed; duplicated.
 -- Cost: O(jobs), with O(log n) for delayed and prioritized ones.
 local args = ARGV
