@@ -70,7 +70,7 @@ ROLES = (
         "runs jobs, and what these ask for: children, progress, logs; carries job schedulers on",
         (
             *_ADDING, *_SCHEDULERS, "add_log", "adopt_jobs", "extend_locks", "finish_and_take", "promote_due",
-            "read_children", "recover_stalled", "register_worker", "remove_children", "take_jobs", "update_data",
+            "read_children", "recover_stalled", "register_worker", "remove_children", "update_data",
             "update_progress",
         ),
         ("BZPOPMIN", "GET", "HMGET", "PTTL", "SET", "TIME", "TYPE", "XADD", "ZADD", "ZCARD"),
@@ -94,7 +94,7 @@ ROLES = (
         "everything that `Queue` and `toril` can do to a queue, but running jobs",
         tuple(
             name for name in lua_loader.names()
-            if name not in ("adopt_jobs", "extend_locks", "finish_and_take", "register_worker", "take_jobs")
+            if name not in ("adopt_jobs", "extend_locks", "finish_and_take", "register_worker")
         ),
         ("CLIENT|LIST", "DEL", "EXISTS", "GET", "HDEL", "HEXISTS", "HGETALL", "HMGET", "LLEN", "LRANGE", "LTRIM",
          "PTTL", "SCAN", "SET", "TIME", "TYPE", "UNLINK", "XADD", "XRANGE", "XREAD", "XREVRANGE", "ZCARD"),

@@ -29,7 +29,6 @@ JOB = TakenJob("1", {b"name": b"n", b"ats": b"1"}, "t:1")
 EXAMPLES: dict[str, Call[Any]] = {
     "add_jobs": scripts.add_jobs(KEYS, [NewJob.create("n", {}, JobOptions())], now_ms=1),
     "add_flow": scripts.add_flow([(KEYS, NewJob.create("n", {}, JobOptions()))], now_ms=1),
-    "take_jobs": scripts.take_jobs(KEYS, Taker(), 1, "t:1"),
     "finish_and_take": scripts.finish_and_take(KEYS, Taker(), [Finish.completed(JOB, "1")], 1, "t:2"),
     "register_worker": scripts.register_worker(KEYS, "w", "p", "", max_stalled_count=1, lifetime_ms=1, is_start=True),
     "flag_workers": scripts.flag_workers(KEYS, ["w"], 1),
@@ -141,9 +140,7 @@ def test_scripts_build_keys_of_names_that_python_knows() -> None:
     assert set(re.findall(r"= '([^']+)'", table.group(1))) <= queue_names
 
 
-@pytest.mark.parametrize(
-    "name", sorted({*lua_loader.names()} - {"obliterate", "sweep_jobs", "write_defaults", "take_jobs"})
-)
+@pytest.mark.parametrize("name", sorted({*lua_loader.names()} - {"obliterate", "sweep_jobs", "write_defaults"}))
 def test_a_header_lists_the_codes_that_its_script_and_includes_return(name: str) -> None:
     returns = re.split(r"\n-- [A-Z][a-z]+:", header(name).partition("-- Returns:")[2])[0]
     returned: set[int] = set()

@@ -132,7 +132,7 @@ class Machine(RuleBasedStateMachine):
             # Woken: somebody has taken the token out of `marker`.
             self.raw.zpopmin(self.keys.marker)
         token = f"worker-1:{next(self.tokens)}"
-        taken = self.connection.run(scripts.take_jobs(self.keys, self.taker, count, token))
+        taken = self.connection.run(scripts.finish_and_take(self.keys, self.taker, [], count, token)).taken
         self._compare_taken(taken, *self.model.take(count, token), token)
 
     def finish(self, draw: Draw) -> None:

@@ -215,7 +215,7 @@ def registering(process: str, *, is_start: bool = True) -> Ask:
 
 
 def taking(queue: EngineQueue, held: Jobs) -> Call[Any]:
-    return scripts.take_jobs(queue.keys, queue.active.taker, 1, "next:1")
+    return scripts.finish_and_take(queue.keys, queue.active.taker, [], 1, "next:1")
 
 
 def writing_defaults(generation: int | None) -> Ask:
@@ -309,11 +309,10 @@ CASES = [
     refused("write_defaults", "store a queue's defaults", jobs(ONE), writing_defaults(1)),
 
     passes("write_defaults", "remove a queue's defaults", with_defaults, writing_defaults(None)),
-    *(passes("take_jobs", "take jobs", prepare, taking, *THEIR_TAKE, they_pass=can)
+    *(passes("finish_and_take", "take jobs", prepare, taking, *THEIR_TAKE, they_pass=can)
       for prepare, can in (
           (jobs(ONE), False), (jobs(URGENT), False), (jobs(DUE), True), (jobs({**DUE, **URGENT}), True),
           (jobs(DUE, then="p"), True))),
-    passes("finish_and_take", "take jobs", jobs(ONE), finishing(take=1), *THEIR_TAKE, they_pass=False),
     passes("finish_and_take", _FINISHED, jobs(OWN, ONE, then="t"), finishing(completed, take=1),
            "own", "moveToCompleted", "done", TOKEN, False),
     passes("finish_and_take", _FINISHED, jobs(OWN, then="t"), finishing(completed),

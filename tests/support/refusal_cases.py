@@ -110,31 +110,31 @@ ADDING = [
 ]
 
 TAKING = [
-    case("take_jobs", jobs(*MANY), taking(9)),
-    case("take_jobs", both(jobs(*MANY), CAP), taking(1)),
-    case("take_jobs", both(jobs(*MANY), LIMITED), taking(9)),
-    case("take_jobs", both(jobs(*MANY), raw("SET", "{base}limiter", "5", "PX", "600000"), LIMITED), taking(9)),
-    case("take_jobs", both(jobs(*MANY), raw("SET", "{base}limiter", "no"), LIMITED), taking(2)),
-    case("take_jobs", jobs(*MANY), taking(2, limiter=scripts.Limiter(5, 60_000))),
+    case("finish_and_take", jobs(*MANY), taking(9)),
+    case("finish_and_take", both(jobs(*MANY), CAP), taking(1)),
+    case("finish_and_take", both(jobs(*MANY), LIMITED), taking(9)),
+    case("finish_and_take", both(jobs(*MANY), raw("SET", "{base}limiter", "5", "PX", "600000"), LIMITED), taking(9)),
+    case("finish_and_take", both(jobs(*MANY), raw("SET", "{base}limiter", "no"), LIMITED), taking(2)),
+    case("finish_and_take", jobs(*MANY), taking(2, limiter=scripts.Limiter(5, 60_000))),
     case(
-        "take_jobs",
+        "finish_and_take",
         both(jobs(ONE), raw("RPUSH", "{base}wait", "gone", "gone2"), raw("ZADD", "{base}delayed", "1", "gone3")),
         taking(3),
     ),
-    case("take_jobs", both(raw("RPUSH", "{base}wait", "gone")), taking(1)),
-    case("take_jobs", both(jobs(ONE, ONE, then="P"), raw("RPUSH", "{base}wait", "other")), taking(3)),
+    case("finish_and_take", both(raw("RPUSH", "{base}wait", "gone")), taking(1)),
+    case("finish_and_take", both(jobs(ONE, ONE, then="P"), raw("RPUSH", "{base}wait", "other")), taking(3)),
     case(
-        "take_jobs",
+        "finish_and_take",
         both(jobs(ONE, ONE), raw("HSET", "{base}meta", "paused", "1", "version", "bullmq:5.1.1")),
         taking(3),
     ),
     case(
-        "take_jobs",
+        "finish_and_take",
         both(jobs(ONE), raw("HSET", "{base}1", "ats", "2", "pb", "other", "processedOn", "5", "defa", "x")),
         taking(3),
     ),
-    case("take_jobs", both(jobs(*MANY), raw("HSET", "{base}toril:draining", "w", "1")), taking(3)),
-    case("take_jobs", both(jobs(*MANY), raw("SET", "{base}pc", "none")), taking(3)),
+    case("finish_and_take", both(jobs(*MANY), raw("HSET", "{base}toril:draining", "w", "1")), taking(3)),
+    case("finish_and_take", both(jobs(*MANY), raw("SET", "{base}pc", "none")), taking(3)),
     case(
         "finish_and_take",
         both(jobs(*MANY, then="tt"), raw("RPUSH", "{base}wait", "gone")),
@@ -152,7 +152,11 @@ TAKING = [
     ),
     case("finish_and_take", both(jobs(ONE, then="t"), raw("RPUSH", "{base}wait", "gone")), ending(completed, take=1)),
     case("finish_and_take", jobs(ONE, ONE, then="t"), ending(completed, take=2)),
-    case("take_jobs", jobs(ONE), lambda queue, held: scripts.take_jobs(queue.keys, scripts.Taker(), 1, "next:1")),
+    case(
+        "finish_and_take",
+        jobs(ONE),
+        lambda queue, held: scripts.finish_and_take(queue.keys, scripts.Taker(), [], 1, "next:1"),
+    ),
 ]
 
 FINISHING = [

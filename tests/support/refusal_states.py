@@ -94,7 +94,7 @@ def raw(*command: str) -> Prepare:
 
 def taking(count: int, **taker: Any) -> Ask:
     def ask(queue: EngineQueue, held: Jobs) -> Call[Any]:
-        return scripts.take_jobs(queue.keys, scripts.Taker(worker_name="w", **taker), count, "next:1")
+        return scripts.finish_and_take(queue.keys, scripts.Taker(worker_name="w", **taker), [], count, "next:1")
 
     return ask
 
@@ -247,7 +247,9 @@ def crowd(process: str) -> Prepare:
         for _ in range(3):
             await queue.add("echo", {})
         taker = scripts.Taker(worker_name="pod")
-        held = (await queue.connection.run(scripts.take_jobs(queue.keys, taker, 3, f"pod:{process}:1"))).jobs
+        held = (
+            await queue.connection.run(scripts.finish_and_take(queue.keys, taker, [], 3, f"pod:{process}:1"))
+        ).taken.jobs
         queue.raw.delete(*[queue.keys.lock(each.id) for each in held[:2]])
         queue.raw.sadd(queue.keys.stalled, *[each.id for each in held])
         queue.raw.hset(queue.keys.base + "toril:workers", "gone", "1 1 before uid/worker")

@@ -44,7 +44,7 @@ class ActiveJobs:
         Raises:
             UnknownOutcomeError: jobs may have been taken. `adopt` finds them; only then take again.
         """
-        return await self.connection.run(scripts.take_jobs(self.keys, self.taker, count, token))
+        return (await self.finish_and_take([], count, token)).taken
 
     def finishing_and_taking(self, finishes: Sequence[Finish], count: int, token: str) -> Call[FinishReply]:
         """The call of `finish_and_take`, to be sent by `connection.send`."""

@@ -9,35 +9,23 @@ import pytest
 from support.engine import EngineQueue
 from toril.engine import draining
 from toril.engine.limits import LimitedQueue
-from toril.engine.worker import ActiveJobs, Finish, Limiter, Taken
+from toril.engine.worker import Finish, Limiter
 
 
-async def take(queue: EngineQueue, worker: ActiveJobs, way: str, count: int = 1) -> Taken:
-    """Take by each script that takes."""
-    if way == "take_jobs":
-        return await worker.take(count, queue.token())
-    return (await worker.finish_and_take([], count, queue.token())).taken
-
-
-WAYS = pytest.mark.parametrize("way", ["take_jobs", "finish_and_take"])
-
-
-@WAYS
-async def test_a_flagged_worker_takes_nothing_and_is_told_so(queue: EngineQueue, way: str) -> None:
+async def test_a_flagged_worker_takes_nothing_and_is_told_so(queue: EngineQueue) -> None:
     await queue.add()
     await draining.flag(queue.connection, queue.keys, ["worker-1"])
-    taken = await take(queue, queue.active, way, 5)
+    taken = await queue.active.take(5, queue.token())
     assert (taken.jobs, taken.is_draining, taken.rate_limit_ms, taken.is_counted) == ([], True, 0, False)
     assert queue.places() == {"wait": ["1"]}
-    other = await take(queue, queue.worker("worker-2"), way, 5)
+    other = await queue.worker("worker-2").take(5, queue.token())
     assert ([job.id for job in other.jobs], other.is_draining) == (["1"], False)
 
 
-@WAYS
-async def test_a_worker_without_a_name_is_never_flagged(queue: EngineQueue, way: str) -> None:
+async def test_a_worker_without_a_name_is_never_flagged(queue: EngineQueue) -> None:
     await queue.add()
     await draining.flag(queue.connection, queue.keys, ["worker-1", ""])
-    assert [job.id for job in (await take(queue, queue.worker(""), way)).jobs] == ["1"]
+    assert [job.id for job in (await queue.worker("").take(1, queue.token())).jobs] == ["1"]
 
 
 async def test_a_flagged_worker_still_ends_its_jobs(queue: EngineQueue) -> None:
@@ -58,31 +46,26 @@ async def test_the_last_end_by_a_flagged_worker_says_that_the_queue_is_empty(que
     assert queue.event_names()[-1] == "drained"
 
 
-@WAYS
 @pytest.mark.parametrize("options", [{}, {"priority": 2}], ids=["waiting", "prioritized"])
-async def test_the_wake_up_is_put_back_when_a_job_can_run(
-    queue: EngineQueue, way: str, options: dict[str, Any]
-) -> None:
+async def test_the_wake_up_is_put_back_when_a_job_can_run(queue: EngineQueue, options: dict[str, Any]) -> None:
     await queue.add(**options)
     await draining.flag(queue.connection, queue.keys, ["worker-1"])
     queue.raw.delete(queue.keys.marker)
-    await take(queue, queue.active, way)
+    await queue.active.take(1, queue.token())
     assert queue.raw.zscore(queue.keys.marker, "0") == 0
 
 
-@WAYS
-async def test_a_due_job_is_promoted_and_wakes_another_worker(queue: EngineQueue, way: str) -> None:
+async def test_a_due_job_is_promoted_and_wakes_another_worker(queue: EngineQueue) -> None:
     await queue.add(delay=1, timestamp=1)
     await draining.flag(queue.connection, queue.keys, ["worker-1"])
     queue.raw.delete(queue.keys.marker)
-    assert (await take(queue, queue.active, way)).jobs == []
+    assert (await queue.active.take(1, queue.token())).jobs == []
     assert queue.places() == {"wait": ["1"]}
     assert queue.raw.zscore(queue.keys.marker, "0") == 0
 
 
-@WAYS
 @pytest.mark.parametrize("why", ["empty", "paused", "concurrency", "rate"])
-async def test_the_wake_up_is_not_put_back_when_no_job_can_run(queue: EngineQueue, way: str, why: str) -> None:
+async def test_the_wake_up_is_not_put_back_when_no_job_can_run(queue: EngineQueue, why: str) -> None:
     limits = LimitedQueue(queue.connection, queue.keys)
     if why != "empty":
         await queue.add()
@@ -97,7 +80,7 @@ async def test_the_wake_up_is_not_put_back_when_no_job_can_run(queue: EngineQueu
         await queue.take_one()
     await draining.flag(queue.connection, queue.keys, ["worker-1"])
     queue.raw.delete(queue.keys.marker)
-    assert (await take(queue, queue.active, way)).is_draining
+    assert (await queue.active.take(1, queue.token())).is_draining
     assert not queue.raw.exists(queue.keys.marker)
 
 
@@ -139,18 +122,16 @@ async def test_flagging_nobody_writes_nothing(queue: EngineQueue) -> None:
     assert queue.raw.keys("*") == []
 
 
-@WAYS
-async def test_a_key_of_another_type_flags_nobody(queue: EngineQueue, way: str) -> None:
+async def test_a_key_of_another_type_flags_nobody(queue: EngineQueue) -> None:
     queue.raw.set(queue.keys.draining, "text")
     await queue.add()
-    assert len((await take(queue, queue.active, way)).jobs) == 1
+    assert len((await queue.active.take(1, queue.token())).jobs) == 1
 
 
-@WAYS
-async def test_a_take_costs_one_command_more_however_many_jobs_it_takes(queue: EngineQueue, way: str) -> None:
+async def test_a_take_costs_one_command_more_however_many_jobs_it_takes(queue: EngineQueue) -> None:
     for _ in range(20):
         await queue.add()
     queue.raw.config_resetstat()
-    assert len((await take(queue, queue.active, way, 10)).jobs) == 10
+    assert len((await queue.active.take(10, queue.token())).jobs) == 10
     stats = queue.raw.info("commandstats")
     assert stats["cmdstat_hget"]["calls"] == 1

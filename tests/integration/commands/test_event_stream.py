@@ -88,7 +88,6 @@ Scene = tuple[Callable[[EngineQueue], Awaitable[str]], Callable[[EngineQueue, st
 SCENES: dict[str, Scene] = {
     "add_jobs": (nothing, lambda queue, _: queue.add()),
     "add_flow": (nothing, lambda queue, _: flow(queue)),
-    "take_jobs": (EngineQueue.add, lambda queue, _: queue.take()),
     "finish_and_take": (EngineQueue.add, lambda queue, _: queue.finish(take=1)),
     "recover_stalled": (stalled_job, lambda queue, _: recover_stalled.run_once(queue.connection, queue.keys)),
     "register_worker": (restarted, lambda queue, _: registering(queue, "now")),

@@ -59,8 +59,6 @@ class Poller:
     ) -> None:
         self.settings = settings
         self.targets: dict[Key, Target] = {}
-        self.calls = 0
-        """Calls sent to Redis so far."""
         self.stepped_ms = clock.monotonic_ms()
         """When this last got somewhere, a failure being told included."""
         self._publish = publish
@@ -151,7 +149,6 @@ class Poller:
         connection = await self.connection()
         # Before the reading: events that come while it goes on are heard afterwards.
         position = await events.position_now(connection)
-        self.calls += 1 + -(-len(targets) // getters.QUEUES_PER_CALL)
         queues = [target.keys for target in targets.values()]
         found = await getters.read_signals(connection, queues, with_locks=True)
         return dict(zip(targets, found, strict=True)), position

@@ -11,9 +11,13 @@
 --            had at their start if they were new ones then, tied to nothing (0 = they were not), the value that they share
 --            ('' = each has its own); then the jobs to end, for each run of one group: number of the group, from 1; how
 --            many; for each job: id, and if it has its own, value (JSON return value or reason)
--- Returns: {{code...}, taken as `take_jobs` returns it}; no codes when all are 0
+-- Returns: {{code...}, taken}; no codes when all are 0
 --   codes: 0 done, 1 was done already, -1 no such job, -2 no lock, -3 not active, -4 has pending children,
 --          -6 locked by another, -9 has failed children. Below 0 nothing was written for that job.
+--   taken: {rate limit (ms to wait, 0 = none, -1 = one that is not reached, -2 = the worker is flagged: see
+--          `flag_workers`), due time of the first delayed job (ms, 0 = unknown), now (ms), job...}, each job
+--          {id, attempts started with this one, {field, value...} as before it was taken}, or when it is new and tied to
+--          nothing {name, data, opts, timestamp, delay, priority, id}
 -- Events: completed or failed (and retries-exhausted), delayed, waiting, drained; those of taking; of a parent in its own
 --         queue waiting or delayed.
 -- Cost: O(ended + taken + removed by retention); O(ended × length of active) when others were started before them.
@@ -173,7 +177,7 @@ local function complete(queue, ends)
   return codes
 end
 
--- Take jobs, but for their events. Returns what `take_jobs` returns, and the ids of those that were started.
+-- Take jobs, but for their events. Returns what was taken as the header says, and the ids of those that were started.
 local function take_plain(queue)
   local taker, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, nil
   if take_count == 1 then

@@ -217,11 +217,8 @@ class BlockingConnection:
             streams.append((key.decode(), decoded))
         return streams
 
-    async def interrupt(self) -> None:
-        """End the wait that is going on; it answers None or []. The next wait connects anew."""
-        await self.close()
-
     async def close(self) -> None:
+        """End the wait that is going on; it answers None or []. The next wait connects anew."""
         wire, self._protocol = self._protocol, None
         if wire is not None:
             wire.abort(errors.RedisUnavailableError(RedisReason.CONNECTION_REFUSED, "the wait was interrupted"))

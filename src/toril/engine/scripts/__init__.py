@@ -51,7 +51,6 @@ from toril.engine.scripts.worker import (
     flag_workers,
     recover_stalled,
     register_worker,
-    take_jobs,
 )
 
 __all__ = [
@@ -98,7 +97,6 @@ __all__ = [
     "retry_job",
     "set_limits",
     "sweep_jobs",
-    "take_jobs",
     "update_data",
     "update_progress",
     "upsert_scheduler",

@@ -112,16 +112,13 @@ class FinishReply:
     taken: Taken
 
 
-def take_jobs(keys: QueueKeys, taker: Taker, count: int, token: str) -> Call[Taken]:
-    """Take up to `count` jobs and lock them with `token`. Not to be repeated: see `adopt_jobs`."""
-    args = taker.args(keys, count, token)
-    return Call("take_jobs", [keys.meta], args, lambda reply: _taken(reply, token, taker.worker_name))
-
-
 def finish_and_take(
     keys: QueueKeys, taker: Taker, finishes: Sequence[Finish], count: int, token: str
 ) -> Call[FinishReply]:
-    """End jobs and take up to `count` new ones (0 = none) in one call."""
+    """End jobs, and take up to `count` new ones (0 = none) and lock them with `token`, in one call.
+
+    Not to be repeated with the same `count`: jobs may have been taken. See `adopt_jobs`.
+    """
     groups: dict[tuple[Part, ...], int] = {}
     ends: list[Part] = []
     for group, run in groupby(finishes, group_of):
@@ -202,7 +199,7 @@ def flag_workers(keys: QueueKeys, names: Sequence[str], lifetime_ms: int) -> Cal
 
 
 def _taken(reply: Any, token: str, worker_name: str) -> Taken:
-    """Read what `take_jobs` returns; the fields that taking wrote are put in here."""
+    """Read what the script says of taken jobs; the fields that taking wrote are put in here."""
     written = {b"processedOn": reply[2]}
     if worker_name:
         written[b"pb"] = worker_name.encode()

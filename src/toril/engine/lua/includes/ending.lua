@@ -19,7 +19,7 @@ local function remove_oldest(active_key, ids)
   return oldest
 end
 
--- Whether a job's end leaves nothing to do, as far as BullMQ looks. `taken` is what `take_jobs` returns.
+-- Whether a job's end leaves nothing to do, as far as BullMQ looks. `taken` is as `finish_and_take` returns it.
 local function is_drained(base, taken)
   return #taken == 3 and taken[2] == 0 and call('LLEN', base .. 'wait') == 0 and call('LLEN', base .. 'active') == 0
     and call('ZCARD', base .. 'prioritized') == 0

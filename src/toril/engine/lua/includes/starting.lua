@@ -68,8 +68,8 @@ local function read_any_job(job_key, job_id)
   return {job_id, ats, fields}, is_deferred_failure
 end
 
--- Start one job: lock and counters; its event and the undoing (`undo_taking`) are the caller's. Returns it as `take_jobs`
--- does, or nil when there is no such job.
+-- Start one job: lock and counters; its event and the undoing (`undo_taking`) are the caller's. Returns it as
+-- `finish_and_take` does, or nil when there is no such job.
 local function start_job(queue, taker, job_id, now)
   local job_key = queue.base .. job_id
   local job, ats, is_deferred_failure = read_new_job(job_key, job_id), '1', false

@@ -60,7 +60,7 @@ local function pass_on(queue, max, now)
 end
 
 -- Take up to `count` jobs. Promotes due ones first, also when nothing may be taken.
--- Returns what `take_jobs` returns, and whether the queue is blocked (paused, maxed or rate limited), which says nothing
+-- Returns what was taken as `finish_and_take` does, and whether the queue is blocked (paused, maxed or rate limited), which says nothing
 -- about its being empty.
 local function take(queue, taker, count, now_ms)
   local now = text_of(now_ms)
