@@ -16,7 +16,7 @@ import pytest
 
 from support import ports
 from support.certificates import Certificates
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, has_tls
 from toril import Queue, errors
 from toril.cli import main
 from toril.engine.redis.connection import AsyncConnection, BlockingConnection
@@ -54,6 +54,8 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.fixture(scope="module")
 def start_server(certificates: Certificates) -> Iterator[Callable[..., int]]:
     """Start a server with TLS; returns its port for that."""
+    if not has_tls():
+        pytest.skip("the server that tests start is built without TLS")
     with contextlib.ExitStack() as started:
 
         def start(name: str, *, asks_for_certificates: bool = False) -> int:

