@@ -71,8 +71,13 @@ class QueueOperations:
 
     def state_and_job(self, job_id: str) -> Operation[tuple[JobState, JobRecord]]:
         """Return state and job as of one moment. Raises JobNotFoundError."""
-        state, job = yield scripts.read_job(self._keys, job_id)
+        state, job = yield from self.state_and_job_or_none(job_id)
         return state, self._existing(job, job_id)
+
+    def state_and_job_or_none(self, job_id: str) -> Operation[tuple[JobState, JobRecord | None]]:
+        """Return state and job as of one moment; None = the queue does not hold the job."""
+        found: tuple[JobState, JobRecord | None] = yield scripts.read_job(self._keys, job_id)
+        return found
 
     def promote(self, job_id: str) -> Operation[None]:
         return administration.promote(self._keys, job_id, layout=self._layout)

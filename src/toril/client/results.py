@@ -46,6 +46,7 @@ class ResultWaiter:
         self._reader: asyncio.Task[None] | None = None
         self._blocking: BlockingConnection | None = None
         self._starting = asyncio.Lock()
+        self._idle_timer: asyncio.TimerHandle | None = None
 
     async def result(self, job_id: str, since_ms: int, timeout: float | None) -> Any:
         """As `QueueClient.result`."""
@@ -66,11 +67,11 @@ class ResultWaiter:
                 await self._ensure_reader()
                 # Looked at only after the reader's position is fixed: no end can fall between the two.
                 state, job = await self._inspector.state_and_job(job_id)
+                was_reached = True
                 if job is None:
                     return await self._end_of_gone(job_id, since_ms)
                 if state in (JobState.COMPLETED, JobState.FAILED):
                     return _outcome(state, job)
-                was_reached = True
                 event = await asyncio.wait_for(future, RECHECK_SECONDS)
                 if event is not None:
                     return await self._outcome_of(event, job_id)
@@ -85,6 +86,7 @@ class ResultWaiter:
                 self._forget(job_id, future)
 
     async def close(self) -> None:
+        self._cancel_idle_timer()
         reader, self._reader = self._reader, None
         if reader is not None:
             reader.cancel()
@@ -133,9 +135,16 @@ class ResultWaiter:
             if not waiting:
                 del self._waiting[job_id]
         if not self._waiting:
-            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stop_if_idle)
+            self._cancel_idle_timer()
+            self._idle_timer = asyncio.get_running_loop().call_later(LINGER_SECONDS, self._stop_if_idle)
+
+    def _cancel_idle_timer(self) -> None:
+        timer, self._idle_timer = self._idle_timer, None
+        if timer is not None:
+            timer.cancel()
 
     def _stop_if_idle(self) -> None:
+        self._idle_timer = None
         if not self._waiting and self._reader is not None:
             self._reader.cancel()
             self._reader = None
@@ -183,12 +192,12 @@ def poll(client: QueueClient, job_id: str, since_ms: int, timeout: float | None)
     was_reached = False
     while True:
         try:
-            state, job = client.execute_sync(client.operations.state_and_job(job_id))
+            state, job = client.execute_sync(client.operations.state_and_job_or_none(job_id))
+            was_reached = True
+            if job is None:
+                return _end_of_gone(client, job_id, since_ms)
             if state in (JobState.COMPLETED, JobState.FAILED):
                 return _outcome(state, job)
-            was_reached = True
-        except errors.JobNotFoundError:
-            return _end_of_gone(client, job_id, since_ms)
         except (errors.RedisUnavailableError, errors.UnknownOutcomeError) as problem:
             was_reached = _was_reached(problem, was_reached)
             pause = RETRY_SECONDS
