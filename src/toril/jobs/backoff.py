@@ -9,6 +9,8 @@ from typing import Any
 
 from toril import errors
 
+_FIELDS = ("type", "delay", "jitter")
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -34,16 +36,28 @@ class Backoff:
         if not isinstance(value, Mapping):
             raise errors.InvalidOptionError(field, "must be a number of milliseconds or {type, delay, jitter}")
         for key in value:
-            if key not in ("type", "delay", "jitter"):
-                raise errors.InvalidOptionError(f"{field}.{key}", "is unknown; known are type, delay, jitter")
+            if key not in _FIELDS:
+                raise errors.InvalidOptionError(f"{field}.{key}", f"is unknown; known are {', '.join(_FIELDS)}")
         kind = value.get("type")
         if not isinstance(kind, str) or not kind:
-            raise errors.InvalidOptionError(f"{field}.type", "must be `fixed`, `exponential` or a custom name")
+            raise errors.InvalidOptionError(
+                f"{field}.type", "must be `fixed`, `exponential`, or a type of your own that the workers compute"
+            )
         delay = value.get("delay", 0)
         jitter = value.get("jitter") or 0
         if not _is_number(jitter) or not 0 <= jitter <= 1:
             raise errors.InvalidOptionError(f"{field}.jitter", "must be between 0 and 1")
         return cls(kind, _at_least_zero(delay, f"{field}.delay"), float(jitter))
+
+    @classmethod
+    def of_stored(cls, value: Any) -> Backoff | None:
+        """Read the option of a stored job as `parse` does, but leave out unknown fields.
+
+        BullMQ stores further fields, which a custom backoff strategy may read. Raises InvalidOptionError.
+        """
+        if isinstance(value, Mapping):
+            value = {name: value[name] for name in _FIELDS if name in value}
+        return cls.parse(value)
 
     @property
     def is_known(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import types
 from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]  # the stubs leave it out
 from typing import Any, NoReturn
 
@@ -193,4 +194,6 @@ def _problem(value: Any) -> str | None:
         return None if abs(value) <= MAX_SAFE_INTEGER else "is an integer beyond 2**53: send it as text"
     if isinstance(value, float):
         return None if math.isfinite(value) else f"is {value}, which JSON does not have"
+    if isinstance(value, types.GeneratorType | types.AsyncGeneratorType):
+        return "is a generator, which is not JSON: a call does not run a generator's body"
     return f"is a {type(value).__name__}, which is not JSON"

@@ -85,7 +85,7 @@ class RuleBook:
     def _read(self, opts: Mapping[str, Any]) -> Rules:
         return Rules(
             attempts=int(min(options.attempts_in(opts), codec.MAX_SAFE_INTEGER)),
-            backoff=_lenient(lambda: Backoff.parse(opts.get("backoff")), None),
+            backoff=_lenient(lambda: Backoff.of_stored(opts.get("backoff")), None),
             max_delay_ms=options.count_in(opts.get("torilMaxDelay")),
             stack_trace_limit=options.count_in(opts.get("stackTraceLimit")),
             keep_completed=_lenient(
@@ -159,21 +159,41 @@ def _signalled(job: TakenJob, signal: errors.JobSignalError) -> Finish:
 def _delay_ms(
     job: TakenJob, error: BaseException, rules: Rules, attempts_made: int, random: Callable[[], float]
 ) -> int | None:
-    """How long the job waits; None = it is not to be tried again."""
-    if rules.strategy is not None and rules.backoff is not None and not rules.backoff.is_known:
-        try:
-            length = rules.strategy(attempts_made, error, job)
-            return None if length in (None, -1) else milliseconds(length, "the backoff strategy's answer")
-        except BaseException:
-            # Also SystemExit. The user's mistake is not to cost the job its attempts.
-            logger.exception("the backoff strategy failed", extra={"job_id": job.id, "job_name": job.name})
+    """How long the job waits for its next attempt, milliseconds; None = there is no next attempt."""
+    if rules.backoff is not None and not rules.backoff.is_known:
+        return _custom_delay_ms(job, error, rules.backoff, rules.strategy, attempts_made)
     try:
         return backoff.retry_delay_ms(rules.backoff, attempts_made, random, max_delay_ms=rules.max_delay_ms)
-    except errors.InvalidOptionError:
-        # A custom type, known to other workers: better its plain delay than no attempt at all, or one at once.
-        return max(UNKNOWN_BACKOFF_MS, int(rules.backoff.delay_ms) if rules.backoff else 0)
     except OverflowError:
         return rules.max_delay_ms or 2**40
+
+
+def _custom_delay_ms(
+    job: TakenJob, error: BaseException, custom: Backoff, strategy: BackoffStrategy | None, attempts_made: int
+) -> int | None:
+    """As `_delay_ms`, for a type that is not BullMQ's.
+
+    Without a result of the user's strategy the job waits for the `delay` of its option, and at least for
+    `UNKNOWN_BACKOFF_MS`. The job keeps its attempts, since another worker may have the strategy.
+    """
+    plain_ms = max(UNKNOWN_BACKOFF_MS, int(custom.delay_ms))
+    extra = {"job_id": job.id, "job_name": job.name}
+    if strategy is None:
+        logger.warning(
+            "opts.backoff.type %r is not `fixed` or `exponential`, and this worker has no function of @queue.backoff: "
+            "the job waits %d ms",
+            custom.type,
+            plain_ms,
+            extra=extra,
+        )
+        return plain_ms
+    try:
+        length = strategy(attempts_made, error, job)
+        return None if length in (None, -1) else milliseconds(length, "the backoff strategy's answer")
+    except BaseException:
+        # Also SystemExit. A fault of the user's strategy does not take the job's attempts.
+        logger.exception("the backoff strategy failed: the job waits %d ms", plain_ms, extra=extra)
+        return plain_ms
 
 
 def _stacktrace(job: TakenJob, error: BaseException, trace: TracebackType | None, limit: int | None) -> str:

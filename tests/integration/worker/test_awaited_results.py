@@ -148,3 +148,16 @@ async def test_generators_are_refused_when_they_are_decorated(tasks: Queue, func
         with pytest.raises(errors.InvalidOptionError, match=r"^\w+: is a generator"):
             decorate(function)
     assert not tasks.tasks
+
+
+@pytest.mark.parametrize("decorate", [plainly, forgetfully])
+@pytest.mark.parametrize("function", [counts, counts_later])
+async def test_a_generator_hidden_by_a_decorator_fails_its_job_with_the_reason(
+    tasks: Queue, worker: StartWorker, function: Any, decorate: Callable[..., Any]
+) -> None:
+    tasks.task(name="counts")(decorate(function))
+    handle = await tasks.add("counts", {})
+    reason = "^return value: is a generator, which is not JSON: a call does not run a generator's body$"
+    async with worker(tasks):
+        with pytest.raises(JobFailedError, match=reason):
+            await handle.result(30)

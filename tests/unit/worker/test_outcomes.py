@@ -75,6 +75,33 @@ def test_the_pause_before_another_attempt(backoff: Any, made: int, delay_ms: int
     assert fail(ValueError(), {"attempts": 9999, "backoff": backoff}, atm=made).delay_ms == delay_ms
 
 
+def test_a_custom_type_without_a_strategy_is_logged_with_its_field(caplog: pytest.LogCaptureFixture) -> None:
+    fail(ValueError(), {"attempts": 2, "backoff": {"type": "exponetial", "delay": 5000}})
+    [line] = caplog.records
+    assert line.getMessage() == (
+        "opts.backoff.type 'exponetial' is not `fixed` or `exponential`, and this worker has no function of "
+        "@queue.backoff: the job waits 5000 ms"
+    )
+    fail(ValueError(), {"attempts": 2, "backoff": {"type": "exponential", "delay": 5000}})
+    fail(ValueError(), {"attempts": 1, "backoff": {"type": "exponetial", "delay": 5000}})
+    assert len(caplog.records) == 1
+
+
+def test_a_strategy_reads_further_fields_of_its_option() -> None:
+    """BullMQ stores each field of the option, and JavaScript's strategies read them."""
+    option = {"type": "stepped", "delay": 1000, "steps": [3, 9]}
+    job = taken_job(opts={"attempts": 5, "backoff": option}, atm=1)
+
+    def step(attempts_made: int, error: BaseException, job: JobRecord) -> float:
+        seconds: float = job.opts["backoff"]["steps"][attempts_made - 1]
+        return seconds
+
+    rules = RuleBook(strategy=step).of(job)
+    assert outcomes.failed(job, ValueError(), rules, lambda: 0.5).delay_ms == 9000
+    assert fail(ValueError(), {"attempts": 5, "backoff": option}).delay_ms == 1000
+    assert fail(ValueError(), {"attempts": 5, "backoff": {**option, "type": "fixed", "delay": 700}}).delay_ms == 700
+
+
 def test_the_pause_is_capped() -> None:
     opts = {"attempts": 9, "backoff": {"type": "exponential", "delay": 1000}, "torilMaxDelay": 3000}
     assert fail(ValueError(), opts, atm=5).delay_ms == 3000
