@@ -36,6 +36,11 @@ def refusal(queues: JobQueues, manifest: dict[str, Any], *, name: str = "") -> s
         ({"redis": {}}, "exactly one of url, urlFrom and host must be given"),
         ({"redis": {"urlFrom": SECRET, "port": 1}}, "port, db and tls.enabled go with host"),
         ({"redis": {"url": "postgres://redis"}}, "spec.redis.url: Invalid value"),
+        ({"redis": {"url": "postgres://redis"}}, "names a PostgreSQL, in which BullMQ 6 can keep its queues"),
+        (
+            {"defaultJobOptions": {"removeOnComplete": 100}},
+            "spec.defaultJobOptions.removeOnComplete in body must be of",
+        ),
         ({"redis": {"host": "r", "tls": {"caFrom": SECRET}}}, "serverName need tls.enabled"),
         ({"redis": {"url": REDIS, "tls": {"caFrom": SECRET}}}, "need a URL that begins with rediss://"),
         ({"redis": {"urlFrom": SECRET, "tls": {"certFrom": SECRET}}}, "certFrom and keyFrom go together"),

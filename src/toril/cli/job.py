@@ -84,7 +84,16 @@ def _read_stdin(kind: JsonData, param: click.Parameter | None, ctx: click.Contex
 def redis_option(function: F) -> F:
     """The option `--redis URL` of every command that uses an existing Redis."""
     text = "Redis to use, before what the environment says."
-    return click.option("--redis", "redis_url", metavar="URL", help=text)(function)
+    return click.option("--redis", "redis_url", metavar="URL", help=text, callback=_checked_url)(function)
+
+
+def _checked_url(ctx: click.Context, param: click.Parameter, url: str | None) -> str | None:
+    """The option's value. Raises SettingsError, which names the option and not its value."""
+    if url:
+        from toril.engine.redis.settings import RedisSettings
+
+        RedisSettings.from_url(url, "--redis")
+    return url
 
 
 @click.group()

@@ -14,6 +14,7 @@ import yaml
 
 from toril import errors
 from toril.cli import kubernetes_rules
+from toril.jobs import hints
 from toril.specs import fields
 
 GROUP = "toril.dev"
@@ -104,9 +105,20 @@ def _explained(problem: jsonschema.ValidationError) -> Iterator[errors.InvalidSp
         yield errors.InvalidSpecError(where, problem.message)
     else:
         rule = str(problem.validator)
+        hint = _hint(where, problem.instance) if rule in ("type", "pattern") else ""
         listed = ", ".join(map(str, wanted)) if isinstance(wanted, list) else wanted
         is_known = rule in fields.PROBLEMS
-        yield errors.InvalidSpecError(where, fields.wording(rule, listed) if is_known else f"breaks the rule {rule}")
+        yield errors.InvalidSpecError(
+            where, fields.wording(rule, listed) + hint if is_known else f"breaks the rule {rule}"
+        )
+
+
+def _hint(where: str, value: Any) -> str:
+    """What to write in the field instead; empty = there is no hint. Never shows the value."""
+    if isinstance(value, str) and (of_url := hints.of_url(value)):
+        return f": {of_url}"
+    form = fields.form_of(where)
+    return f": {form}" if form else ""
 
 
 def path_text(parts: Any) -> str:

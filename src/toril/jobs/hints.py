@@ -1,4 +1,4 @@
-"""What to write instead of an unknown option that BullMQ's other interface or another library has."""
+"""What to write instead of an option or an address that BullMQ has elsewhere, or that another library has."""
 
 from __future__ import annotations
 
@@ -57,6 +57,16 @@ _OF_PYTHON: Mapping[str, str] = {
     "countdown": "is written delay here",
     "eta": "is written run_at here",
 }
+
+_POSTGRESQL = (
+    "names a PostgreSQL, in which BullMQ 6 can keep its queues; Toril speaks Redis only: give redis://host:port/db of "
+    "the Redis that holds the queue"
+)
+
+
+def of_url(url: str) -> str | None:
+    """The hint for the URL of another database than Redis; None = there is none. The hint does not hold the URL."""
+    return _POSTGRESQL if "://" in url and url.strip().lower().startswith("postgres") else None
 
 
 def of_bullmq(name: object) -> str | None:

@@ -27,6 +27,15 @@ PROBLEMS: Mapping[str, str] = {
 }
 """Rule of a JSON schema → the problem, nearly in the words of the Kubernetes API server ("should be less than or equal
 to"). The value itself is never shown: it may be a secret in the wrong place."""
+_RETENTION = "such as {count: 100}; {count: 0} keeps none, as `true` does in BullMQ; without the field all are kept"
+_FORMS: Mapping[str, str] = {
+    "removeOnComplete": _RETENTION,
+    "removeOnFail": _RETENTION,
+    "backoff": "such as {type: fixed, delay: 5000}, milliseconds",
+    "url": "redis://host:port/db, or rediss://… for TLS, without user and password",
+    "host": "a name or an address, without scheme and port",
+}
+"""Field → the form that it has in a manifest, for fields that are mistaken often."""
 NO_TIME = "must be a time with its offset, such as 2030-01-31T08:00:00Z"
 """The problem of a text that is no RFC 3339 time."""
 
@@ -34,6 +43,11 @@ NO_TIME = "must be a time with its offset, such as 2030-01-31T08:00:00Z"
 def wording(rule: str, wanted: object = "") -> str:
     """What is wrong with a value that breaks a rule of `PROBLEMS`."""
     return PROBLEMS[rule].format(wanted=wanted)
+
+
+def form_of(path: str) -> str | None:
+    """The form of the field with this path; None = the problem of `PROBLEMS` says enough."""
+    return _FORMS.get(path.rpartition(".")[2])
 
 
 class Fields:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from toril import errors
+from toril.jobs import hints
 from toril.jobs.job import check_queue_name
 from toril.jobs.queue_defaults import QueueDefaults
 from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy
@@ -208,6 +209,8 @@ def _redis(redis: Fields) -> RedisSpec:
             if parent.has(name):
                 raise parent.refuse(name, "goes with host; a URL says it itself")
     url = redis.text_or_none("url")
+    if url is not None and (hint := hints.of_url(url)):
+        raise redis.refuse("url", hint)
     if url is not None and not url.startswith(("redis://", "rediss://")):
         raise redis.refuse("url", "must begin with redis:// or rediss://; Toril speaks Redis only")
     if url is not None and _REDIS_URL.fullmatch(url) is None:

@@ -223,6 +223,7 @@ def test_wrong_usage(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ("-f", str(folder), "--jobs", "3"): "--jobs goes with --demo",
         ("-f", str(folder), "--demo"): "--demo needs a JobQueue for the queue page-save; found: mail",
         ("-f", str(folder), "--redis", "http://x"): "--redis: must begin with redis://",
+        ("-f", str(folder), "--redis", "postgres://x/jobs"): "--redis: names a PostgreSQL",
     }.items():
         assert main.main(["dev", *arguments]) == 2
         out, err = capsys.readouterr()

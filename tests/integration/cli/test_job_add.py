@@ -92,7 +92,8 @@ def test_wrong_usage_and_no_redis(capsys: pytest.CaptureFixture[str]) -> None:
         (("q:x", "n", *nowhere), 2, "a queue name may not hold a colon"),
         (("q", "n", "--priority", "-1", *nowhere), 2, "opts.priority"),
         (("q", "n", "--timeout", "1", *nowhere), 2, "--timeout goes with --wait"),
-        (("q", "n", "--redis", "http://me:hunter2@x"), 2, "must begin with redis://"),
+        (("q", "n", "--redis", "http://me:hunter2@x"), 2, "--redis: must begin with redis://"),
+        (("q", "n", "--redis", "postgres://me:hunter2@x/jobs"), 2, "--redis: names a PostgreSQL"),
         (("q", "n", *nowhere), 69, "cannot connect to Redis 127.0.0.1:1/0"),
     ):
         assert main.main(["job", "add", *arguments]) == code

@@ -303,6 +303,7 @@ async def test_the_log_has_one_json_line_a_failure_and_no_password(
         ({"TORIL_WORKER_OPTIONS": '{"lockDuration": "x"}'}, 2, "TORIL_WORKER_OPTIONS: lockDuration must be"),
         ({"TORIL_PROCESSOR": '{"exec": {"command": ["x"]}}'}, 2, "TORIL_PROCESSOR holds exec"),
         ({"TORIL_REDIS_URL": "http://user:hunter2@x"}, 2, "TORIL_REDIS_URL: must begin with redis://"),
+        ({"TORIL_REDIS_URL": "postgres://user:hunter2@x/jobs"}, 2, "TORIL_REDIS_URL: names a PostgreSQL"),
         ({"TORIL_QUEUE": "other"}, 1, "module 'worker_jobs' has no queue 'other'; it has 'jobs'"),
         ({"TORIL_PROCESSOR": '{"python": {"module": "nowhere"}}'}, 1, "there is no module 'nowhere'"),
     ],

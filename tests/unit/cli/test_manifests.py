@@ -18,6 +18,9 @@ spec:
 """
 
 
+KEEP = "such as {count: 100}; {count: 0} keeps none, as `true` does in BullMQ; without the field all are kept"
+
+
 def good(name: str = "mail") -> str:
     return GOOD.replace("NAME", name)
 
@@ -79,6 +82,35 @@ def test_a_null_field_counts_as_not_given(tmp_path: Path) -> None:
             good() + "  scaling: {maxReplicas: many}\n",
             ["q.yaml: JobQueue/mail: spec.scaling.maxReplicas: must be of type integer"],
             id="type",
+        ),
+        pytest.param(
+            good().replace("redis://redis:6379", "postgres://me:hunter2@db/jobs"),
+            [
+                r"q.yaml: JobQueue/mail: spec.redis.url: must match ^rediss?://[^\s?#]+([?]db=[0-9]+)?$: names a "
+                "PostgreSQL, in which BullMQ 6 can keep its queues; Toril speaks Redis only: give redis://host:port/db "
+                "of the Redis that holds the queue"
+            ],
+            id="PostgreSQL",
+        ),
+        pytest.param(
+            good().replace("redis://redis:6379", "redis:6379"),
+            [
+                r"q.yaml: JobQueue/mail: spec.redis.url: must match ^rediss?://[^\s?#]+([?]db=[0-9]+)?$: "
+                "redis://host:port/db, or rediss://… for TLS, without user and password"
+            ],
+            id="no URL",
+        ),
+        pytest.param(
+            good() + "  defaultJobOptions: {removeOnComplete: 100, removeOnFail: true, backoff: 5000}\n",
+            [
+                f"q.yaml: JobQueue/mail: spec.defaultJobOptions.{name}: must be of type object: {form}"
+                for name, form in (
+                    ("backoff", "such as {type: fixed, delay: 5000}, milliseconds"),
+                    ("removeOnComplete", KEEP),
+                    ("removeOnFail", KEEP),
+                )
+            ],
+            id="BullMQ's short forms",
         ),
         pytest.param(
             good().replace("v1alpha1", "v9"),

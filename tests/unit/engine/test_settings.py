@@ -101,7 +101,16 @@ def test_a_url_and_a_variable_that_says_otherwise_are_refused(variable: str, oth
 
 @pytest.mark.parametrize(
     ("url", "words"),
-    [("redis://127.0.0.1:0", "the port must be between 1 and 65535"), ("unix://", "lacks the path of a unix socket")],
+    [
+        ("redis://127.0.0.1:0", "the port must be between 1 and 65535"),
+        ("unix://", "lacks the path of a unix socket"),
+        ("redis:6379", "must begin with redis://"),
+        ("rediss:6380", "must begin with redis://"),
+        (
+            "POSTGRESQL+asyncpg://a:5432,b:5432/jobs",
+            "url: names a PostgreSQL, .*: give redis://host:port/db of the Redis",
+        ),
+    ],
 )
 def test_a_url_that_names_no_place_is_refused(url: str, words: str) -> None:
     with pytest.raises(errors.SettingsError, match=words):

@@ -96,7 +96,7 @@ def test_redis_is_said_in_one_of_three_ways() -> None:
         ({"redis": {"url": "redis://u:p@r"}}, "spec.redis.url", "credentials"),
         ({"redis": {"url": "http://r"}}, "spec.redis.url", "redis://"),
         ({"redis": {"url": "redis://r", "db": 1}}, "spec.redis.db", "goes with host"),
-        ({"redis": {"url": "postgres://r"}}, "spec.redis.url", "Redis only"),
+        ({"redis": {"url": "postgres://r"}}, "spec.redis.url", "Redis only: give redis://host:port/db"),
         ({"redis": {"url": "rediss://r?ssl_cert_reqs=none"}}, "spec.redis.url", "no parameters but db"),
         ({"redis": {"url": "rediss://r", "tls": {"enabled": True}}}, "spec.redis.tls.enabled", "goes with host"),
         ({"redis": {"host": "r", "tls": {"caFrom": CA}}}, "spec.redis.tls.caFrom", "needs tls.enabled"),

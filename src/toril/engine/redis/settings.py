@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from toril import errors
 from toril.engine.redis.secret import Secret
 from toril.engine.redis.tls import TLS_FILES, TlsMaterialError, TlsSettings
+from toril.jobs import hints
 
 DEFAULT_URL = "redis://localhost:6379"
 DEFAULT_PORT = 6379
@@ -50,12 +51,15 @@ class RedisSettings:
         Raises:
             SettingsError: not such a URL; the message never holds the URL, since it may hold a password.
         """
+        if hint := hints.of_url(url):
+            raise errors.SettingsError(f"{field}: {hint}")
         try:
             parts = urlsplit(url.strip())
             port = DEFAULT_PORT if parts.port is None else parts.port
         except ValueError:
             raise errors.SettingsError(f"{field}: not a Redis URL (redis://host:port/db, of one server)") from None
-        _refuse_scheme(parts.scheme, field)
+        # Without the slashes, `redis:6379` would be database 6379 of localhost.
+        _refuse_scheme(parts.scheme if parts.scheme == "unix" or "://" in url else "", field)
         if port == 0:
             raise errors.SettingsError(f"{field}: the port must be between 1 and 65535")
         if parts.scheme == "unix" and not parts.path:
@@ -258,10 +262,6 @@ def _with_tls_files(settings: RedisSettings, environ: Mapping[str, str]) -> Redi
 def _refuse_scheme(scheme: str, field: str) -> None:
     if scheme in ("redis", "rediss", "unix"):
         return
-    if scheme.startswith("postgres"):
-        raise errors.SettingsError(
-            f"{field}: names a PostgreSQL, in which BullMQ 6 can keep its queues; Toril speaks Redis only"
-        )
     if "sentinel" in scheme:
         raise errors.SettingsError(
             f"{field}: names a Sentinel, which Toril cannot ask; give the address of the primary, as redis://host:port"
