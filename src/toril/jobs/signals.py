@@ -38,9 +38,9 @@ class QueueSignals:
     """Jobs that have started in the present window of a rate limit, the queue's or its workers'."""
     locks_by_worker: Mapping[str, int] = field(default_factory=dict)
     """Locked active jobs by worker name (`pb`; empty text for workers without a name)."""
-    overdue_schedulers: int = 0
+    overdue_schedulers: int | None = 0
     """Job schedulers whose current slot passed a minute ago or more: the slot's job waits for a worker, the series has
-    ended, or it cannot be carried on."""
+    ended, or it cannot be carried on. None = unknown, since the key `repeat` is no sorted set."""
 
     @property
     def work(self) -> int:

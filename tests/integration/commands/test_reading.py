@@ -8,8 +8,9 @@ import pytest
 import redis
 
 from support.engine import EngineQueue
+from support.refusals import Server
 from toril import clock, errors
-from toril.engine import getters, operations
+from toril.engine import getters, operations, scripts
 from toril.engine.events import QueueEvent, find_end, read_events
 from toril.engine.getters import read_signals
 from toril.engine.keys import QueueKeys
@@ -103,6 +104,28 @@ async def test_a_broken_queue_spoils_only_its_own_answer(queue: EngineQueue) -> 
     assert (good.work, empty.work) == (1, 0)
     with pytest.raises(errors.WrongKeyTypeError):
         await type(queue.inspector)(queue.connection, QueueKeys("broken")).signals()
+
+
+async def test_overdue_schedulers_are_unknown_when_the_key_is_no_sorted_set(queue: EngineQueue) -> None:
+    await queue.add()
+    queue.raw.set(queue.keys.repeat, "x")
+    found = await queue.inspector.signals()
+    assert (found.overdue_schedulers, found.work) == (None, 1)
+
+
+@pytest.mark.parametrize("command", ["ZCOUNT", "LLEN", "HGET", "GET"])
+async def test_a_command_that_is_denied_to_the_reader_is_named(
+    queue: EngineQueue, redis_url: str, queue_name: str, command: str
+) -> None:
+    await queue.add()
+    limited = Server(redis_url, queue_name)
+    limited.make_user("~*", "+@all", f"-{command}")
+    try:
+        with pytest.raises(errors.RedisUnavailableError, match=f"no right to {command} bull:{queue_name}") as refusal:
+            limited.limited.run(scripts.read_signals([queue.keys]))
+        assert refusal.value.reason is errors.RedisReason.AUTH_FAILED
+    finally:
+        limited.close()
 
 
 async def test_many_queues_take_several_calls(queue: EngineQueue) -> None:

@@ -41,16 +41,20 @@ class StuckSchedulers:
     async def look(
         self, connection: AsyncConnection, key: Key, target: Target, signal: QueueSignals, now_ms: int
     ) -> Mapping[str, str]:
-        """The ids of stuck schedulers, and why each is stuck. A look that fails leaves what was known.
+        """The ids of stuck schedulers, and why each is stuck.
+
+        What was known stays after a look that fails, and while the number of overdue schedulers is unknown.
 
         Args:
             now_ms: monotonic clock.
         """
-        if not signal.overdue_schedulers:
+        if signal.overdue_schedulers == 0:
             self.forget(key)
             return {}
         last = self._looks.get(key)
         known = last.stuck if last is not None else {}
+        if signal.overdue_schedulers is None:
+            return known
         if now_ms < self._next_try_ms or (last is not None and now_ms - last.at_ms < LOOK_MS):
             return known
         try:

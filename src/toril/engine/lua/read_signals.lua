@@ -6,8 +6,8 @@
 -- Returns: {now (ms), {waiting, prioritized, active, delayed, delayed due, waiting-children, completed, failed,
 --          is paused, timestamp of the next job or '', due time of the first delayed job (ms) or '', {worker, jobs...},
 --          `concurrency`, `max` and `duration` of meta, each '' when not set, the value of `limiter` or '',
---          job schedulers whose slot is over for a minute}
---          or the text of an error, for each queue}
+--          job schedulers whose slot is over for a minute, -1 when `repeat` is no sorted set}
+--          or, for a queue with a key of the wrong type, the text of that error; for each queue}
 -- Cost: O(queues × log n), and O(active) with locks. Reads only.
 -- include: time
 -- include: numbers
@@ -42,10 +42,9 @@ local function count_locks(active_key, base)
   return flat
 end
 
--- Job schedulers whose slot is over for long; 0 when the key is something else.
+-- Job schedulers whose slot is over for long; -1 when the key is something else.
 local function count_overdue(key)
-  local count = redis.pcall('ZCOUNT', key, '-inf', text_of(now_ms - OVERDUE_MS))
-  return type(count) == 'number' and count or 0
+  return try('ZCOUNT', key, '-inf', text_of(now_ms - OVERDUE_MS)) or -1
 end
 
 local function read_queue(first)
@@ -72,6 +71,12 @@ end
 local replies = {now_ms}
 for first = 1, #KEYS, 10 do
   local is_fine, reply = pcall(read_queue, first)
-  replies[#replies + 1] = is_fine and reply or text_of_problem(reply)
+  if not is_fine then
+    reply = text_of_problem(reply)
+    if not is_about_content(reply) then
+      error(reply, 0)
+    end
+  end
+  replies[#replies + 1] = reply
 end
 return replies

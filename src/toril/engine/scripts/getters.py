@@ -18,7 +18,7 @@ from toril.jobs.signals import QueueSignals
 def read_signals(
     queues: Sequence[QueueKeys], *, with_locks: bool = False
 ) -> Call[list[QueueSignals | errors.RedisError]]:
-    """Read the numbers of queues; one whose keys are unreadable has an error in its place."""
+    """Read the numbers of queues; one with a key of a wrong type has a `WrongKeyTypeError` in its place."""
     names: list[str] = []
     for keys in queues:
         names += [
@@ -111,7 +111,7 @@ def _signals(entry: Any, now_ms: int, keys: QueueKeys) -> QueueSignals | errors.
         limit_max=positive(entry[13]),
         limit_duration_ms=positive(entry[14]),
         limit_used=positive(entry[15]) or 0,
-        overdue_schedulers=entry[16],
+        overdue_schedulers=entry[16] if entry[16] >= 0 else None,
     )
 
 
