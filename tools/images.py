@@ -76,8 +76,8 @@ def ensure_wheels() -> Path:
         stamp.write_text(wanted)
     for old in WHEELS.glob("toril-*.whl"):
         old.unlink()
-    build = [VENV_BIN / "uv", "build", "--quiet", "--wheel", "--no-create-gitignore", "--out-dir", WHEELS]
-    run("building our own wheel", build)
+    build = [VENV_BIN / "uv", "build", "--quiet", "--system-certs", "--wheel", "--no-create-gitignore"]
+    run("building our own wheel", [*build, "--out-dir", WHEELS])
     count = len(list(WHEELS.glob("*.whl")))
     say(f"{count} wheels in {WHEELS.relative_to(ROOT)} after {time.monotonic() - started:.0f} s")
     return WHEELS

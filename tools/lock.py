@@ -7,7 +7,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 UV = ROOT / ".venv" / "bin" / "uv"
-COMMON = ["--universal", "--generate-hashes", "--no-header", "--no-emit-index-url", "--no-annotate", "--quiet"]
+COMMON = [
+    "--universal", "--generate-hashes", "--no-header", "--no-emit-index-url", "--no-annotate", "--quiet",
+    "--system-certs",
+]  # fmt: skip
 
 
 def compile_lock(output: str, *inputs: str) -> None:

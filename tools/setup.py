@@ -79,8 +79,10 @@ def install_python() -> bool:
     uv = VENV / "bin" / "uv"
     # `sync` would remove uv itself; `install` from both locks leaves exactly the pinned versions.
     locks = ["-r", "requirements/lock.txt", "-r", "requirements/tools.txt"]
-    run(uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", *locks)
-    run(uv, "pip", "install", "--quiet", "--python", python, "--no-deps", "--editable", ".")
+    # As pip does: behind a proxy with a certificate authority of its own, only the system knows that.
+    install: list[str | Path] = [uv, "pip", "install", "--quiet", "--system-certs", "--python", python]
+    run(*install, "--require-hashes", *locks)
+    run(*install, "--no-deps", "--editable", ".")
     return True
 
 
