@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import sys
@@ -19,6 +20,8 @@ from support.waiting import wait_until
 ADD_NAPS = Path(__file__).with_name("add_naps.py")
 GONE_SECONDS = 150.0
 """Much less than the ten minutes of grace in which a worker that heard nothing would live on."""
+SOON_SECONDS = 0.02
+"""Between two looks for a pod that has just come to a moment."""
 JOBS = 10
 Pod = dict[str, Any]
 
@@ -76,7 +79,7 @@ def test_pods_that_are_deleted_while_they_start(installed: Cluster, namespace: s
 
     for moment in itertools.islice(itertools.cycle(MOMENTS), rounds):
         what = f"the next pod, {moment.__name__}"
-        name = wait_until(lambda moment=moment: next_pod(moment), what, timeout_seconds=90)  # type: ignore[misc]
+        name = wait_until(functools.partial(next_pod, moment), what, timeout_seconds=90, interval_seconds=SOON_SECONDS)
         assert name is not None
         installed.kubectl("delete", "pod", name, "-n", namespace, "--wait=false")
         deleted.add(name)
@@ -115,6 +118,7 @@ def test_two_changes_of_the_template_one_after_the_other(installed: Cluster, nam
                 lambda number=number: any(has(number, pod) for pod in pods(installed, namespace)),  # type: ignore[misc]
                 f"a pod of {number}",
                 timeout_seconds=90,
+                interval_seconds=SOON_SECONDS,
             )
         wait_gone(installed, namespace, but=lambda pod, number=number: has(number, pod))  # type: ignore[misc]
         assert len(pods(installed, namespace)) >= 2

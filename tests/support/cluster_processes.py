@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from support import cluster_supervisor
+from support import cluster_supervisor, waiting
 from support.cluster_build import say
 from support.cluster_errors import ClusterError
 
@@ -98,19 +98,21 @@ class ClusterProcesses:
 
     def wait_for(self, probe: Callable[[], T], what: str, *, watch: Sequence[str], limit_seconds: float = 60.0) -> T:
         """Call `probe` until its answer is true; fail when a watched component ends or the limit is over."""
-        deadline = time.monotonic() + limit_seconds
+        began = time.monotonic()
         while True:
+            asked = time.monotonic()
             answer = probe()
+            probe_seconds = time.monotonic() - asked
             if answer:
                 return answer
             for name in watch:
                 status = self._ask({"do": "status", "name": name})
                 if not status["running"]:
                     raise ClusterError(f"{name} ended with code {status['code']}{self.log_tail(name)}")
-            if time.monotonic() > deadline:
+            if time.monotonic() - began > limit_seconds:
                 tails = "".join(self.log_tail(name) for name in watch)
                 raise ClusterError(f"waited {limit_seconds:g} s for {what}{tails}")
-            time.sleep(0.05)
+            time.sleep(waiting.pause_after(time.monotonic() - began, probe_seconds))
 
     def report(self, what: str) -> None:
         """One line with the time since the start."""

@@ -114,10 +114,7 @@ class JobQueues(Objects):
     def wait_replicas(self, name: str, wanted: int) -> float:
         """Wait for the Deployment to ask for so many; how long it took, seconds."""
         began = time.monotonic()
-        wait_until(
-            lambda: self.replicas(name) == wanted, f"{name}: {wanted} replicas", timeout_seconds=LIMIT_SECONDS,
-            interval_seconds=0.005,
-        )  # fmt: skip
+        wait_until(lambda: self.replicas(name) == wanted, f"{name}: {wanted} replicas", timeout_seconds=LIMIT_SECONDS)
         return time.monotonic() - began
 
     def pods(self, name: str) -> list[dict[str, Any]]:

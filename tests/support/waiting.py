@@ -9,19 +9,37 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+SHORTEST_PAUSE_SECONDS = 0.02
+
+
+def pause_after(waited_seconds: float, probe_seconds: float) -> float:
+    """Seconds until the next probe.
+
+    A probe may start a program or make a request, and several test processes wait at a time: without pauses the probes
+    would take the processors from what the tests wait for. So a probe has at most half of the time, and a wait that is
+    long already ends a tenth of a second later.
+    """
+    return max(SHORTEST_PAUSE_SECONDS, min(waited_seconds / 10, 0.1), min(probe_seconds, 0.5))
+
 
 def wait_until(
-    probe: Callable[[], T], what: str, *, timeout_seconds: float = 30.0, interval_seconds: float = 0.02
+    probe: Callable[[], T], what: str, *, timeout_seconds: float = 30.0, interval_seconds: float | None = None
 ) -> T:
-    """Call `probe` until it answers something true and return that; fail with `what` after the limit."""
-    deadline = time.monotonic() + timeout_seconds
+    """Call `probe` until it answers something true and return that; fail with `what` after the limit.
+
+    Args:
+        interval_seconds: between two probes, for a moment that is short; None = as `pause_after` says.
+    """
+    began = time.monotonic()
     while True:
+        asked = time.monotonic()
         found = probe()
         if found:
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - began > timeout_seconds:
             raise AssertionError(f"waited {timeout_seconds:g} s for {what}; last answer: {found!r}")
-        time.sleep(interval_seconds)
+        time.sleep(pause_after(now - began, now - asked) if interval_seconds is None else interval_seconds)
 
 
 def stays(probe: Callable[[], object], what: str, *, seconds: float, interval_seconds: float = 0.1) -> None:
@@ -50,14 +68,20 @@ def wait_still(probe: Callable[[], T], what: str, *, seconds: float, timeout_sec
 
 
 async def wait_until_async(
-    probe: Callable[[], Awaitable[T]], what: str, *, timeout_seconds: float = 30.0, interval_seconds: float = 0.02
+    probe: Callable[[], Awaitable[T]],
+    what: str,
+    *,
+    timeout_seconds: float = 30.0,
+    interval_seconds: float | None = None,
 ) -> T:
     """Like `wait_until` for a coroutine function."""
-    deadline = time.monotonic() + timeout_seconds
+    began = time.monotonic()
     while True:
+        asked = time.monotonic()
         found = await probe()
         if found:
             return found
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - began > timeout_seconds:
             raise AssertionError(f"waited {timeout_seconds:g} s for {what}; last answer: {found!r}")
-        await asyncio.sleep(interval_seconds)
+        await asyncio.sleep(pause_after(now - began, now - asked) if interval_seconds is None else interval_seconds)
