@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from support import cluster_fixtures, kube_api, operator_process
+from support import cluster_fixtures, kube_api
 from support.cluster import Cluster, control_plane
 from support.job_queues import CronJobSchedules, JobQueues
 from support.kube_api import KubeApi
-from support.operator_process import OperatorProcess
+from support.operator_process import OperatorProcess, SharedOperator
+
+LONGEST = (
+    "test_a_redis_that_lost_them_gets_them_again",
+    "test_what_is_left_behind_is_swept",
+    "test_from_no_resource_over_outages_to_a_new_one",
+    "test_a_crash_scales_nothing_down",
+    "test_certificates_from_secrets",
+)
+"""The longest first: they wait for the operator's minute, and for calls to be given up."""
 
 
 @pytest.fixture(scope="session")
@@ -42,11 +53,40 @@ def api(cluster: Cluster) -> Iterator[KubeApi]:
     client.close()
 
 
-@pytest.fixture(scope="module")
-def operator(cluster: Cluster, our_types: None) -> Iterator[OperatorProcess]:
-    """One operator for all namespaces and for the tests of one file. Tests that harm it start their own."""
-    with operator_process.start(cluster) as running:
-        yield running
+@pytest.fixture(scope="session")
+def shared_operator() -> Iterator[SharedOperator]:
+    """Not running yet."""
+    shared = SharedOperator()
+    yield shared
+    shared.end()
+
+
+@pytest.fixture
+def operator(shared_operator: SharedOperator, cluster: Cluster, our_types: None) -> OperatorProcess:
+    """One operator for all namespaces and many tests. Tests that harm it start their own."""
+    return shared_operator.running_on(cluster)
+
+
+@pytest.fixture(autouse=True)
+def no_operator_but_its_own(request: pytest.FixtureRequest, shared_operator: SharedOperator) -> None:
+    """A test that does not ask for the shared operator has nothing on the cluster but what it starts."""
+    if "operator" not in request.fixturenames:
+        shared_operator.end()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have each process begin with some of what waits longest, and then with the tests that share an operator.
+
+    `--dist worksteal` gives each process a run of neighbours, so the longest would else be one process's, at the end.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    longest = sorted((item for item in items if item.name in LONGEST), key=lambda item: LONGEST.index(item.name))
+    others = [item for item in items if item.name not in LONGEST]
+    others.sort(key=lambda item: "operator" not in getattr(item, "fixturenames", ()))
+    size = -(-len(others) // processes)
+    items[:] = itertools.chain.from_iterable(
+        [*longest[number::processes], *others[number * size : (number + 1) * size]] for number in range(processes)
+    )
 
 
 @pytest.fixture

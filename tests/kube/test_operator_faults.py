@@ -33,7 +33,7 @@ def server() -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def operator(cluster: Cluster, namespace: str, our_types: None) -> Iterator[OperatorProcess]:
+def own_operator(cluster: Cluster, namespace: str, our_types: None) -> Iterator[OperatorProcess]:
     with operator_process.start(cluster, namespaces=[namespace]) as running:
         yield running
 
@@ -44,7 +44,7 @@ def events(queues: JobQueues, reason: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.requirement("T73")
-def test_redis_away_and_back(operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
+def test_redis_away_and_back(own_operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
     queues.create(job_queue("email", server.url, scaling={**FAST, "maxReplicas": 3}))
     add_jobs(server.url, "email", 50)
     queues.wait_replicas("email", 3)
@@ -55,8 +55,8 @@ def test_redis_away_and_back(operator: OperatorProcess, queues: JobQueues, serve
     queues.wait_reason("email", "ScalingActive", "False/MetricUnavailable")
     # Several times the cooldown and the window.
     stays(lambda: queues.replicas("email") == 3, "unknown is not zero", seconds=4)
-    wait_until(lambda: operator.metric("toril_redis_up", jobqueue="email") == 0, "the metric to tell")
-    assert operator.http("/livez")[0] == 200
+    wait_until(lambda: own_operator.metric("toril_redis_up", jobqueue="email") == 0, "the metric to tell")
+    assert own_operator.http("/livez")[0] == 200
     wait_until(lambda: events(queues, "RedisUnreachable"), "the event RedisUnreachable")
     assert len(events(queues, "RedisUnreachable")) == 1
     server.start()
@@ -117,7 +117,7 @@ def test_a_crash_between_the_two_writes_of_a_new_deployment(
                 seen.add(found["spec"]["replicas"])
                 return bool(found["spec"]["template"]["spec"]["containers"][0]["image"] == image)
 
-            wait_until(is_rolled, f"image {image}")
+            wait_until(is_rolled, f"image {image}", interval_seconds=0.02)
     assert seen == {replicas}
 
 
@@ -148,7 +148,7 @@ def secret_ref(name: str, key: str) -> dict[str, Any]:
 
 
 @pytest.mark.requirement("T88")
-def test_secrets(operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
+def test_secrets(own_operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
     """Missing, without the key, wrong, right: and never to be read anywhere but in the Secret."""
     server.client().config_set("requirepass", CANARY)
     path = f"/api/v1/namespaces/{queues.namespace}/secrets"
@@ -174,7 +174,7 @@ def test_secrets(operator: OperatorProcess, queues: JobQueues, server: RedisServ
     queues.wait_reason("bad-url", "RedisReachable", "True/Connected")
     server.stop(kill=True)
     queues.wait_reason("email", "RedisReachable", "False/ConnectionRefused")
-    everything = [operator.log, operator.http("/metrics")[1], *map(str, all_objects(queues))]
+    everything = [own_operator.log, own_operator.http("/metrics")[1], *map(str, all_objects(queues))]
     assert not [text[:200] for text in everything if CANARY in text]
 
 
@@ -228,7 +228,7 @@ NONSENSE = {
 
 @pytest.mark.requirement("T111")
 def test_servers_that_answer_nonsense_harm_nobody_else(
-    operator: OperatorProcess, queues: JobQueues, redis_url: str
+    own_operator: OperatorProcess, queues: JobQueues, redis_url: str
 ) -> None:
     with contextlib.ExitStack() as stack:
         for name, answer in NONSENSE.items():
@@ -244,7 +244,7 @@ def test_servers_that_answer_nonsense_harm_nobody_else(
         add_jobs(redis_url, "email", 1)
         queues.wait_replicas("email", 1)
         assert not [text for text in map(str, all_objects(queues)) if CANARY in text]
-    assert operator.http("/livez")[0] == 200
+    assert own_operator.http("/livez")[0] == 200
 
 
 @contextlib.contextmanager
@@ -270,14 +270,16 @@ def hostile_server(answer: bytes) -> Iterator[int]:
 
 
 @pytest.mark.requirement("T109")
-def test_idle_queues_cost_nothing(operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
+def test_idle_queues_cost_nothing(own_operator: OperatorProcess, queues: JobQueues, server: RedisServer) -> None:
     """Thirty queues with jobs in them, nothing changes: no write to Kubernetes, few calls to Redis."""
     names = [f"queue-{number}" for number in range(30)]
     for name in names:
         queues.create(job_queue(name, server.url, scaling={"minReplicas": 0, "maxReplicas": 1}))
     for name in names:
         queues.wait_reason(name, "Ready", "True/Reconciled")
-    wait_until(lambda: all(operator.metric("toril_redis_up", jobqueue=name) == 1 for name in names), "all to be read")
+    wait_until(
+        lambda: all(own_operator.metric("toril_redis_up", jobqueue=name) == 1 for name in names), "all to be read"
+    )
     commands = server.client().info("stats")["total_commands_processed"]
     connections = server.client().info("clients")["connected_clients"]
     began = time.monotonic()
@@ -298,9 +300,9 @@ def versions(queues: JobQueues) -> dict[str, str]:
 
 
 @pytest.mark.requirement("T75")
-async def test_sigterm_while_working(operator: OperatorProcess, queues: JobQueues, redis_url: str) -> None:
+async def test_sigterm_while_working(own_operator: OperatorProcess, queues: JobQueues, redis_url: str) -> None:
     queues.create(job_queue("email", redis_url))
     async with open_queue(redis_url, "email") as engine:
         await engine.add()
-        assert operator.stop() == 0, "within the grace of a pod"
-        assert "Traceback" not in operator.log
+        assert own_operator.stop() == 0, "within the grace of a pod"
+        assert "Traceback" not in own_operator.log

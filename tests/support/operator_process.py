@@ -15,7 +15,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +150,22 @@ def start(
         if operator.process.poll() is None:
             os.kill(operator.process.pid, signal.SIGKILL)
             operator.process.wait(30)
+
+
+class SharedOperator:
+    """One operator for all namespaces, for the tests that do it no harm: to start one takes seconds of computing."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._running: OperatorProcess | None = None
+
+    def running_on(self, cluster: Cluster) -> OperatorProcess:
+        """The operator, started when it does not run."""
+        if self._running is None:
+            self._running = self._stack.enter_context(start(cluster))
+        return self._running
+
+    def end(self) -> None:
+        """End it, if it runs. Fails as the `with` block of `start` does, for what any of its tests brought about."""
+        self._running = None
+        self._stack.close()
