@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import functools
 import os
-import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from toril import errors
 from toril.engine.keys import QueueKeys
@@ -57,8 +56,11 @@ class QueueClient:
         self.default_job_options = default_job_options
         """Options of every job added through this client, unless its task or call says otherwise."""
         self._default_options = JobOptions.from_bullmq(default_job_options)
-        self._sync_producer: SyncProducer | None = None
-        self._opening = threading.Lock()
+        self._of_threads: dict[Literal["producer"], SyncProducer] = {}
+        """The producer that threads share, once one has sent a request.
+
+        `setdefault` and `pop` of a dict need no lock, which a signal handler or a forked process could find held.
+        """
 
     # ---- settings
 
@@ -172,24 +174,21 @@ class QueueClient:
 
     def close_sync(self) -> None:
         """Close the connection of threads without an event loop; the next request opens a new one."""
-        with self._opening:
-            producer, self._sync_producer = self._sync_producer, None
+        producer = self._of_threads.pop("producer", None)
         if producer is not None:
             producer.connection.close()
 
     def _open(self) -> SyncProducer:
-        with self._opening:
-            if self._sync_producer is None:
-                from toril.engine.producer import SyncProducer
-                from toril.engine.redis.sync_connection import SyncConnection
+        producer = self._of_threads.get("producer")
+        if producer is None:
+            from toril.engine.producer import SyncProducer
+            from toril.engine.redis.sync_connection import SyncConnection
 
-                self._sync_producer = SyncProducer(
-                    SyncConnection(self.settings),
-                    self.keys,
-                    layout=self.paused_layout,
-                    defaults=self.known_defaults,
-                )
-            return self._sync_producer
+            connection = SyncConnection(self.settings)
+            made = SyncProducer(connection, self.keys, layout=self.paused_layout, defaults=self.known_defaults)
+            # Of the producers of threads that come here at the same time, one is kept. None has connected yet.
+            producer = self._of_threads.setdefault("producer", made)
+        return producer
 
     def __repr__(self) -> str:
         return f"<QueueClient of queue {self.name}>"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import os
 import socket
 import threading
 import weakref
@@ -105,6 +106,17 @@ class Answer(Protocol):
 _open: weakref.WeakSet[WireProtocol] = weakref.WeakSet()
 """Every connection of this process that has not been closed."""
 _changing = threading.Lock()
+"""For changes of `_open`."""
+
+
+def _begin_in_child() -> None:
+    """A forked process has none of the threads that may have held the lock."""
+    global _changing  # noqa: PLW0603
+    _changing = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def abandon_closed_loops() -> None:

@@ -7,6 +7,7 @@ import select
 import socket
 import ssl
 import threading
+import weakref
 from typing import Any, TypeVar
 
 from toril import errors
@@ -20,8 +21,12 @@ _READ_BYTES = 64 * 1024
 
 
 class SyncConnection:
-    """A connection without an event loop; safe to share between threads, which then wait for each other. A forked
-    process gets one of its own."""
+    """A connection without an event loop.
+
+    Threads may share one: a request waits until those of other threads have their replies. A forked process opens a
+    connection of its own. A signal handler may send a request while the thread that it interrupts waits for a reply:
+    that request goes over a connection of its own.
+    """
 
     def __init__(
         self,
@@ -33,13 +38,13 @@ class SyncConnection:
         self.settings = settings
         self._client_name = client_name
         self._timeout_seconds = timeout_seconds
-        self._begin()
-
-    def _begin(self) -> None:
         self._socket: socket.socket | None = None
         self._reader = protocol.make_reader()
         self._turn = threading.Lock()
-        self._process = os.getpid()
+        self._turn_of: int | None = None
+        """Which thread has the turn, so that a signal handler in this thread does not wait for it."""
+        self._is_closing = False
+        _alive.add(self)
 
     def run(self, call: Call[R]) -> R:
         """Run one script and return its parsed reply. Raises as `AsyncConnection.run` does."""
@@ -56,9 +61,25 @@ class SyncConnection:
         return self._request_or_raise(protocol.pack(parts))
 
     def close(self) -> None:
+        """Close the connection: now, or as soon as the request that is under way has its reply. Never waits."""
+        self._is_closing = True
+        if self._turn.acquire(blocking=False):
+            try:
+                self._drop()
+            finally:
+                self._turn.release()
+
+    def _drop(self) -> None:
+        """Close the socket. Only for the thread that has the turn."""
+        self._is_closing = False
         connection, self._socket = self._socket, None
         if connection is not None:
             connection.close()
+
+    def _begin_in_child(self) -> None:
+        """Leave the connection to the parent process, in which a thread may have had the turn."""
+        self._turn, self._turn_of = threading.Lock(), None
+        self._drop()
 
     def __del__(self) -> None:
         """A queue that nobody holds any more leaves no connection behind."""
@@ -80,27 +101,44 @@ class SyncConnection:
 
     def _request(self, packed: bytes) -> Any:
         """Send and read once. Raises `ServerReply` for the server's own error replies."""
-        if self._process != os.getpid():
-            # This process was forked: the connection is still its parent's, and a thread there may have had the turn.
-            self.close()
-            self._begin()
-        with self._turn:
-            connection = self._connected()
-            try:
-                connection.sendall(packed)
-                reply = self._read(connection)
-            except (OSError, ValueError) as problem:
+        if self._turn_of == (thread := threading.get_ident()):
+            # This is a signal handler, and the thread that it interrupts waits for its own reply.
+            return self._request_aside(packed)
+        try:
+            with self._turn:
+                self._turn_of = thread
+                try:
+                    reply = self._exchange(packed)
+                finally:
+                    self._turn_of = None
+        finally:
+            if self._is_closing:
                 self.close()
-                raise errors.UnknownOutcomeError(
-                    replies.reason_of(problem), f"Redis {self.settings.endpoint}: {replies.words_of(problem)}"
-                ) from None
-            except BaseException:
-                # The reply may still come: never to the next caller.
-                self.close()
-                raise
         if isinstance(reply, replies.ServerReply):
             raise reply
         return reply
+
+    def _exchange(self, packed: bytes) -> Any:
+        connection = self._connected()
+        try:
+            connection.sendall(packed)
+            return self._read(connection)
+        except (OSError, ValueError) as problem:
+            self._drop()
+            raise errors.UnknownOutcomeError(
+                replies.reason_of(problem), f"Redis {self.settings.endpoint}: {replies.words_of(problem)}"
+            ) from None
+        except BaseException:
+            # The reply may still come: never to the next caller.
+            self._drop()
+            raise
+
+    def _request_aside(self, packed: bytes) -> Any:
+        aside = SyncConnection(self.settings, client_name=self._client_name, timeout_seconds=self._timeout_seconds)
+        try:
+            return aside._request(packed)
+        finally:
+            aside.close()
 
     def _read(self, connection: socket.socket) -> Any:
         size = 0
@@ -121,7 +159,7 @@ class SyncConnection:
             RedisUnavailableError: not reached or not let in; the reason tells which.
         """
         if self._socket is not None and _is_over(self._socket):
-            self.close()
+            self._drop()
         if self._socket is None:
             self._reader = protocol.make_reader()
             self._socket = self._connect()
@@ -157,6 +195,20 @@ class SyncConnection:
             raise
         if (refused := greeting.refusal(commands, outcomes, self.settings.endpoint)) is not None:
             raise refused
+
+
+_alive: weakref.WeakSet[SyncConnection] = weakref.WeakSet()
+"""Every synchronous connection of this process."""
+
+
+def _begin_in_child() -> None:
+    for connection in list(_alive):
+        connection._begin_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    # A forked process has one thread here, before its program goes on: no two threads can begin at once.
+    os.register_at_fork(after_in_child=_begin_in_child)
 
 
 def _dial(settings: RedisSettings, timeout_seconds: float) -> socket.socket:
