@@ -122,6 +122,12 @@ TAKING = [
         taking(3),
     ),
     case("finish_and_take", both(raw("RPUSH", "{base}wait", "gone")), taking(1)),
+    case(
+        "finish_and_take",
+        both(jobs(ONE), raw("SET", "{base}odd", "x"), raw("RPUSH", "{base}wait", "odd")),
+        taking(2),
+    ),
+    case("finish_and_take", both(jobs(ONE, ONE), raw("HSET", "{base}1", "ats", "2")), taking(2, max_job_bytes=10)),
     case("finish_and_take", both(jobs(ONE, ONE, then="P"), raw("RPUSH", "{base}wait", "other")), taking(3)),
     case(
         "finish_and_take",

@@ -40,7 +40,7 @@ class WorkerSettings:
     concurrency: int = 1
     """Jobs at the same time."""
     max_job_bytes: int = MAX_JOB_BYTES
-    """A job whose reply was too large to be received is failed unread when it is larger than this."""
+    """A job whose fields are larger together is failed, and its large fields are not read."""
     drain_seconds: float = 600.0
     """How long running jobs may go on after the worker was told to stop."""
     http_port: int = 8080

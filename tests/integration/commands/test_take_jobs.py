@@ -6,8 +6,10 @@ import asyncio
 
 import pytest
 
+from support.contents import contents
 from support.engine import EngineQueue, open_queue
-from toril import clock
+from support.refusals import Server
+from toril import clock, errors
 from toril.engine.worker import Limiter
 
 
@@ -51,6 +53,20 @@ async def test_a_worker_without_a_name_leaves_none(queue: EngineQueue) -> None:
     (job,) = (await queue.worker("").take(1, "t")).jobs
     assert job.processed_by is None
     assert "pb" not in queue.hash("1")
+
+
+async def test_a_worker_that_may_not_run_hlen_reports_it(queue: EngineQueue, redis_url: str, queue_name: str) -> None:
+    await queue.add(jobId="a")
+    before = contents(queue.raw)
+    limited = Server(redis_url, queue_name)
+    limited.make_user("~*", "+@all", "-hlen")
+    try:
+        with pytest.raises(errors.RedisUnavailableError, match=f"no right to HLEN {queue.keys.job('a')}") as refusal:
+            limited.limited.run(queue.active.finishing_and_taking([], 1, "t"))
+        assert refusal.value.reason is errors.RedisReason.AUTH_FAILED
+    finally:
+        limited.close()
+    assert contents(queue.raw) == before
 
 
 async def test_an_empty_queue_gives_nothing(queue: EngineQueue) -> None:

@@ -8,32 +8,22 @@
 --          (bytes) is 0 but for a job that is too large: of that only the small fields come.
 -- Cost: O(length of active). Reads only.
 -- include: trying
-local BYTES_AT_ONCE, SMALL_BYTES, FIELDS = 8 * 1024 * 1024, 64 * 1024, 100
+-- include: sizing
+local BYTES_AT_ONCE = 8 * 1024 * 1024
 local base, prefix, largest = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local known, found, bytes = {}, {}, 0
 
 -- The fields of a job, and its size if it is too large to be read: then only the small fields. Nil when it is no hash.
 local function read_job(job_key)
-  local names, small, size = try('HKEYS', job_key), {}, 0
+  local names = try('HKEYS', job_key)
   if not names then
     return nil
   end
-  for _, name in ipairs(names) do
-    local length = call('HSTRLEN', job_key, name)
-    size = size + length
-    if length <= SMALL_BYTES and #small < FIELDS then
-      small[#small + 1] = name
-    end
-  end
+  local size, small = measure_fields(job_key, names)
   if size <= largest then
     return call('HGETALL', job_key), 0
   end
-  local fields = {}
-  for _, name in ipairs(small) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = call('HGET', job_key, name)
-  end
-  return fields, size
+  return read_fields(job_key, small), size
 end
 
 for index = 4, #ARGV do

@@ -5,8 +5,9 @@
 -- ARGV[3] how many to take (0 = none)   ARGV[4] token   ARGV[5] length of the lock (ms)   ARGV[6] worker's name or ''
 -- ARGV[7] worker's limit: jobs, or ''   ARGV[8] worker's limit: duration (ms), or ''
 -- ARGV[9] minutes of metrics to keep (0 = none are written)
--- ARGV[10] how many groups of jobs to end there are: what is the same for many is sent once
--- ARGV[11...] for each group: token, attempts started, attempts made with this one, kind (completed, failed, retry, requeue,
+-- ARGV[10] size of the largest job that the worker reads (bytes)
+-- ARGV[11] how many groups of jobs to end there are: what is the same for many is sent once
+-- ARGV[12...] for each group: token, attempts started, attempts made with this one, kind (completed, failed, retry, requeue,
 --            limit, delay or waiting-children), details ('' = none, else JSON: see finishing.lua), how many fields the jobs
 --            had at their start if they were new ones then, tied to nothing (0 = they were not), the value that they share
 --            ('' = each has its own); then the jobs to end, for each run of one group: number of the group, from 1; how
@@ -17,7 +18,8 @@
 --   taken: {rate limit (ms to wait, 0 = none, -1 = one that is not reached, -2 = the worker is flagged: see
 --          `flag_workers`), due time of the first delayed job (ms, 0 = unknown), now (ms), job...}, each job
 --          {id, attempts started with this one, {field, value...} as before it was taken}, or when it is new and tied to
---          nothing {name, data, opts, timestamp, delay, priority, id}
+--          nothing {name, data, opts, timestamp, delay, priority, id}. A job that is too large to be read has its small
+--          fields alone, and its size (bytes) behind them; it takes no part in the rate limit
 -- Events: completed or failed (and retries-exhausted), delayed, waiting, drained; those of taking; of a parent in its own
 --         queue waiting or delayed.
 -- Cost: O(ended + taken + removed by retention); O(ended × length of active) when others were started before them.
@@ -27,7 +29,7 @@
 -- include: flags
 local args = ARGV
 local base, take_count, GROUP_FIELDS = args[1], tonumber(args[3]), 7
-local first_run = 11 + args[10] * GROUP_FIELDS
+local first_run = 12 + args[11] * GROUP_FIELDS
 local takes_nothing = take_count > 0 and is_flagged(base, args[6])
 
 -- The plain case, which is most of what a busy worker does: jobs that completed, are kept, and are tied to nothing; others
@@ -40,7 +42,7 @@ local function plain_queue()
   if take_count == 0 or takes_nothing or args[7] ~= '' or args[9] ~= '0' then
     return nil
   end
-  for at = 11, first_run - 1, GROUP_FIELDS do
+  for at = 12, first_run - 1, GROUP_FIELDS do
     if args[at + 3] ~= 'completed' or args[at + 4] ~= '' then
       return nil
     end
@@ -71,7 +73,7 @@ end
 local function read_runs()
   local runs, at = {}, first_run
   while at <= #args do
-    local group_at, length = 11 + (args[at] - 1) * GROUP_FIELDS, tonumber(args[at + 1])
+    local group_at, length = 12 + (args[at] - 1) * GROUP_FIELDS, tonumber(args[at + 1])
     local step = args[group_at + 6] == '' and 2 or 1
     runs[#runs + 1] = {group_at, length, at + 2, step}
     at = at + 2 + length * step
@@ -179,7 +181,8 @@ end
 
 -- Take jobs, but for their events. Returns what was taken as the header says, and the ids of those that were started.
 local function take_plain(queue)
-  local taker, ids = {token = args[4], lock_ms = args[5], worker_name = args[6]}, nil
+  local taker = {token = args[4], lock_ms = args[5], worker_name = args[6], max_job_bytes = args[10] + 0}
+  local ids
   if take_count == 1 then
     ids = {call('LMOVE', queue.wait, queue.active, 'RIGHT', 'LEFT')}
     queue.taken = ids
@@ -243,7 +246,7 @@ local function general_case()
     taken[1], is_blocked = queue.limited_ms, true
   elseif take_count > 0 then
     taken, is_blocked = take(queue, {
-      token = args[4], lock_ms = args[5], worker_name = args[6],
+      token = args[4], lock_ms = args[5], worker_name = args[6], max_job_bytes = args[10] + 0,
       limit_max = tonumber(args[7]), limit_duration = tonumber(args[8]), is_flagged = takes_nothing,
     }, take_count, now_ms)
   end

@@ -19,7 +19,7 @@ from toril.jobs.retention import KeepPolicy
 NEW_JOB_FIELDS = 7
 """A job that is new and tied to nothing comes as its values alone, and its id."""
 MAX_JOB_BYTES = 64 * 1024 * 1024
-"""A larger job is not read when it is looked at before that: see `adopt_jobs`."""
+"""Bytes of all fields of a job together. A larger job is failed, and its large fields are not sent to the worker."""
 FLAGGED = -2
 """In place of a rate limit: the worker is to take nothing, since it is to be removed."""
 
@@ -45,6 +45,7 @@ class Taker:
     metrics_minutes: int = 0
     """How many minutes of BullMQ's metrics to keep; 0 = none are written."""
     max_job_bytes: int = MAX_JOB_BYTES
+    """A job whose fields are larger together is taken without its large fields, to be failed."""
 
     def args(self, keys: QueueKeys, count: int, token: str) -> list[Part]:
         limits: tuple[Part, Part] = ("", "")
@@ -128,10 +129,13 @@ def finish_and_take(
             ends += [finish.job.id for finish in same]
         else:
             ends += chain.from_iterable((finish.job.id, finish.value) for finish in same)
-    args = [*taker.args(keys, count, token), taker.metrics_minutes, len(groups), *chain.from_iterable(groups), *ends]
+    args = [
+        *taker.args(keys, count, token), taker.metrics_minutes, taker.max_job_bytes, len(groups),
+        *chain.from_iterable(groups), *ends,
+    ]  # fmt: skip
 
     def parse(reply: Any) -> FinishReply:
-        return FinishReply(reply[0] or [0] * len(finishes), _taken(reply[1], token, taker.worker_name))
+        return FinishReply(reply[0] or [0] * len(finishes), _taken(reply[1], token, taker))
 
     return Call("finish_and_take", [keys.meta], args, parse)
 
@@ -157,8 +161,7 @@ def adopt_jobs(
 
     def taken(job_id: str, fields: dict[bytes, bytes], token: str, size: int) -> TakenJob:
         if size:
-            reason = f"the job is {size} bytes, and this worker reads {max_job_bytes} at most (TORIL_MAX_JOB_BYTES)"
-            fields[b"defa"] = reason.encode()
+            fields[b"defa"] = _too_large(size, max_job_bytes)
         return TakenJob(job_id, fields, token)
 
     return Call("adopt_jobs", [keys.active], [keys.base, token_prefix, max_job_bytes, *known_ids], parse)
@@ -198,11 +201,17 @@ def flag_workers(keys: QueueKeys, names: Sequence[str], lifetime_ms: int) -> Cal
     return Call("flag_workers", [keys.draining], [lifetime_ms, *names], int)
 
 
-def _taken(reply: Any, token: str, worker_name: str) -> Taken:
+def _too_large(size: int, max_job_bytes: int) -> bytes:
+    """Why a job of this size (bytes) fails."""
+    text = f"the job is {size} bytes, and this worker reads {max_job_bytes} at most (TORIL_MAX_JOB_BYTES)"
+    return text.encode()
+
+
+def _taken(reply: Any, token: str, taker: Taker) -> Taken:
     """Read what the script says of taken jobs; the fields that taking wrote are put in here."""
     written = {b"processedOn": reply[2]}
-    if worker_name:
-        written[b"pb"] = worker_name.encode()
+    if taker.worker_name:
+        written[b"pb"] = taker.worker_name.encode()
     jobs = []
     for job in reply[3:]:
         is_new = len(job) == NEW_JOB_FIELDS
@@ -213,8 +222,10 @@ def _taken(reply: Any, token: str, worker_name: str) -> Taken:
                 b"priority": priority, b"ats": b"1", **written,
             }  # fmt: skip
         else:
-            job_id, started, flat = job
+            job_id, started, flat, *size = job
             fields = {**fields_of(flat), b"ats": started, **written}
+            if size:
+                fields[b"defa"] = _too_large(size[0], taker.max_job_bytes)
         jobs.append(TakenJob(text_of_id(job_id), fields, token, is_new=is_new))
     limit = reply[0]
     return Taken(jobs, max(limit, 0), reply[1], is_counted=limit not in (0, FLAGGED), is_draining=limit == FLAGGED)

@@ -36,50 +36,66 @@ local function undo_taking(run, queue, active_ids, from_wait)
   end
 end
 
--- A job that is new and tied to nothing, which most are: its fields and its id, in this order. Else nil.
-local function read_new_job(job_key, job_id)
-  if redis.pcall('HLEN', job_key) ~= 6 then
-    return nil
-  end
+-- A job that is new and tied to nothing, which most are: its fields and its id, in this order. Nil when it has other
+-- fields, or is larger than `largest` (bytes).
+local function read_new_job(job_key, job_id, largest)
   local job = call('HMGET', job_key, 'name', 'data', 'opts', 'timestamp', 'delay', 'priority')
   job[7] = job_id
-  return job[1] and job[2] and job[3] and job[4] and job[5] and job[6] and job or nil
+  return job[1] and job[2] and job[3] and job[4] and job[5] and job[6] and #job[1] + #job[2] + #job[3] <= largest
+    and job or nil
 end
 
--- Any job: {id, attempts started with this one, fields with their names}, and whether it has failed while it waited.
--- Nil when there is none.
-local function read_any_job(job_key, job_id)
-  local is_read, fields = pcall(call, 'HGETALL', job_key)
-  if not is_read and not string.find(tostring(fields), 'WRONGTYPE', 1, true) then
-    error(fields, 0)
+-- Any job: {id, attempts started with this one, fields with their names}, and whether it fails unread: it has failed while
+-- it waited, or it is larger than `largest` (bytes). A larger one comes with its small fields and, as a fourth, its size.
+local function read_any_job(job_key, job_id, largest)
+  local fields, size, ats, fails_unread = nil, call('HSTRLEN', job_key, 'data'), '1', false
+  if size <= largest then
+    fields, size = call('HGETALL', job_key), 0
+    for index = 2, #fields, 2 do
+      size = size + #fields[index]
+    end
   end
-  if not is_read or #fields == 0 then
-    return nil
+  if size > largest then
+-- include: sizing
+    local small
+    size, small = measure_fields(job_key, call('HKEYS', job_key))
+    fields, fails_unread = read_fields(job_key, small), true
+  else
+    size = nil
   end
-  local ats, is_deferred_failure = '1', false
   for index = 1, #fields, 2 do
     local field = fields[index]
     if field == 'ats' then
       ats = text_of(number_of(fields[index + 1]) + 1)
     elseif field == 'defa' then
-      is_deferred_failure = true
+      fails_unread = true
     end
   end
-  return {job_id, ats, fields}, is_deferred_failure
+  return {job_id, ats, fields, size}, fails_unread
 end
 
 -- Start one job: lock and counters; its event and the undoing (`undo_taking`) are the caller's. Returns it as
--- `finish_and_take` does, or nil when there is no such job.
+-- `finish_and_take` does, and whether it fails unread; nil when there is no such job.
 local function start_job(queue, taker, job_id, now)
   local job_key = queue.base .. job_id
-  local job, ats, is_deferred_failure = read_new_job(job_key, job_id), '1', false
+  local count, ats, fails_unread = redis.pcall('HLEN', job_key), '1', false
+  local job = count == 6 and read_new_job(job_key, job_id, taker.max_job_bytes)
   if not job then
-    job, is_deferred_failure = read_any_job(job_key, job_id)
-    if not job then
+    local is_job = count ~= 0
+    if type(count) == 'table' then
+      -- Once more by `call`, which notes the command for the message of a refusal.
+      local is_counted, reply = pcall(call, 'HLEN', job_key)
+      if not is_counted and not string.find(tostring(reply), 'WRONGTYPE', 1, true) then
+        error(reply, 0)
+      end
+      is_job = is_counted and reply > 0
+    end
+    if not is_job then
       -- An id without a job (or not a job at all): dropped, never run as a phantom.
       call('LREM', queue.active, '-1', job_id)
       return nil
     end
+    job, fails_unread = read_any_job(job_key, job_id, taker.max_job_bytes)
     ats = job[2]
   end
   call('SET', job_key .. ':lock', taker.token, 'PX', taker.lock_ms)
@@ -89,5 +105,5 @@ local function start_job(queue, taker, job_id, now)
   else
     call('HSET', job_key, 'processedOn', now, 'ats', ats)
   end
-  return job, is_deferred_failure
+  return job, fails_unread
 end

@@ -4,7 +4,7 @@
 -- include: time
 -- include: pausing
 -- Moving jobs to `active`. `queue` is as `queue_of` and `read_settings` make it; a taker is
---   {token, lock_ms, worker_name, limit_max, limit_duration, is_flagged}
+--   {token, lock_ms, worker_name, max_job_bytes, limit_max, limit_duration, is_flagged}
 
 -- Pop up to `count` ids in the order in which they run and push them to `active`.
 local function move_to_active(queue, count)
@@ -99,12 +99,12 @@ local function take(queue, taker, count, now_ms)
   end
   local ids = move_to_active(queue, count)
   for index = 1, #ids do
-    local job, is_deferred_failure = start_job(queue, taker, ids[index], now)
+    local job, fails_unread = start_job(queue, taker, ids[index], now)
     if job then
       tell(queue.events, '*', 'event', 'active', 'jobId', ids[index], 'prev', 'waiting')
       taken = taken + 1
       reply[taken + 3] = job
-      if not is_deferred_failure then
+      if not fails_unread then
         used = used + 1
       end
     end
