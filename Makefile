@@ -65,7 +65,8 @@ kube: setup ## operator on a real Kubernetes API server (built from Go modules, 
 .PHONY: test
 test: ## everything but the real node
 	@$(MAKE) -j2 lint types unit
-	@$(MAKE) integration peers kube
+	@$(MAKE) integration
+	@$(MAKE) -j2 peers kube
 
 .PHONY: soak
 soak: setup ## long runs of chaos, about half an hour (SOAK_SCALE=0.1 for a tenth)
