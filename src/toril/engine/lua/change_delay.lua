@@ -5,16 +5,14 @@
 -- Returns: 0, -1 when there is no such job, -3 when it is not delayed.
 -- Events: delayed.
 -- Cost: O(log n).
--- include: queue
+-- include: checking
 -- include: time
 local queue = queue_of(ARGV[1])
 local job_id, delay_ms = ARGV[2], tonumber(ARGV[3])
 local job_key = queue.base .. job_id
-if call('EXISTS', job_key) == 0 then
-  return -1
-end
-if not call('ZSCORE', queue.delayed, job_id) then
-  return -3
+local code = check_delayed(queue, job_id)
+if code ~= 0 then
+  return code
 end
 trim_events(queue.events, queue.meta)
 change('HSET', job_key, 'delay', text_of(delay_ms))

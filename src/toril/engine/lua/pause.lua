@@ -11,7 +11,7 @@ local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2],
 trim_events(events_key, meta_key)
 local was_paused = call('HEXISTS', meta_key, 'paused')
 if is_kept_apart(paused_key, meta_key, ARGV[1]) then
-  gather_paused(wait_key, paused_key)
+  join_lists(wait_key, paused_key)
 end
 change('HSET', meta_key, 'paused', 1)
 change('DEL', marker_key)

@@ -5,15 +5,14 @@
 -- Returns: 0, -1 when there is no such job, -3 when it is not delayed.
 -- Events: waiting (prev delayed).
 -- Cost: O(log n).
+-- include: checking
 -- include: requeuing
 local queue = queue_of(ARGV[1])
 local job_id = ARGV[3]
 local job_key = queue.base .. job_id
-if call('EXISTS', job_key) == 0 then
-  return -1
-end
-if not call('ZSCORE', queue.delayed, job_id) then
-  return -3
+local code = check_delayed(queue, job_id)
+if code ~= 0 then
+  return code
 end
 local priority = number_of(call('HGET', job_key, 'priority'))
 read_settings(queue, ARGV[2])

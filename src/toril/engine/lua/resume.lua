@@ -5,21 +5,14 @@
 -- Returns: 1 when this call resumed the queue, 0 when it was not paused.
 -- Events: resumed.
 -- Cost: O(length of paused).
--- include: batches
+-- include: pausing
 -- include: waking
 -- include: events
 local wait_key, paused_key, meta_key, marker_key, events_key = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local prioritized_key, delayed_key = KEYS[6], KEYS[7]
 trim_events(events_key, meta_key)
 local was_paused = change('HDEL', meta_key, 'paused')
-if call('EXISTS', paused_key) == 1 then
-  if call('EXISTS', wait_key) == 0 then
-    change('RENAME', paused_key, wait_key)
-  else
-    call_in_batches('RPUSH', wait_key, call('LRANGE', paused_key, 0, -1))
-    change('DEL', paused_key)
-  end
-end
+join_lists(paused_key, wait_key)
 if call('LLEN', wait_key) > 0 or call('ZCARD', prioritized_key) > 0 then
   wake_now(marker_key)
 else

@@ -1,16 +1,18 @@
 -- include: batches
 -- include: changing
 
--- Put what waits in `wait` into `paused`, where a BullMQ 5 peer looks for it; its resume renames `paused` over `wait`.
--- What is in `wait` is next in line: it goes to the end that is worked first.
-local function gather_paused(wait_key, paused_key)
-  if call('EXISTS', wait_key) == 0 then
+-- Put the jobs of the list `from` into the list `to`, at the end that is worked first, and remove `from`.
+--
+-- A pause moves `wait` to `paused`, where a BullMQ 5 peer reads it; the jobs of `wait` are next in line. BullMQ 5's own
+-- resume renames `paused` over `wait`, and a resume of ours moves `paused` to `wait`.
+local function join_lists(from, to)
+  if call('EXISTS', from) == 0 then
     return
   end
-  if call('EXISTS', paused_key) == 0 then
-    change('RENAME', wait_key, paused_key)
+  if call('EXISTS', to) == 0 then
+    change('RENAME', from, to)
   else
-    call_in_batches('RPUSH', paused_key, call('LRANGE', wait_key, 0, -1))
-    change('DEL', wait_key)
+    call_in_batches('RPUSH', to, call('LRANGE', from, 0, -1))
+    change('DEL', from)
   end
 end

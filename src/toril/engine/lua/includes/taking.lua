@@ -71,7 +71,7 @@ local function take(queue, taker, count, now_ms)
   end
   if queue.is_paused and queue.target == queue.paused then
     -- A BullMQ 6 peer has paused it and left jobs in `wait`.
-    gather_paused(queue.wait, queue.paused)
+    join_lists(queue.wait, queue.paused)
   end
   local promoted = promote_due(
     now_ms, queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
