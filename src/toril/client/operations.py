@@ -289,7 +289,7 @@ def _limit(value: object, field: str) -> int:
 
 def _refuse_invalid(found: QueueLimits, *fields: str) -> None:
     for field in fields:
-        if field in found.nonsense:
+        if field in found.invalid:
             raise errors.InvalidOptionError(
                 f"meta.{field}", "what is stored is no number above 0: set it, or remove it"
             )

@@ -23,8 +23,8 @@ class QueueLimits:
     concurrency: int | None = None
     max: int | None = None
     duration_ms: int | None = None
-    nonsense: tuple[str, ...] = ()
-    """The fields of `meta` that are set, but hold no number above 0. Workers survive them; someone should mend them."""
+    invalid: tuple[str, ...] = ()
+    """The fields of `meta` that are set and hold no number above 0. Workers go on as without them, and log them."""
 
     @property
     def rate(self) -> Limiter | None:
@@ -39,13 +39,13 @@ def read(keys: QueueKeys) -> Operation[QueueLimits]:
     fields = ("concurrency", "max", "duration")
     stored = yield ("HMGET", keys.meta, *fields)
     numbers = [positive(text) for text in stored]
-    nonsense = [
+    invalid = [
         field
         for field, text, number in zip(fields, stored, numbers, strict=True)
         if text is not None and number is None
     ]
     concurrency, maximum, duration_ms = numbers
-    return QueueLimits(concurrency, maximum, duration_ms, tuple(nonsense))
+    return QueueLimits(concurrency, maximum, duration_ms, tuple(invalid))
 
 
 def write(keys: QueueKeys, limits: Mapping[str, int | None], *, layout: scripts.Layout = "6") -> Operation[None]:

@@ -88,7 +88,7 @@ class Recoverer:
 
     async def _check_limits(self) -> None:
         """Someone has to hear of limits that hold nobody back, though they are set."""
-        invalid = (await self._limits.read()).nonsense
+        invalid = (await self._limits.read()).invalid
         if invalid != self._invalid:
             self._invalid = invalid
             self._on_invalid(invalid)

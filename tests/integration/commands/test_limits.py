@@ -1,4 +1,4 @@
-"""Limits of the queue: jobs at a time, jobs in a time; and what nonsense in their place does."""
+"""Limits of the queue: jobs at a time, jobs in a time; and what an invalid value in their place does."""
 
 from __future__ import annotations
 
@@ -115,18 +115,22 @@ NONSENSE = ["x", "", "nan", "1e400", "-inf", "0", "-3", "2.5", "null"]
 
 
 @pytest.mark.parametrize("value", NONSENSE)
-async def test_nonsense_as_a_rate_limit_breaks_no_take(queue: EngineQueue, limited: LimitedQueue, value: str) -> None:
+async def test_an_invalid_value_as_a_rate_limit_breaks_no_take(
+    queue: EngineQueue, limited: LimitedQueue, value: str
+) -> None:
     for field in ("max", "duration"):
         queue.raw.delete(queue.keys.limiter)
         queue.raw.hset(queue.keys.meta, mapping={"max": 1, "duration": 60_000, field: value})
         await queue.add()
         (job,) = await queue.take(3)
         await queue.finish(Finish.completed(job, "1"))
-        assert (field in (await limited.read()).nonsense) is (value != "2.5")
+        assert (field in (await limited.read()).invalid) is (value != "2.5")
 
 
 @pytest.mark.parametrize("value", ["x", "", "nan", "1e400", "2.5", "null"])
-async def test_nonsense_as_a_concurrency_breaks_nothing(queue: EngineQueue, limited: LimitedQueue, value: str) -> None:
+async def test_an_invalid_value_as_a_concurrency_breaks_nothing(
+    queue: EngineQueue, limited: LimitedQueue, value: str
+) -> None:
     queue.raw.hset(queue.keys.meta, "concurrency", value)
     for _ in range(4):
         await queue.add()
@@ -135,11 +139,11 @@ async def test_nonsense_as_a_concurrency_breaks_nothing(queue: EngineQueue, limi
     assert len(await queue.finish(Finish.completed(jobs[0], "1"), Finish.requeue(jobs[1]), take=1)) == 1
     await queue.producer.pause()
     await queue.producer.resume()
-    assert (await limited.read()).nonsense == (() if value == "2.5" else ("concurrency",))
+    assert (await limited.read()).invalid == (() if value == "2.5" else ("concurrency",))
 
 
 @pytest.mark.parametrize("value", ["x", "1.5", "99999999999999999999999", "2.0", "1e0", " 1", "0x1"])
-async def test_nonsense_as_the_limiter_breaks_no_take(queue: EngineQueue, value: str) -> None:
+async def test_an_invalid_value_as_the_limiter_breaks_no_take(queue: EngineQueue, value: str) -> None:
     queue.raw.set(queue.keys.limiter, value)
     await queue.add()
     assert len((await queue.worker("w", limiter=Limiter(5, 1000)).take(1, "t:1")).jobs) == 1
