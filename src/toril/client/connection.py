@@ -120,7 +120,7 @@ class QueueClient:
         except errors.WrongKeyTypeError as problem:
             from toril.engine.redis import key_types
 
-            raise await key_types.name_wrong_key(connection, self.keys, problem) from None
+            raise await operations.execute(connection, key_types.name_wrong_key(self.keys, problem)) from None
 
     async def result(self, job_id: str, since_ms: int, timeout: float | None) -> Any:
         """Wait for a job's end and return its return value. Raises as `JobHandle.result`.
@@ -164,7 +164,7 @@ class QueueClient:
         except errors.WrongKeyTypeError as problem:
             from toril.engine.redis import key_types
 
-            raise key_types.name_wrong_key_sync(connection, self.keys, problem) from None
+            raise operations.execute_sync(connection, key_types.name_wrong_key(self.keys, problem)) from None
 
     def result_sync(self, job_id: str, since_ms: int, timeout: float | None) -> Any:
         """Wait for a job's end and return its return value, as `result`: the job is read again and again."""

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from toril import errors
+from toril.engine import operations
 from toril.engine.keys import QueueKeys
 from toril.engine.operations import Operation
 from toril.engine.redis import key_types
@@ -125,7 +126,8 @@ class QueueEvents:
             try:
                 found = await self._blocking.read_stream({self._keys.events: self.last_id}, block_ms=10_000, count=1000)
             except errors.WrongKeyTypeError as problem:
-                raise await key_types.name_wrong_key(self._connection, self._keys, problem) from None
+                named = key_types.name_wrong_key(self._keys, problem)
+                raise await operations.execute(self._connection, named) from None
             except errors.RedisError as problem:
                 if not problem.temporary:
                     raise

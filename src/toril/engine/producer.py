@@ -130,7 +130,8 @@ class Producer:
                 if pause is None or not is_cut(problem):
                     raise
             except errors.WrongKeyTypeError as problem:
-                raise await key_types.name_wrong_key(self.connection, self.keys, problem) from None
+                named = key_types.name_wrong_key(self.keys, problem)
+                raise await operations.execute(self.connection, named) from None
             await asyncio.sleep(pause)
             started = await self._start(call)
 
@@ -163,7 +164,8 @@ class SyncProducer:
             try:
                 ids += self._add_part(part)
             except errors.WrongKeyTypeError as problem:
-                raise key_types.name_wrong_key_sync(self.connection, self.keys, problem) from None
+                named = key_types.name_wrong_key(self.keys, problem)
+                raise operations.execute_sync(self.connection, named) from None
         return ids
 
     def _refresh(self, defaults: KnownDefaults, jobs: Iterable[NewJob]) -> None:

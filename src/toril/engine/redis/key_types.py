@@ -12,7 +12,7 @@ from toril.engine.redis import replies
 from toril.engine.redis.connection import AsyncConnection
 
 if TYPE_CHECKING:
-    from toril.engine.redis.sync_connection import SyncConnection
+    from toril.engine.operations import Operation
 
 TYPES = {
     "wait": "list", "paused": "list", "active": "list", "prioritized": "zset", "delayed": "zset", "completed": "zset",
@@ -27,22 +27,15 @@ async def find_wrong_key(connection: AsyncConnection, keys: QueueKeys) -> errors
     return _named(keys, await asyncio.gather(*(connection.command("TYPE", keys.base + part) for part in TYPES)))
 
 
-async def name_wrong_key(
-    connection: AsyncConnection, keys: QueueKeys, problem: errors.WrongKeyTypeError
-) -> errors.WrongKeyTypeError:
-    """The same error, saying which key it is; as it was when Redis cannot be asked, or all keys are right by now."""
-    try:
-        return await find_wrong_key(connection, keys) or problem
-    except errors.RedisError:
-        return problem
+def name_wrong_key(keys: QueueKeys, problem: errors.WrongKeyTypeError) -> Operation[errors.WrongKeyTypeError]:
+    """Return the same error with the key that it is about; as it was when Redis cannot be asked or all keys are right.
 
-
-def name_wrong_key_sync(
-    connection: SyncConnection, keys: QueueKeys, problem: errors.WrongKeyTypeError
-) -> errors.WrongKeyTypeError:
-    """As `name_wrong_key`."""
+    Redis: TYPE of each key in `TYPES`.
+    """
+    types = []
     try:
-        types = [connection.command("TYPE", keys.base + part) for part in TYPES]
+        for part in TYPES:
+            types.append((yield ("TYPE", keys.base + part)))  # noqa: PERF401 - a comprehension cannot yield
     except errors.RedisError:
         return problem
     return _named(keys, types) or problem
