@@ -37,8 +37,9 @@ class JobHandle(Generic[R]):
         Raises:
             JobFailedError: the job failed for good; holds the reason and the remote stacktrace.
             ResultTimeoutError: not finished in time; the job goes on.
-            JobNotFoundError: the job is gone and nothing tells how it ended.
-            RedisUnavailableError: Redis could not be reached, or lets nobody in. When it is lost later, this waits on.
+            JobNotFoundError: the job is gone, and the queue's events do not hold its end.
+            RedisUnavailableError: Redis could not be reached or refused the login. `result` waits on when Redis is
+                lost later.
         """
         return cast(R, await self.client.result(self.id, self._created_ms, timeout))
 
@@ -96,7 +97,10 @@ class JobHandle(Generic[R]):
         await self.client.execute(self.client.operations.change_priority(self.id, priority, lifo))
 
     async def progress(self, value: Any) -> None:
-        """Set how far the job is and tell it, from outside. Raises InvalidPayloadError, JobNotFoundError."""
+        """Set the job's `progress`, any JSON value, and emit the event `progress`.
+
+        Raises InvalidPayloadError, JobNotFoundError.
+        """
         await self.client.execute(self.client.operations.update_progress(self.id, value))
 
     async def update_data(self, data: Any) -> None:
@@ -116,11 +120,14 @@ class JobHandle(Generic[R]):
         await self.client.execute(self.client.operations.clear_logs(self.id, keep))
 
     async def leave_parent(self) -> bool:
-        """Be nobody's child any more; return whether the parent was waiting. Raises JobNotFoundError, JobStateError."""
+        """Remove the job from its parent's children; return whether the parent waited for it.
+
+        Raises JobNotFoundError, JobStateError.
+        """
         return await self.client.execute(self.client.operations.leave_parent(self.id))
 
     async def remove_unprocessed_children(self) -> None:
-        """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
+        """Remove the job's children that have not ended and that no worker runs, and their children in turn."""
         await self.client.execute(self.client.operations.remove_unprocessed_children(self.id))
 
     # ---- flows

@@ -79,8 +79,8 @@ async def _close_at_the_end(
 ) -> AsyncGenerator[None, None]:
     """Close everything when this generator is closed.
 
-    `asyncio.run` has a loop close its generators before the loop itself (`shutdown_asyncgens`); and a generator that
-    nobody holds any more, since its queue is gone, is closed by its loop as well.
+    `asyncio.run` closes a loop's generators before the loop itself (`shutdown_asyncgens`). A loop also closes a
+    generator without references, which is left when its queue is gone.
     """
     try:
         yield

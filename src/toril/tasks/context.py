@@ -120,7 +120,7 @@ class Job:
         return SyncJob(self._run)
 
     async def progress(self, value: Any) -> None:
-        """Tell how far the job is: a number, text, or any JSON value; everyone who listens sees it at once.
+        """Set the job's `progress`: a number, text, or any JSON value. Readers of the queue's events get it at once.
 
         Raises:
             InvalidPayloadError: not JSON.
@@ -172,7 +172,7 @@ class Job:
         return (await self.children()).values
 
     async def remove_unprocessed_children(self) -> None:
-        """Remove the children that have not ended and that nobody runs: this job need not wait for them any more."""
+        """Remove the children that have not ended and that no worker runs: this job need not wait for them any more."""
         await self._run.channel.remove_unprocessed_children(self.id)
 
     # ---- ending this run without ending the job: it starts anew, and this attempt does not count

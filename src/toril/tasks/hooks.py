@@ -77,9 +77,10 @@ class HookMethods:
     def on_exhausted(self, function: H, /) -> H:
         """Have a function called once when a job has failed for good: no attempts left, or an error without another.
 
-        It runs in the worker, after the failure is recorded, with the job and its error; plain functions in a thread.
-        A worker that is killed in that moment does not call it, nor one that has a thousand jobs to tell of already:
-        to miss nothing, read the queue's events. So it is with `on_completed` and `on_attempt_failed`.
+        The function runs in the worker, after the failure is recorded, with the job and its error; plain functions run
+        in a thread. A worker that is killed in that moment does not call it. A worker with a thousand ended jobs whose
+        functions have not run yet does not call it either. To miss no failure, read the queue's events. The same holds
+        for `on_completed` and `on_attempt_failed`.
         """
         return _add(self.hooks.exhausted, function)
 
