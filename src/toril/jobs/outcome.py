@@ -28,8 +28,9 @@ class TakenJob(JobRecord):
         self.is_suspect = not is_new and b"torilSuspect" in fields
         """Whether a worker died that ran this job beside others: the job has to run alone, to find out which one it
         was."""
-        self.attempts_made = attempts_made_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.attempts_started = attempts_started_in(fields)  # pyright: ignore[reportIncompatibleMethodOverride]
+        made, started = (0, 1) if is_new else (attempts_made_in(fields), attempts_started_in(fields))
+        self.attempts_made = made  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.attempts_started = started  # pyright: ignore[reportIncompatibleMethodOverride]
 
     @property
     def data_bytes(self) -> int:
