@@ -108,14 +108,9 @@ class KeptLogger(logging.Logger):
     this logger by name hold, and so does `logger.disabled = True`.
     """
 
-    @property
-    def disabled(self) -> bool:
-        return bool(vars(self).get("is_switched_off"))
-
-    @disabled.setter
-    def disabled(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        if sys._getframe(1).f_globals.get("__name__") != "logging.config":
-            vars(self)["is_switched_off"] = value
+    def __setattr__(self, name: str, value: object) -> None:
+        if name != "disabled" or sys._getframe(1).f_globals.get("__name__") != "logging.config":
+            super().__setattr__(name, value)
 
 
 def keep(*names: str) -> None:

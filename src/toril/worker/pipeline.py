@@ -98,6 +98,7 @@ class Pipeline:
         self._loop = asyncio.get_running_loop()
         self._sure_seconds = active.taker.lock_ms / 2000
         self._takes = 0
+        self._asked_for = 0  # jobs that the calls under way may bring
         self._calls_at_once = CALLS_AT_ONCE if concurrency >= CALLS_AT_ONCE * LEAST_SHARE else 1
         self._batch = min(MAX_BATCH, -(-concurrency // self._calls_at_once))
         self._take_at_most = self._batch  # by the size of the last jobs
@@ -123,7 +124,7 @@ class Pipeline:
     @property
     def free(self) -> int:
         """Slots that no job, no refused end and no call under way needs."""
-        return max(0, self._executor.free - len(self.refused) - self._count_under_way())
+        return max(0, self._executor.free - len(self.refused) - self._asked_for)
 
     def collect(self) -> None:
         """Fetch the runs that have ended from the executor."""
@@ -212,9 +213,6 @@ class Pipeline:
         self.update_pause()
         self._loop.call_later(seconds + 0.001, self._wake)
 
-    def _count_under_way(self) -> int:
-        return sum(call.count for call in self.in_flight)
-
     def _count_to_take(self) -> int:
         if self._course.state is not State.RUNNING:
             return 0
@@ -225,18 +223,20 @@ class Pipeline:
                 return 0
         # Refused ends leave their slots empty, so that no job may be taken ahead for these slots.
         room = self._executor.room if not self.refused else self._executor.free - len(self.refused)
-        return max(0, min(room - self._count_under_way(), self._take_at_most))
+        return max(0, min(room - self._asked_for, self._take_at_most))
 
     def _launch(self, batch: list[Attempt], count: int, call: Call[FinishReply], *, by_source: bool = False) -> None:
         sent = InFlightCall(batch, count, call, self._loop.time(), self._landed)
         self._active.connection.send(call, sent, by_source=by_source)
         self.in_flight.append(sent)
+        self._asked_for += count
 
     # ---- what came back
 
     def _landed(self, sent: InFlightCall, reply: Any, problem: Exception | None) -> None:
         """A call was answered, or never will be."""
         self.in_flight.remove(sent)
+        self._asked_for -= sent.count
         try:
             if problem is None:
                 self._land(sent, sent.call.parse(reply))

@@ -28,24 +28,17 @@ class State(enum.StrEnum):
     GIVING_UP = "giving up"
     """Leaves, whatever is not recorded."""
 
-    @property
-    def is_recovering(self) -> bool:
-        """Whether only recovery may talk to Redis."""
-        return self in _RECOVERING
+    # These are read several times a job, so they are attributes of each state.
+    is_recovering: bool
+    """Whether only recovery may talk to Redis."""
+    is_recovering_singly: bool
+    is_draining: bool
+    """Whether nothing is taken any more, for good."""
 
-    @property
-    def is_recovering_singly(self) -> bool:
-        return self in _SINGLY
-
-    @property
-    def is_draining(self) -> bool:
-        """Whether nothing is taken any more, for good."""
-        return self in _DRAINING
-
-
-_SINGLY = frozenset({State.RECOVERING_SINGLY, State.DRAINING_RECOVERING_SINGLY})
-_RECOVERING = _SINGLY | {State.RECOVERING, State.DRAINING_RECOVERING}
-_DRAINING = frozenset({State.DRAINING, State.DRAINING_RECOVERING, State.DRAINING_RECOVERING_SINGLY, State.GIVING_UP})
+    def __init__(self, text: str) -> None:
+        self.is_recovering_singly = text.endswith("recovering singly")
+        self.is_recovering = self.is_recovering_singly or text.endswith("recovering")
+        self.is_draining = text.startswith("draining") or text == "giving up"
 
 
 class Event(enum.StrEnum):

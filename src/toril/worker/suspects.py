@@ -13,12 +13,8 @@ class Suspects:
     def __init__(self) -> None:
         self.waiting: Attempt | None = None
         """The suspect that is to start when nothing runs any more."""
-        self._running: Attempt | None = None
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether jobs may start as ever."""
-        return self.waiting is None and self._running is None
+        self.is_empty = True
+        """Whether no suspect waits or runs: jobs may start as ever."""
 
     def admit(self, runs: Sequence[Attempt], *, is_idle: bool) -> tuple[list[Attempt], list[Attempt]]:
         """Sort jobs that were taken: what to start now, and what to give back.
@@ -34,14 +30,13 @@ class Suspects:
         suspect = next((run for run in runs if run.record.is_suspect), None)
         if suspect is None:
             return list(runs), []
-        if is_idle:
-            self._running = suspect
-        else:
+        self.is_empty = False
+        if not is_idle:
             self.waiting = suspect
         return [suspect] if is_idle else [], [run for run in runs if run is not suspect]
 
     def next_one(self) -> Attempt | None:
         """Nothing runs any more: returns the suspect that is to start now, if one waits that is still ours."""
         suspect, self.waiting = self.waiting, None
-        self._running = None if suspect is None or suspect.is_cancelled else suspect
-        return self._running
+        self.is_empty = suspect is None or suspect.is_cancelled
+        return None if self.is_empty else suspect
