@@ -23,8 +23,11 @@ class Attempt(JobRun):
     record: TakenJob
     # What most runs never set stands here once, not in each.
     task: asyncio.Task[Any] | None = None
-    """What a cancellation is sent to; None while the job does not wait for anything."""
+    """Runs the job; None before and after that, and for a function in a thread."""
     started = 0.0
+    """When the function was called, in the seconds of `time.monotonic`; 0.0 = not yet."""
+    has_waited = False
+    """Whether the function waited for something, or ran in a thread."""
     seconds = 0.0
     """How long the function ran."""
     finish: Finish | None = None

@@ -6,29 +6,18 @@ import asyncio
 import collections
 import contextvars
 import random
-import sys
 import time
-from collections.abc import Iterable, Sequence
+import types
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Protocol
 
 from toril import errors
 from toril.jobs.outcome import TakenJob
-from toril.tasks.context import JobChannel, JobRun, current_run
+from toril.tasks.context import JobChannel, current_run
 from toril.worker import forks, outcomes
 from toril.worker.attempt import Attempt
-from toril.worker.coroutines import (
-    TASK_NAME,
-    Awaitable,
-    Rest,
-    Turn,
-    as_coroutine,
-    begin,
-    drive,
-    drive_on,
-    first_step,
-    is_awaitable,
-)
+from toril.worker.coroutines import Awaitable, as_coroutine, drive, is_awaitable
 from toril.worker.outcomes import RuleBook
 from toril.worker.prefetch import Prefetch
 from toril.worker.problems import let_go
@@ -39,8 +28,8 @@ from toril.worker.threads import Threads
 AHEAD_SECONDS = 0.05
 """A job taken ahead that had no slot for so long, or up to twice that, is given back: another worker may be idle."""
 
-TURN_SECONDS = 0.005
-"""Jobs that do not wait are run one after the other for so long; then the loop has its turn."""
+TASK_NAME = "toril job"
+"""Of the tasks that jobs run in, unless a job gives its own another."""
 
 
 class Listener(Protocol):
@@ -95,11 +84,11 @@ class Executor:
         # What a killed worker had taken counts as started.
         self._ahead_rule = Prefetch(concurrency if max_started_attempts is None else 0)
         self._suspects = Suspects()
-        self._ready: collections.deque[Attempt] = collections.deque()
         self._ended: list[Attempt] = []
-        self._turns: set[Turn] = set()
-        self._jobs_wait = False
+        self._unstarted = 0  # tasks that are made and have not run yet
+        self._leftovers: set[asyncio.Task[None]] = set()  # a loop only knows its tasks weakly
         self._is_report_due = False
+        self._is_begin_due = False
         self._threads: Threads[Attempt] = Threads(self._loop, concurrency, self._ended_in_thread)
 
     def prepare(self, job: TakenJob) -> Attempt:
@@ -115,7 +104,8 @@ class Executor:
             self.listener.give_back(others[::-1])
         self._ahead += runs[free:]
         self._watch_ahead()
-        self._start(runs[:free])
+        for run in runs[:free]:
+            self._begin(run)
 
     @property
     def free(self) -> int:
@@ -149,7 +139,8 @@ class Executor:
         """Tell runs to stop; whatever they return is dropped. A function in a thread goes on until it looks."""
         for run in runs:
             run.is_cancelled = True
-            if run.task is not None:
+            # A task that is cancelled before its first step never runs: nothing would see the job's end.
+            if run.task is not None and run.started:
                 run.task.cancel()
 
     async def abandon(self, wait_seconds: float) -> list[Attempt]:
@@ -160,15 +151,12 @@ class Executor:
         runs = self._unended()
         self._ahead.clear()
         self._suspects = Suspects()
-        for run in self._ready:
-            self.running.discard(run)
-        self._ready.clear()
         self.cancel(runs)
         self.is_abandoning = True
         try:
             tasks = {run.task for run in self.running if run.task is not None}
             if tasks:
-                await asyncio.wait(tasks, timeout=wait_seconds)
+                _, self._leftovers = await asyncio.wait(tasks, timeout=wait_seconds)
         finally:
             self.is_abandoning = False
         self.running.clear()
@@ -194,139 +182,83 @@ class Executor:
             self.listener.give_back([run for run in reversed(late) if not run.is_cancelled])
         self._watch_ahead()
 
-    def _start(self, runs: Sequence[Attempt]) -> None:
-        self.running.update(runs)
-        self._ready += runs
-        # Where the last job waited these may wait too, and each will need a task: all of them in one turn of the loop.
-        for _ in range(len(runs) if self._jobs_wait else min(1, len(runs))):
-            self._spawn()
-
-    def _spawn(self) -> None:
-        turn = Turn()
-        turn.task = self._loop.create_task(self._run_ready(turn), name=TASK_NAME)
-        self._turns.add(turn)
-
-    async def _run_ready(self, turn: Turn) -> None:
-        """Run jobs one after the other. While one waits it has this task for itself, and the rest gets another.
-
-        A job that never waits costs no task of its own, and one that does is driven by one task from its first step
-        to its last, so that `asyncio.timeout` and `asyncio.current_task` work as everywhere.
-        """
+    def _begin(self, run: Attempt) -> None:
+        """Give a job a slot and let it start: on the loop's next turn, so that no job starts inside another's end."""
+        self.running.add(run)
         try:
-            if not hasattr(turn, "task"):
-                # The loop begins tasks before it gives them out, as with `asyncio.eager_task_factory`.
-                await asyncio.sleep(0)
-            turn.references = sys.getrefcount(turn.task)
-            while (waiting := self._run_until_one_waits(turn)) is not None:
-                await self._follow(*waiting)
-                if turn.is_marked:
-                    if self._ready:
-                        self._spawn()
-                    break
-        except Exception as unforeseen:
-            self.listener.break_off(unforeseen)
-        finally:
-            self._turns.discard(turn)
+            processor = self._admit(run.record)
+            if processor.how is How.THREAD:
+                run.started = time.monotonic()
+                context = self._context.copy()
+                self._threads.submit(run, lambda: context.run(_call_in_thread, processor, run))
+                if not self._is_begin_due:
+                    self._is_begin_due = True
+                    self._loop.call_soon(self._begin_in_threads)
+                return
+        except Exception as problem:
+            self._loop.call_soon(self._settle, run, None, problem)
+        else:
+            self._start_task(run, processor.call, self._context.copy())
 
-    def _run_until_one_waits(self, turn: Turn) -> tuple[Attempt, Rest] | None:
+    def _start_task(self, run: Attempt, call: Callable[[Attempt], Any], context: contextvars.Context) -> None:
+        self._unstarted += 1
+        run.task = self._loop.create_task(self._run(run, call), name=TASK_NAME, context=context)
+
+    async def _run(self, run: Attempt, call: Callable[[Attempt], Any]) -> None:
+        """One job that runs on the loop, from its first step to its last.
+
+        Args:
+            call: starts the job, or goes on with it. What it returns is awaited if it can be.
+        """
+        if run.task is None:
+            # The loop begins tasks before it gives them out, as with `asyncio.eager_task_factory`.
+            await asyncio.sleep(0)
+        self._unstarted -= 1
+        value: Any = None
+        problem: BaseException | None = None
+        try:
+            if not run.is_cancelled:
+                run.started = run.started or time.monotonic()
+                current_run.set(run)
+                value = call(run)
+                while is_awaitable(value):
+                    # What a function returns is awaited too if it can be, as a promise's result is.
+                    coroutine = value if type(value) is types.CoroutineType else as_coroutine(value)
+                    try:
+                        waits_for = coroutine.send(None)
+                    except StopIteration as stop:
+                        value = stop.value
+                    else:
+                        run.has_waited = True
+                        value = await drive(coroutine, waits_for)
+        except GeneratorExit as raised:
+            if not self._loop.is_running():
+                # The task is thrown away, with its loop: the job has not raised this.
+                raise
+            problem = raised
+        except BaseException as raised:
+            # Also CancelledError and SystemExit: whatever a function raises ends its job and nothing else.
+            problem = raised
+        self._settle(run, value, problem)
+        run.task = None
+
+    def _begin_in_threads(self) -> None:
+        self._is_begin_due = False
         reports_later, self._is_report_due = self._is_report_due, True
-        deadline = time.monotonic() + TURN_SECONDS
-        waiting = None
-        while self._ready and waiting is None:
-            run = self._ready.popleft()
-            if run.is_cancelled:
-                self._end(run)
-                continue
-            rest = self._begin(run)
-            self._jobs_wait = rest is not None
-            if rest is not None:
-                run.task = turn.task
-                waiting = run, rest
-            elif self._ready and (time.monotonic() > deadline or turn.is_marked):
-                self._spawn()
-                break
         self._threads.begin()
         if not reports_later:
             self._report_ended()
-        return waiting
-
-    def _begin(self, run: Attempt) -> Rest | None:
-        """Start a job. Returns what is left of it when it waits for something."""
-        run.started = time.monotonic()
-        context = self._context.copy()
-        try:
-            processor = self._admit(run.record)
-            if processor.how is How.ASYNC:
-                coroutine, waits_for, value = context.run(first_step, processor, run)
-                if coroutine is not None:
-                    if forks.is_child:
-                        forks.end_child(forks.CANNOT_WAIT)
-                    return Rest(coroutine, context, waits_for)
-            elif processor.how is How.THREAD:
-                self._threads.submit(run, lambda: context.run(_call_unless_cancelled, processor, run))
-                return None
-            else:
-                value = context.run(_call, processor, run)
-                if is_awaitable(value):
-                    coroutine, waits_for, value = context.run(begin, value)
-                    if coroutine is not None:
-                        return Rest(coroutine, context, waits_for)
-        except BaseException as problem:
-            # Also CancelledError and SystemExit: whatever a function raises ends its job and nothing else.
-            self._failed(run, problem)
-        else:
-            self._completed(run, value)
-        return None
-
-    async def _follow(self, run: Attempt, rest: Rest) -> None:
-        """See a job that waits through to its end, in this task; the others of the line go on without it."""
-        if self._ready:
-            self._spawn()
-        try:
-            value = await drive(rest)
-            if is_awaitable(value):
-                value = await drive_on(rest, value)
-        except BaseException as problem:
-            if rest.is_dropped:
-                raise
-            self._failed(run, problem)
-        else:
-            self._completed(run, value)
-        run.task = None
-        self._ahead_rule.record(run.seconds)
 
     def _ended_in_thread(self, run: Attempt, value: Any, problem: BaseException | None) -> None:
-        try:
-            if problem is not None:
-                self._failed(run, problem)
-            elif type(value) is Awaitable:
-                self._await(run, value)
-                return
-            else:
-                self._completed(run, value)
-        except Exception as unforeseen:
-            self.listener.break_off(unforeseen)
-        self._ahead_rule.record(run.seconds)
-        if self._ready:
-            self._spawn()
-
-    def _await(self, run: Attempt, awaitable: Awaitable) -> None:
-        """Let a function go on, on the loop, that has returned in its thread what is to be awaited."""
-        if run.is_cancelled:
-            awaitable.drop()
-            self._end(run)
-            return
-        turn, rest = Turn(), Rest(as_coroutine(awaitable.value), awaitable.context, None)
-        turn.task = run.task = self._loop.create_task(self._go_on(turn, run, rest), name=TASK_NAME)
-        self._turns.add(turn)
-
-    async def _go_on(self, turn: Turn, run: Attempt, rest: Rest) -> None:
-        try:
-            await self._follow(run, rest)
-        except Exception as unforeseen:
-            self.listener.break_off(unforeseen)
-        finally:
-            self._turns.discard(turn)
+        if type(value) is not Awaitable:
+            run.has_waited = True
+            self._settle(run, value, problem)
+        elif run.is_cancelled:
+            value.drop()
+            self._settle(run, None, None)
+        else:
+            # The function has returned what is to be awaited, as a plain function around an `async def` does.
+            self._start_task(run, lambda _: value.value, value.context)
 
     def _admit(self, job: TakenJob) -> Processor:
         """The processor to run. Raises UnrecoverableError when the job is to fail without being run."""
@@ -338,61 +270,63 @@ class Executor:
             raise errors.UnrecoverableError("job started more than allowable limit")
         return self._processors.find(job.name)
 
-    def _completed(self, run: Attempt, value: Any) -> None:
-        if forks.is_child:
-            forks.end_child()
-        run.seconds = time.monotonic() - run.started
-        if not run.is_cancelled:
-            try:
-                run.finish = outcomes.completed(run.record, value, run.rules)
-            except errors.InvalidPayloadError as problem:
-                # The work is done and would be done again: another attempt would return the same.
-                self._failed(run, errors.UnrecoverableError(str(problem)))
-                return
-        self._end(run)
-
-    def _failed(self, run: Attempt, problem: BaseException) -> None:
+    def _settle(self, run: Attempt, value: Any, problem: BaseException | None) -> None:
+        """A job's function has returned `value`, or raised `problem`: decide how the attempt ends."""
         if forks.is_child:
             forks.end_child(problem)
-        run.seconds = run.seconds or time.monotonic() - run.started
-        if run.is_cancelled:
-            let_go(problem)
-        else:
-            run.error = problem
-            trace = _user_trace(problem.__traceback__)
-            run.finish = outcomes.failed(run.record, problem, run.rules, random.random, trace)
-        self._end(run)
+        if run.started:
+            run.seconds = time.monotonic() - run.started
+        try:
+            if run.is_cancelled:
+                if problem is not None:
+                    let_go(problem)
+            elif problem is None:
+                try:
+                    run.finish = outcomes.completed(run.record, value, run.rules)
+                except errors.InvalidPayloadError as invalid:
+                    # The work is done and would be done again: another attempt would return the same.
+                    self._fail(run, errors.UnrecoverableError(str(invalid)))
+            else:
+                self._fail(run, problem)
+            self._end(run)
+        except Exception as unforeseen:
+            self.listener.break_off(unforeseen)
+
+    def _fail(self, run: Attempt, problem: BaseException) -> None:
+        run.error = problem
+        trace = _user_trace(problem.__traceback__)
+        run.finish = outcomes.failed(run.record, problem, run.rules, random.random, trace)
 
     def _end(self, run: Attempt) -> None:
         self.running.discard(run)
+        if run.has_waited:
+            self._ahead_rule.record(run.seconds)
         following = self._ahead.popleft() if self._ahead else None
         if not self._suspects.is_empty and not self.running and not following:
             following = self._suspects.next_one()
         if following:
-            # Whoever runs here goes on with it.
-            self.running.add(following)
-            self._ready.append(following)
+            self._begin(following)
         if not run.is_cancelled:
             self._ended.append(run)
         if not self._is_report_due:
-            self._is_report_due = True
-            self._loop.call_soon(self._report_ended)
+            if not self._unstarted and not run.has_waited:
+                # Nothing else ends in this turn of the loop.
+                self._report_ended()
+            else:
+                self._is_report_due = True
+                self._loop.call_soon(self._report_ended)
 
     def _report_ended(self) -> None:
         self._is_report_due = False
         self.listener.pump()
 
 
-def _call(processor: Processor, run: JobRun) -> Any:
-    current_run.set(run)
-    return processor.call(run)
-
-
-def _call_unless_cancelled(processor: Processor, run: JobRun) -> Any:
-    """As `_call`; a job that was given back while it waited for a thread may run elsewhere."""
+def _call_in_thread(processor: Processor, run: Attempt) -> Any:
     if run.is_cancelled:
+        # Given back while it waited for a thread: it may run elsewhere.
         return None
-    value = _call(processor, run)
+    current_run.set(run)
+    value = processor.call(run)
     return Awaitable(value) if is_awaitable(value) else value
 
 

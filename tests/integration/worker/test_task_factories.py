@@ -36,24 +36,12 @@ def own_with_a_callback(
     return task
 
 
-def own_without_what_the_worker_looks_at(
-    loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
-) -> asyncio.Future[Any]:
-    class Opaque(OwnTask):
-        def __getattribute__(self, name: str) -> Any:
-            if name in ("_callbacks", "_must_cancel"):
-                raise AttributeError(name)
-            return super().__getattribute__(name)
-
-    return Opaque(coroutine, loop=loop, **options)
-
-
 def at_once(
     loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, Any], **options: Any
 ) -> asyncio.Future[Any]:
     """Tasks for jobs make their first step before there is a task to give out, as all do with
     `asyncio.eager_task_factory` of Python 3.12."""
-    if "_run_ready" not in str(coroutine):
+    if "Executor._run" not in str(coroutine):
         return OwnTask(coroutine, loop=loop, **options)
     waits_for = coroutine.send(None)
 
@@ -68,7 +56,7 @@ def at_once(
     return OwnTask(goes_on(), loop=loop, **options)
 
 
-FACTORIES: list[Factory] = [own, own_with_a_callback, own_without_what_the_worker_looks_at, at_once]
+FACTORIES: list[Factory] = [own, own_with_a_callback, at_once]
 if hasattr(asyncio, "eager_task_factory"):
     FACTORIES.append(asyncio.eager_task_factory)
 
