@@ -384,7 +384,7 @@ CASES = [
     passes("leave_parent", "remove jobs and job schedulers", family(then="c"), on("leave_parent", "b"),
            "b", "removeChildDependency"),
     passes("sweep_jobs", "remove jobs and job schedulers", jobs(ONE, ONE),
-           on("sweep_jobs", "wait", skip=0, count=10, tell=True), "queue", "drain"),
+           on("sweep_jobs", "wait", skip=0, count=10, emits_cleaned=True), "queue", "drain"),
     passes("sweep_jobs", "remove jobs and job schedulers", jobs(ONE, then="c"),
            on("sweep_jobs", "completed", skip=0, count=10), "queue", "clean", 0, 0, "completed"),
     passes("obliterate", "remove a queue with all that it holds", jobs(ONE, ONE),

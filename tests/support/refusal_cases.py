@@ -334,7 +334,11 @@ REMOVING = [
         lambda queue, held: scripts.write_defaults(queue.keys, "here", "uid", None, QueueDefaults()),
     ),
     *(
-        case("sweep_jobs", jobs(ONE, ONE, ONE, ONE, once()), on("sweep_jobs", "wait", skip=skip, count=2, tell=True))
+        case(
+            "sweep_jobs",
+            jobs(ONE, ONE, ONE, ONE, once()),
+            on("sweep_jobs", "wait", skip=skip, count=2, emits_cleaned=True),
+        )
         for skip in (0, 1, 3)
     ),
     case(

@@ -107,14 +107,14 @@ def remove(keys: QueueKeys, job_id: str, *, with_children: bool = True, layout: 
 
 
 def remove_unprocessed_children(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Operation[None]:
-    """Remove the children of a job that have not ended and that nobody runs, and theirs in turn."""
+    """Remove the children of a job that have not ended and that no worker holds, and their children in turn."""
     cursor = "0"
     while cursor:
         cursor = yield scripts.remove_children(keys, job_id, count=JOBS_PER_CALL, cursor=cursor, layout=layout)
 
 
 def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Operation[bool]:
-    """Let a job be nobody's child any more; return whether its parent was waiting for it.
+    """Detach a job from its parent; return whether its parent was waiting for it.
 
     Raises:
         JobNotFoundError: there is no such job.
@@ -134,7 +134,7 @@ def clear_logs(keys: QueueKeys, job_id: str, keep: int = 0) -> Operation[None]:
 
 
 def update_progress(keys: QueueKeys, job_id: str, progress_json: str) -> Operation[None]:
-    """Store a job's progress and tell it. Raises JobNotFoundError."""
+    """Store a job's progress and emit it. Raises JobNotFoundError."""
     is_there = yield scripts.update_progress(keys, job_id, progress_json)
     _check(Code.DONE if is_there else Code.NO_JOB, keys, job_id, "")
 
@@ -187,7 +187,7 @@ def drain(keys: QueueKeys, *, delayed: bool = False, layout: Layout = "6") -> Op
     """
     removed = 0
     for place in ("wait", "paused", *(("delayed",) if delayed else ()), "prioritized"):
-        removed += len((yield from _sweep(keys, place, None, 0, layout, tell=False)))
+        removed += len((yield from _sweep(keys, place, None, 0, layout, emits_cleaned=False)))
     return removed
 
 
@@ -200,7 +200,7 @@ def clean(
     its last start, else from its creation; for prioritized ones always from creation.
 
     Args:
-        limit: look at so many at most; 0 = at all.
+        limit: read so many at most; 0 = all.
     """
     seconds, microseconds = yield ("TIME",)
     cutoff_ms = int(seconds) * 1000 + int(microseconds) // 1000 - grace_ms
@@ -211,7 +211,7 @@ def clean(
         left = limit - len(removed)
         if limit and left <= 0:
             break
-        removed += yield from _sweep(keys, place, cutoff_ms, left if limit else 0, layout, tell=True)
+        removed += yield from _sweep(keys, place, cutoff_ms, left if limit else 0, layout, emits_cleaned=True)
     return removed
 
 
@@ -278,14 +278,14 @@ def _requeue_all(keys: QueueKeys, state: str, until_ms: int | None, layout: Layo
 
 
 def _sweep(
-    keys: QueueKeys, place: str, cutoff_ms: int | None, limit: int, layout: Layout, *, tell: bool
+    keys: QueueKeys, place: str, cutoff_ms: int | None, limit: int, layout: Layout, *, emits_cleaned: bool
 ) -> Operation[list[str]]:
     removed: list[str] = []
     skip, looked_at = 0, 0
     while skip >= 0 and (not limit or looked_at < limit):
         count = min(JOBS_PER_CALL, limit - looked_at) if limit else JOBS_PER_CALL
         skip, ids = yield scripts.sweep_jobs(
-            keys, place, skip=skip, count=count, cutoff_ms=cutoff_ms, tell=tell, layout=layout
+            keys, place, skip=skip, count=count, cutoff_ms=cutoff_ms, emits_cleaned=emits_cleaned, layout=layout
         )
         looked_at += count
         removed += ids

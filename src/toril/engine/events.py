@@ -89,7 +89,7 @@ class QueueEvents:
         """Args:
         connection: for finding the end of the stream.
         after: id of the event to go on after; `$` = only new ones, `0` = all that are still there.
-        owner: closes `connection` when nobody holds it any more.
+        owner: closes `connection` when no reference to the owner is left.
         """
         self._owner = owner
         self._connection = connection
@@ -101,7 +101,7 @@ class QueueEvents:
         self._is_closed = False
 
     async def start(self) -> None:
-        """Fix the place in the stream: every event told after this call is passed on. Iterating does it too.
+        """Fix the place in the stream: every event written after this call is passed on. Iterating does it too.
 
         Raises:
             RedisError: Redis cannot be reached.
@@ -157,7 +157,7 @@ class QueueEvents:
 
 
 async def position_now(connection: AsyncConnection) -> str:
-    """A place in every stream of this server that lies before all events told after this call. Redis: TIME."""
+    """A place in every stream of this server that lies before all events written after this call. Redis: TIME."""
     seconds, microseconds = await connection.command("TIME")
     return f"{int(seconds) * 1000 + int(microseconds) // 1000 - 1}-0"
 

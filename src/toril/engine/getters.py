@@ -53,7 +53,7 @@ class ConnectedClient:
     connected_seconds: int
     idle_seconds: int
     fields: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Everything that `CLIENT LIST` tells."""
+    """Everything that `CLIENT LIST` reports."""
 
 
 def jobs(

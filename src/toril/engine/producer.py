@@ -82,7 +82,7 @@ class Producer:
                 ids += await self._end(*started.popleft())
         finally:
             for _, _, rest in started:
-                # Another call has failed; what became of this one is not told.
+                # Another call has failed; what became of this one is unknown.
                 if not isinstance(rest, BaseException):
                     rest.add_done_callback(lambda done: done.cancelled() or done.exception())
         return ids

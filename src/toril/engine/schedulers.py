@@ -181,7 +181,7 @@ class JobSchedulers:
         Args:
             also_waiting: also when the current slot's job still waits for a worker. Workers leave this out: they repair
                 what a worker left undone, and a busy queue gets no second job of a scheduler before the first is taken.
-                Where each slot is to get its job whether or not there is a worker, somebody asks for it: the operator.
+                Where each slot is to get its job whether or not there is a worker, the operator asks for it.
             catch_up_ms: slots missed by no more than this are made one by one, older ones are passed over. 0: one job
                 for all that were missed, as BullMQ does.
         """
@@ -235,7 +235,7 @@ class JobSchedulers:
             codes = await self.connection.run(scripts.advance_schedulers(self.keys, jobs, layout=self.layout))
             pending = turn.note(following, codes)
             if round_number == 0:
-                # Those that somebody else has changed are left for the next turn.
+                # Those that another client has changed are left for the next turn.
                 unchanged += sum(code == scripts.CHANGED for code in codes)
         return unchanged
 

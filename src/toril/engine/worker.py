@@ -1,4 +1,4 @@
-"""What a worker does with Redis: take jobs, keep their locks, end them, tell about them."""
+"""What a worker does with Redis: take jobs, keep their locks, end them, report their progress."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ActiveJobs:
         """Take up to `count` jobs and lock them.
 
         Args:
-            token: new for every call, so that an older run of the same job can be told from this one.
+            token: new for every call, so that a lock distinguishes this run of a job from an older one.
 
         Raises:
             UnknownOutcomeError: jobs may have been taken. `adopt` finds them; only then take again.
@@ -61,7 +61,7 @@ class ActiveJobs:
     async def extend_locks(self, jobs: Sequence[TakenJob]) -> set[str]:
         """Keep jobs ours for another lock length; return the ids that are no longer ours.
 
-        A lock that ran out is taken back when the job is still active and nobody has started it since.
+        A lock that ran out is taken back when the job is still active and no worker has started it since.
         """
         lost: set[str] = set()
         for start in range(0, len(jobs), EXTEND_BATCH):
@@ -117,7 +117,7 @@ class ActiveJobs:
         return await self.connection.run(scripts.read_children(self.keys, job_id))
 
     async def remove_unprocessed_children(self, job_id: str) -> None:
-        """Remove the job's children that have not ended and that nobody runs, and theirs in turn."""
+        """Remove the job's children that have not ended and that no worker holds, and their children in turn."""
         work = administration.remove_unprocessed_children(self.keys, job_id, layout=self.taker.layout)
         await operations.execute(self.connection, work)
 

@@ -101,7 +101,10 @@ SCENES: dict[str, Scene] = {
     "remove_job": (failed, lambda queue, job_id: scripts.remove_job(queue.keys, job_id, with_children=True, count=1)),
     "remove_children": (flow, lambda queue, _: scripts.remove_children(queue.keys, "p", count=9)),
     "leave_parent": (flow, lambda queue, job_id: scripts.leave_parent(queue.keys, job_id)),
-    "sweep_jobs": (nothing, lambda queue, _: scripts.sweep_jobs(queue.keys, "wait", skip=0, count=1, tell=True)),
+    "sweep_jobs": (
+        nothing,
+        lambda queue, _: scripts.sweep_jobs(queue.keys, "wait", skip=0, count=1, emits_cleaned=True),
+    ),
     "obliterate": (nothing, lambda queue, _: scripts.obliterate(queue.keys, force=False, count=1)),
     "update_progress": (failed, lambda queue, job_id: scripts.update_progress(queue.keys, job_id, "1")),
     "upsert_scheduler": (nothing, lambda queue, _: scheduler(queue)),

@@ -83,7 +83,7 @@ local function add_plain(max_events)
       end
       local job_id = digits and number >= 0 and tens .. digits[digit] or string.format('%.0f', number + index)
       -- `priority` is set twice on purpose: with one lookup more Redis mostly ends the growth of a larger job's table, which
-      -- else it keeps twice, small and large, until somebody reads the job: 32 bytes.
+      -- else it keeps twice, small and large, until the job is read: 32 bytes.
       local new_fields = call('HSET', base .. job_id, 'name', name, 'data', args[at], 'opts', opts, 'timestamp', timestamp,
         'delay', '0', 'priority', '0', 'priority', '0')
       if new_fields ~= 6 then
@@ -172,7 +172,7 @@ local function general_case()
   -- Add one job. Returns its id.
   local function add(kind, job_id, data)
     if kind.has_own_ids and not kind.links and call('EXISTS', base .. job_id) == 1 then
-      tell(queue.events, '*', 'event', 'duplicated', 'jobId', job_id)
+      emit(queue.events, '*', 'event', 'duplicated', 'jobId', job_id)
       return job_id
     end
     if not kind.is_plain then
@@ -180,8 +180,8 @@ local function general_case()
     end
     note_new_hash(base .. job_id, call('HSET', base .. job_id, 'name', kind.name, 'data', data, 'opts', kind.opts,
       'timestamp', kind.timestamp, 'delay', '0', 'priority', '0'), 6)
-    tell(queue.events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
-    tell(queue.events, '*', 'event', 'waiting', 'jobId', job_id)
+    emit(queue.events, '*', 'event', 'added', 'jobId', job_id, 'name', kind.name)
+    emit(queue.events, '*', 'event', 'waiting', 'jobId', job_id)
     local list = kind.is_lifo and back or front
     list[#list + 1] = job_id
     queue.has_runnable = true

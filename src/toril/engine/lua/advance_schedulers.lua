@@ -28,7 +28,7 @@ for at = 2, #ARGV - FIELDS, FIELDS do
   elseif call('EXISTS', scheduler_key .. ':' .. slot) == 1 then
     code = 2
     change('ZADD', queue.schedulers, slot, scheduler_id)
-    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'duplicated', 'jobId', slot_job_id(scheduler_id, slot))
   else
     local stored = call('HMGET', scheduler_key, 'name', 'data', 'ic')

@@ -1,4 +1,4 @@
--- Keep running jobs ours. A lock that ran out is taken back when nobody has started the job since.
+-- Keep running jobs ours. A lock that ran out is taken back when no worker has started the job since.
 --
 -- KEYS[1] active (list)   KEYS[2] stalled (set)
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] new length of the locks (ms)

@@ -214,7 +214,7 @@ local function take_plain(queue)
 end
 
 -- Write the events of the jobs that ended and of those that started, and then that the queue is drained, if it is.
-local function tell_all(queue, ends, started, drained)
+local function write_events(queue, ends, started, drained)
   local events, event_ids, ended = queue.events, queue.event_ids, #ends.ids
   for index = 1, ended do
     event_ids[index] = call('XADD', events, '*', 'event', 'completed', 'jobId', ends.ids[index],
@@ -254,7 +254,7 @@ local function general_case()
     wake_for_freed(queue, queue.concurrency)
   end
   if any_final and not is_blocked and is_drained(base, taken) then
-    tell(queue.events, '*', 'event', 'drained')
+    emit(queue.events, '*', 'event', 'drained')
   end
   return {codes, taken}
 end
@@ -294,9 +294,9 @@ call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
 local codes = #ends.ids > 0 and complete(queue, ends) or {}
 local reply, started = take_plain(queue)
 local any_ended = #ends.ids > 0
-tell_all(queue, ends, started, any_ended and is_drained(base, reply))
+write_events(queue, ends, started, any_ended and is_drained(base, reply))
 if any_ended then
-  -- Last: nobody can give a lock back the time that it had.
+  -- Last: no command gives a deleted lock the rest of its lifetime back.
   call('DEL', unpack(ends.lock_keys))
 end
 return {codes, reply}

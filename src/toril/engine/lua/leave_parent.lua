@@ -1,4 +1,4 @@
--- Let a job be nobody's child any more.
+-- Detach a job from its parent.
 --
 -- KEYS[1] meta (hash); the other keys follow from the base
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)   ARGV[3] id

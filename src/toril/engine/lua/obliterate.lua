@@ -21,7 +21,7 @@ if call('LLEN', queue.active) > 0 and not is_forced then
 end
 trim_events(queue.events, queue.meta)
 if change('HSETNX', queue.meta, 'paused', '1') == 1 then
-  tell( queue.events, '*', 'event', 'paused')
+  emit(queue.events, '*', 'event', 'paused')
 end
 change('DEL', queue.marker)
 

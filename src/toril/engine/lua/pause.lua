@@ -16,6 +16,6 @@ end
 change('HSET', meta_key, 'paused', 1)
 change('DEL', marker_key)
 if was_paused == 0 then
-  tell(events_key, '*', 'event', 'paused')
+  emit(events_key, '*', 'event', 'paused')
 end
 return 1 - was_paused

@@ -13,7 +13,7 @@ read_settings(queue, ARGV[2])
 call('XTRIM', queue.events, 'MAXLEN', '~', queue.max_events)
 local moved = promote_due(
   server_now_ms(), queue.base, queue.delayed, queue.target, queue.prioritized, queue.pc, queue.events)
--- A token may have been lost with a worker: what can run now is always told.
+-- A token may have been lost with a worker, so every call wakes a worker while a job can run.
 queue.has_runnable = call('LLEN', queue.wait) > 0 or call('ZCARD', queue.prioritized) > 0
 queue.has_delayed = true
 wake(queue)

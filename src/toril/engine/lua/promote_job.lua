@@ -20,6 +20,6 @@ trim(queue)
 change('ZREM', queue.delayed, job_id)
 change('HSET', job_key, 'delay', '0')
 requeue(queue, job_id, priority, 'LPUSH')
-tell_waiting(queue, job_id, 'delayed')
+emit_waiting(queue, job_id, 'delayed')
 wake(queue)
 return 0

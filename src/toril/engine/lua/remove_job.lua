@@ -1,4 +1,4 @@
--- Remove a job from wherever it is, with its children if wished. Nothing is removed when somebody works one of them.
+-- Remove a job from wherever it is, with its children if wished. Nothing is removed when a worker holds one of them.
 --
 -- KEYS[1] meta (hash); the other keys follow from the base
 -- ARGV[1] base of the queue's keys, with colon   ARGV[2] layout of paused queues (5 or 6)   ARGV[3] id

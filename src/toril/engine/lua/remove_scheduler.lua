@@ -17,7 +17,7 @@ local job_id = slot_job_id(ARGV[2], slot_of(slot))
 if change('ZREM', queue.delayed, job_id) == 1 then
   delete_jobs(queue.base, {job_id})
   read_settings(queue, '6')
-  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+  emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
     'event', 'removed', 'jobId', job_id, 'prev', 'delayed')
 end
 change('DEL', queue.schedulers .. ':' .. ARGV[2])

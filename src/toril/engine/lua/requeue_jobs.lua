@@ -34,10 +34,10 @@ for index = 1, #found, 2 do
       reopen(job_key, state)
       local parent = read_parent(job_key)
       if parent then
-        tell_guarded(nil, reattach_child, parent, job_key, state)
+        update_parent_guarded(nil, reattach_child, parent, job_key, state)
       end
     end
-    tell_waiting(queue, job_id, state)
+    emit_waiting(queue, job_id, state)
     moved[#moved + 1] = job_id
   end
 end

@@ -19,6 +19,6 @@ else
   wake_at_next_due(marker_key, delayed_key)
 end
 if was_paused == 1 then
-  tell(events_key, '*', 'event', 'resumed')
+  emit(events_key, '*', 'event', 'resumed')
 end
 return was_paused

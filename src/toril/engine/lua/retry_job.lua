@@ -35,8 +35,8 @@ local is_lifo = string.find(stored[2] or '', '"lifo":true', 1, true)
 requeue(queue, job_id, priority, is_lifo and 'RPUSH' or 'LPUSH')
 local parent = read_parent(job_key)
 if parent then
-  tell_guarded(nil, reattach_child, parent, job_key, state)
+  update_parent_guarded(nil, reattach_child, parent, job_key, state)
 end
-tell_waiting(queue, job_id, state)
+emit_waiting(queue, job_id, state)
 wake(queue)
 return 0

@@ -27,7 +27,7 @@ if current ~= seen then
 end
 local armed_id = slot_job_id(scheduler_id, current)
 
--- Where the armed job is, if nobody has it; wherever it was put while the queue was paused.
+-- Where the armed job is, if no worker holds it; wherever it was put while the queue was paused.
 local function place_of_armed()
   if current == '' or call('EXISTS', queue.base .. armed_id) == 0 then
     return nil

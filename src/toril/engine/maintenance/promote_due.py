@@ -23,7 +23,7 @@ async def run_once(connection: AsyncConnection, keys: QueueKeys, *, layout: scri
     """Move all jobs that are due, oldest first, and put wake-up tokens back that a worker took along.
 
     Any number of processes may do so at once, beside workers, who promote by themselves whenever they take jobs. Those
-    who only add jobs need nobody to do it: a worker wakes at the next due time.
+    who only add jobs need not do it: a worker wakes at the next due time.
     """
     moved = 0
     while True:

@@ -60,7 +60,7 @@ class AsyncConnection:
         self._protocol: protocol.WireProtocol | None = None
         self._dialing = asyncio.Lock()
         self.connects = 0
-        """How often a connection was made; more than once tells that one was lost in between."""
+        """How often a connection was made; more than once = one was lost in between."""
         self._connected_at = 0.0
         self._known: set[str] = set()
 
@@ -125,7 +125,7 @@ class AsyncConnection:
         return call.parse(reply)
 
     def knows(self, call: Call[Any]) -> bool:
-        """Whether the server knew the script when `result` was last told of one: calls sent now keep their order."""
+        """Whether the server knew the script when `result` last got a reply to one: calls sent now keep their order."""
         return call.script in self._known
 
     async def command(self, *parts: Part) -> Any:

@@ -1,4 +1,4 @@
-"""The first commands of every connection, and what the answers tell about the server. Pure."""
+"""The first commands of every connection, and what the answers say about the server. Pure."""
 
 from __future__ import annotations
 

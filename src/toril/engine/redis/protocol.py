@@ -74,7 +74,7 @@ class AnnouncedElements:
         self._skip = 0
 
     def feed(self, data: bytes) -> None:
-        """Look at the next bytes. Raises ValueError when more is announced than may be, or nothing that can be read."""
+        """Read the next bytes. Raises ValueError when more is announced than may be, or nothing that can be read."""
         data, at = self._rest + data, self._skip
         while (end := data.find(b"\r\n", at)) >= 0 and at < len(data):
             kind, line = data[at : at + 1], data[at + 1 : end]
@@ -92,10 +92,10 @@ class AnnouncedElements:
 
 
 class Answer(Protocol):
-    """Takes the answer to a command: a future, or what is told at once, without the loop's coming round in between."""
+    """Takes the answer to a command: a future, or an object that is called at once, not in the loop's next turn."""
 
     def done(self) -> bool:
-        """Whether nobody waits for it any more."""
+        """Whether no caller waits for it any more."""
         ...
 
     def set_result(self, reply: Any, /) -> None: ...
@@ -120,7 +120,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def abandon_closed_loops() -> None:
-    """Close the connections of event loops that were closed without them: nobody else can, or would."""
+    """Close the connections of event loops that were closed without them: no other code has a reference to them."""
     with _changing:
         opened = list(_open)
     for protocol in opened:
@@ -179,7 +179,7 @@ class WireProtocol(asyncio.Protocol):
                 return
 
     def _next_reply(self) -> Any:
-        """The next whole reply that somebody waits for, or `NOTHING`, also when the connection is over."""
+        """The next whole reply that a caller waits for, or `NOTHING`, also when the connection is over."""
         try:
             reply = self._reader.gets()
             if reply is not NOTHING:
@@ -295,7 +295,7 @@ async def open_connection(
     """Connect, log in, choose the database, set the name.
 
     Raises:
-        RedisUnavailableError: not reached or not let in; the reason tells which.
+        RedisUnavailableError: not reached or not let in; `reason` says which.
     """
     protocol: WireProtocol | None = None
     commands = greeting.build_greeting(settings, client_name)

@@ -27,7 +27,7 @@ def identify(settings: RedisSettings) -> errors.RedisUnavailableError | None:
     """Look why the server does not answer. Blocks for a few seconds at most, and sends no secret.
 
     Returns:
-        What to tell in place of "closed the connection" or "no answer"; None = that says all there is.
+        What to report in place of "closed the connection" or "no answer"; None = that says all there is.
     """
     if settings.unix_socket:
         return None

@@ -82,7 +82,7 @@ class SyncConnection:
         self._drop()
 
     def __del__(self) -> None:
-        """A queue that nobody holds any more leaves no connection behind."""
+        """A queue without references leaves no connection behind."""
         if (left := getattr(self, "_socket", None)) is not None:
             left.close()
 
@@ -93,7 +93,7 @@ class SyncConnection:
             raise self._refused(problem) from None
 
     def _refused(self, problem: replies.ServerReply) -> errors.RedisError:
-        """Our error for a reply that tells of one; a server that may not write is left, to be looked up anew."""
+        """Our error for a reply that is one; a server that may not write is left, to be looked up anew."""
         refused = replies.from_server(problem, self.settings.endpoint)
         if refused.reason is RedisReason.NOT_MASTER:
             self.close()
@@ -156,7 +156,7 @@ class SyncConnection:
         """The connection, made anew when there is none or the server has closed it since.
 
         Raises:
-            RedisUnavailableError: not reached or not let in; the reason tells which.
+            RedisUnavailableError: not reached or not let in; `reason` says which.
         """
         if self._socket is not None and _is_over(self._socket):
             self._drop()
@@ -188,7 +188,7 @@ class SyncConnection:
         try:
             connection.sendall(b"".join(protocol.pack(greeting.revealed(command)) for command in commands))
             for _ in commands:
-                outcomes.append(self._read(connection))  # noqa: PERF401 - what came before a failure is looked at
+                outcomes.append(self._read(connection))  # noqa: PERF401 - what came before a failure is read
         except (OSError, ValueError):
             if (refused := greeting.refusal(commands, outcomes, self.settings.endpoint)) is not None:
                 raise refused from None

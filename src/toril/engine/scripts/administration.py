@@ -71,7 +71,7 @@ def remove_children(keys: QueueKeys, job_id: str, *, count: int, cursor: str = "
 
 
 def leave_parent(keys: QueueKeys, job_id: str, *, layout: Layout = "6") -> Call[int]:
-    """Let a job be nobody's child any more."""
+    """Detach a job from its parent."""
     return Call("leave_parent", [keys.meta], [keys.base, layout, job_id], int)
 
 
@@ -115,7 +115,7 @@ def sweep_jobs(
     skip: int,
     count: int,
     cutoff_ms: int | None = None,
-    tell: bool = False,
+    emits_cleaned: bool = False,
     layout: Layout = "6",
 ) -> Call[tuple[int, list[str]]]:
     """Remove jobs of one window of a place; answers where the next one begins (−1 = there is none), and their ids."""
@@ -124,7 +124,9 @@ def sweep_jobs(
         return reply[0], texts(reply[1:])
 
     cutoff: Part = "" if cutoff_ms is None else cutoff_ms
-    return Call("sweep_jobs", [keys.meta], [keys.base, layout, place, cutoff, skip, count, "1" if tell else "0"], parse)
+    return Call(
+        "sweep_jobs", [keys.meta], [keys.base, layout, place, cutoff, skip, count, "1" if emits_cleaned else "0"], parse
+    )
 
 
 JOBS_RUNNING = -2

@@ -69,7 +69,7 @@ class Upsert:
             self.slot_ms,
             "1" if self.keeps_slot else "0",
             _open(first_opts),
-            _id_start(self.scheduler_id),
+            _slot_job_id_start(self.scheduler_id),
             "1" if schedule.pattern else "0",
             template.priority,
             "1" if template.lifo else "0",
@@ -94,7 +94,7 @@ def read_schedulers(keys: QueueKeys, which: Literal["ids", "rank", "due"], *args
 
 def upsert_scheduler(keys: QueueKeys, upsert: Upsert, *, layout: Layout = "6") -> Call[tuple[int, int]]:
     """Store a scheduler and make its job; answers a code and the slot. Source: BullMQ 6.7 `addJobScheduler`; an armed
-    job is found in every list of a paused queue, and a slot that has a job is told instead of looked past."""
+    job is found in every list of a paused queue, and a slot that has a job is reported instead of passed over."""
 
     def parse(reply: Any) -> tuple[int, int]:
         return reply[0], int(reply[1]) if len(reply) > 1 else 0
@@ -111,7 +111,7 @@ def advance_schedulers(keys: QueueKeys, jobs: Sequence[NextJob], *, layout: Layo
             job.after_ms,
             job.slot_ms,
             _open(job.opts),
-            _id_start(job.scheduler_id),
+            _slot_job_id_start(job.scheduler_id),
             job.priority,
             "1" if job.lifo else "0",
             job.name,
@@ -138,7 +138,11 @@ def _open(opts: Any) -> str:
     return scheduler.opts_json(opts)[:-1]
 
 
-def _id_start(scheduler_id: str) -> str:
+def _slot_job_id_start(scheduler_id: str) -> str:
+    """JSON of the text with which the ids of a scheduler's jobs begin, without its closing quotation mark.
+
+    The script puts on the slot (Unix ms) and the mark, since it may move the slot.
+    """
     from toril.jobs import scheduler
 
     return json.dumps(scheduler.slot_job_id_start(scheduler_id), ensure_ascii=False)[:-1]

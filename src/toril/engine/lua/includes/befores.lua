@@ -1,3 +1,4 @@
+-- By command: how `change` reads what the command replaces, and puts it back.
 local function hash_fields(key, names)
   local stored = call('HMGET', key, unpack(names))
   return function(run)

@@ -51,9 +51,9 @@ local function note_count(key, number)
   end
 end
 
--- Write an event when all else is done: key and arguments of XADD.
+-- Emit an event: `at_end` writes it, when all else is done. Takes the key and the arguments of XADD.
 local events = {}
-local function tell(...)
+local function emit(...)
   events[#events + 1] = {...}
 end
 

@@ -23,12 +23,12 @@ local function give_deduplication(queue, options, job_id)
 end
 
 -- `job_id` stays or is new, `other_id` was refused or removed.
-local function tell_deduplicated(queue, options, job_id, other_id)
+local function emit_deduplicated(queue, options, job_id, other_id)
   if queue.layout == '5' then
-    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'debounced', 'jobId', job_id, 'debounceId', options.id)
   end
-  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'deduplicated', 'jobId', job_id,
+  emit(queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'deduplicated', 'jobId', job_id,
     'deduplicationId', options.id, 'deduplicatedJobId', other_id)
 end
 
@@ -55,7 +55,7 @@ local function park(queue, job, options, winner)
   change('HSET', key, unpack(fields))
   -- It may not run out while there is something to follow.
   change('PERSIST', deduplication_key(queue, options.id))
-  tell_deduplicated(queue, options, winner, job.id)
+  emit_deduplicated(queue, options, winner, job.id)
 end
 
 -- Put a new job in the place of a delayed winner. Returns whether the winner was delayed.
@@ -66,11 +66,11 @@ local function replace_delayed(queue, job, options, winner)
   local parent = read_parent(queue.base .. winner)
   if parent then
     -- BullMQ leaves it waiting for a child that is gone.
-    tell_guarded(queue.base, detach_child, parent, queue.base .. winner, queue.layout)
+    update_parent_guarded(queue.base, detach_child, parent, queue.base .. winner, queue.layout)
   end
   delete_jobs(queue.base, {winner})
-  tell(queue.events, '*', 'event', 'removed', 'jobId', winner, 'prev', 'delayed')
-  tell_deduplicated(queue, options, job.id, winner)
+  emit(queue.events, '*', 'event', 'removed', 'jobId', winner, 'prev', 'delayed')
+  emit_deduplicated(queue, options, job.id, winner)
   change('DEL', parked_key(queue, options.id))
   if options.ttl and options.ttl > 0 and not options.extend and not options.keepLastIfActive then
     change('SET', deduplication_key(queue, options.id), job.id, 'KEEPTTL')
@@ -112,7 +112,7 @@ local function deduplicate(queue, job, options)
     if options.extend and options.ttl and options.ttl > 0 then
       give_deduplication(queue, options, winner)
     end
-    tell_deduplicated(queue, options, winner, job.id)
+    emit_deduplicated(queue, options, winner, job.id)
     if options.reschedule then
       reschedule(queue, job, winner)
     end
@@ -121,7 +121,7 @@ local function deduplicate(queue, job, options)
 end
 
 -- The parked job as `store_job` takes it; nil when there is no id to give it, and it stays parked. Whoever parked it may
--- have been another library: nonsense counts as not given.
+-- have been another library: an invalid value counts as not given.
 local function read_parked(queue, id, now_ms)
   local stored = call('HMGET', parked_key(queue, id), 'name', 'data', 'opts', 'jid', 'pk', 'pd', 'rjk', 'pdk')
   local is_readable, opts = pcall(cjson.decode, stored[3] or '{}')

@@ -28,7 +28,7 @@ local function discard(queue, job, layout, hard_base)
     return
   end
   if job.parent then
-    tell_guarded(queue.base, detach_child, job.parent, job.key, layout, hard_base)
+    update_parent_guarded(queue.base, detach_child, job.parent, job.key, layout, hard_base)
   end
   if job.deduplication_id then
     forget_deduplication(queue, job.id, job.deduplication_id)

@@ -1,4 +1,5 @@
 -- include: changing
+-- The cap of a queue's event stream.
 local DEFAULT_MAX_EVENTS = '10000'
 
 -- The stream's cap as stored in `meta`; what is no whole number counts as not set: Redis would refuse every call for it.

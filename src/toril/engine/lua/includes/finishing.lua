@@ -52,7 +52,7 @@ local function read_finishes(runs)
   return finishes
 end
 
--- Whether a finish whose lock is gone is a repetition: nobody has started the job since, and its end is stored.
+-- Whether a finish whose lock is gone is a repetition: no worker has started the job since, and its end is stored.
 local function was_done(finish, ats)
   if ats ~= finish.ats then
     return false
@@ -101,7 +101,7 @@ local function refusal(finish, ats, lock, any_children)
   return 0
 end
 
--- Look at the jobs, up to the first that is the parent or a child of one before: what the end of that one does, its own
+-- Read the jobs, up to the first that is the parent or a child of one before: what the end of that one does, its own
 -- check is to see. Note what they are tied to. Writes nothing. Returns a code each, and the names of the locks.
 local function check_finishes(finishes)
   local codes, lock_keys, children_keys, keys, parent_keys = {}, {}, {}, {}, {}
@@ -196,9 +196,9 @@ local function store_ends(queue, ends, now_ms)
       call('HSET', finish.key, 'atm', finish.made, field, finish.value, 'finishedOn', now,
         'stacktrace', details.stacktrace or '[]')
     end
-    tell(queue.events, '*', 'event', kind, 'jobId', finish.id, field, finish.value, 'prev', 'active')
+    emit(queue.events, '*', 'event', kind, 'jobId', finish.id, field, finish.value, 'prev', 'active')
     if not is_completed and tonumber(finish.made) >= (details.attempts or 0) then
-      tell(queue.events, '*', 'event', 'retries-exhausted', 'jobId', finish.id, 'attemptsMade', finish.made)
+      emit(queue.events, '*', 'event', 'retries-exhausted', 'jobId', finish.id, 'attemptsMade', finish.made)
     end
   end
   if not keeps then
@@ -230,7 +230,7 @@ local function make_runnable(queue, finish)
     call('HSET', finish.key, 'ats', text_of(math.max(tonumber(finish.ats) - 1, 0)))
     undo_by('HSET', finish.key, 'ats', finish.ats)
   end
-  tell( queue.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
+  emit(queue.events, '*', 'event', 'waiting', 'jobId', finish.id, 'prev', 'active')
   queue.has_runnable = true
 end
 

@@ -1,4 +1,4 @@
--- Whether this worker is to take nothing more: see `flag_workers`. A key of another type flags nobody.
+-- Whether this worker is to take nothing more: see `flag_workers`. A key of another type flags no worker.
 local function is_flagged(base, worker_name)
   if worker_name == '' then
     return false

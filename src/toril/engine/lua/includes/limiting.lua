@@ -41,7 +41,7 @@ local function use_limit(keys, used, duration_ms)
   end
 end
 
--- Jobs have left `active` and nobody takes their places in this call: wake a worker that the queue's limit kept idle.
+-- Jobs have left `active` and this call takes no others: wake a worker that the queue's limit kept idle.
 local function wake_for_freed(keys, concurrency)
   if call('LLEN', keys.active) < concurrency
       and (call('LLEN', keys.wait) > 0 or call('ZCARD', keys.prioritized) > 0) then

@@ -22,13 +22,13 @@ local function add_duplicate(queue, job, parent, later)
     end
     change('HSET', job_key, 'parentKey', job.parent_key, 'parent', job.parent)
   end
-  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
+  emit(queue.events, 'MAXLEN', '~', queue.max_events, '*', 'event', 'duplicated', 'jobId', job.id)
   return job.id
 end
 
 -- Add a job with links: {parentKey, parent (JSON text), waitsForChildren, deduplication}.
 --   later: a table that gets the parent, for `release_if_free` when its other children are there too; nil = at once
--- Returns the id that the caller is told, or -5: there is no such parent, -7: the job belongs to another one.
+-- Returns the id for the caller, or -5: there is no such parent, -7: the job belongs to another one.
 local function add_linked(queue, job, links, later)
   job.parent_key, job.parent, job.waits_for_children = links.parentKey, links.parent, links.waitsForChildren
   local parent = parent_of(links.parentKey, links.parent)

@@ -1,3 +1,4 @@
+-- Numbers in texts of Redis: written, and read.
 -- A number as decimal text without exponent or loss, for hash fields, scores and ids.
 local function text_of(number)
   if number == math.floor(number) then

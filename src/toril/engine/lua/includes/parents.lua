@@ -1,7 +1,7 @@
 -- include: queue
 -- include: removing
 -- What a child's end, removal or return means for its parent, which may be in another queue. The parent's keys follow
--- from the child's field `parent` ({id, queueKey}): ids may hold colons, so `parentKey` alone does not tell them apart.
+-- from the child's field `parent` ({id, queueKey}): ids may hold colons, so `parentKey` alone does not say where the queue ends.
 --
 --   read_parent(job_key)                                    the parent of a stored job, or nil: it has none
 --   parent_of(parent_key, parent_json)                      the same from the two fields
@@ -14,12 +14,13 @@
 --   detach_children(base, ids, layout)                      the same for jobs that retention removes
 --   reattach_child(parent, child_key, previous)             a finished child (`failed` or `completed`) is to run again
 --   check_children(parent_key)                              before one is added
---   tell_guarded(base, tell, parent, child_key, ...)        one of these for a child that has left its place
---   pay_parents(base, layout, now_ms)                       tell parents what they could not be told then
+--   update_parent_guarded(base, update, parent, child_key, ...)
+--                                                           one of these for a child that has left its place
+--   pay_parents(base, layout, now_ms)                       the updates of parents that were not possible then
 --
 -- `layout` is that of paused queues. Each function wakes the parent's queue itself. Cost: O(1) or O(log n) each.
 
--- Our own key of a queue (hash): what parents of its jobs are still to be told, by the child's key.
+-- Our own key of a queue (hash): updates that parents of its jobs still wait for, by the child's key.
 local OWED, OWED_MS, PAY_AT_ONCE = 'toril:owed', 30 * 24 * 3600 * 1000, 100
 
 -- What a child's final failure does to its parent; at most one is set.
@@ -50,7 +51,8 @@ local function read_parent(job_key)
   return fields and parent_of(fields[1], fields[2]) or nil
 end
 
--- What `tell_guarded` goes back to: what is noted of a child stays, where only to let the parent run was impossible.
+-- The state to which `update_parent_guarded` goes back. What the parent has stored of its child stays when only letting the
+-- parent run was impossible.
 local noted
 
 -- Take a parent out of a set. Reads the queue's settings. Returns whether it was there.
@@ -68,7 +70,7 @@ local function pick_up(queue, set_key, parent, layout)
   return true
 end
 
--- A parent whose notes on children are keys of another type gets no child: it could not be told of its end.
+-- Raises when the parent's keys for its children have another type: the child's end could not be stored there.
 local function check_children(parent_key)
   call('SCARD', parent_key .. ':dependencies')
   call('HLEN', parent_key .. ':processed')
@@ -87,7 +89,7 @@ local function let_parent_run(queue, parent, now_ms)
     else
       place_in_list('RPUSH', queue.target, parent.id)
     end
-    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
     queue.has_runnable = true
   end
@@ -176,19 +178,20 @@ local function detach_child(parent, child_key, layout, hard_base)
   -- Its delay and priority do not count here, as with BullMQ.
   place_in_list('RPUSH', queue.target, parent.id)
   if not hard_base then
-    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'waiting', 'jobId', parent.id, 'prev', 'waiting-children')
   end
   queue.has_runnable = true
   wake(queue)
 end
 
--- Tell a parent of a child: `how(parent, child_key, ...)`. Keys of another type in the parent's queue keep no child from
--- its end. What was to be told then is owed, for `pay_parents`; `base`: of the child, nil = nothing is.
-local function tell_guarded(base, how, parent, child_key, ...)
+-- Update a child's parent: `update(parent, child_key, ...)`. Keys of another type in the parent's queue keep no child from
+-- its end. The update is then stored in `toril:owed` of the child's queue, from where `pay_parents` makes it.
+-- `base`: of the child's queue; nil = the update is dropped.
+local function update_parent_guarded(base, update, parent, child_key, ...)
   noted = save()
-  local is_told, problem = pcall(how, parent, child_key, ...)
-  if is_told then
+  local is_updated, problem = pcall(update, parent, child_key, ...)
+  if is_updated then
     return
   end
   problem = text_of_problem(problem)
@@ -202,7 +205,8 @@ local function tell_guarded(base, how, parent, child_key, ...)
   end
 end
 
--- Tell a parent how a child has ended, if it still waits for that, and let it go on as what is noted of the child says.
+-- Make an owed update: store how the child has ended, if its parent still waits for that, and let the parent go on by what
+-- its keys hold of the child.
 local function pay_parent(parent, child_key, layout, now_ms)
   local finished_on, value, reason = unpack(call('HMGET', child_key, 'finishedOn', 'returnvalue', 'failedReason'))
   if finished_on and value then
@@ -221,13 +225,14 @@ local function pay_parent(parent, child_key, layout, now_ms)
   end
 end
 
--- The parent in a note of what is owed; nil when somebody else has written nonsense.
+-- The parent in an entry of `toril:owed`; nil when the entry is invalid.
 local function read_owed(json)
   local is_json, parent = pcall(cjson.decode, json)
-  return is_json and type(parent) == 'table' and type(parent.key) == 'string' and parent.base and parent.id and parent or nil
+  return is_json and type(parent) == 'table' and type(parent.key) == 'string' and parent.base and parent.id
+    and parent or nil
 end
 
--- Tell the parents of a queue's children what they are owed; to those whose keys are still of another type it stays so.
+-- Make the owed updates of the parents of a queue's jobs. An update stays owed while the parent's keys have another type.
 local function pay_parents(base, layout, now_ms)
   local owed = try('HRANDFIELD', base .. OWED, PAY_AT_ONCE, 'WITHVALUES') or {}
   for index = 1, #owed, 2 do
@@ -252,12 +257,12 @@ local function detach_children(base, ids, layout)
   for _, job_id in ipairs(ids) do
     local parent = read_parent(base .. job_id)
     if parent then
-      tell_guarded(base, detach_child, parent, base .. job_id, layout)
+      update_parent_guarded(base, detach_child, parent, base .. job_id, layout)
     end
   end
 end
 
-local function tell_parent(parent, child_key, finish, layout, now_ms)
+local function update_parent(parent, child_key, finish, layout, now_ms)
   if finish.kind == 'completed' then
     child_completed(parent, child_key, finish.value, layout, now_ms)
   else
@@ -268,11 +273,12 @@ local function tell_parent(parent, child_key, finish, layout, now_ms)
   end
 end
 
--- finish: id, kind, value and keep_count of a job that is being ended. A child that is not kept waits for nobody.
+-- finish: id, kind, value and keep_count of a job that is being ended. A child that is not kept is detached.
 local function child_ended(child_key, finish, layout, now_ms)
   local parent = read_parent(child_key)
   if parent then
-    tell_guarded(string.sub(child_key, 1, -#finish.id - 1), tell_parent, parent, child_key, finish, layout, now_ms)
+    local base = string.sub(child_key, 1, -#finish.id - 1)
+    update_parent_guarded(base, update_parent, parent, child_key, finish, layout, now_ms)
   end
 end
 

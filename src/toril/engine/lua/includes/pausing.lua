@@ -1,5 +1,6 @@
 -- include: batches
 -- include: changing
+-- Moving the jobs of a paused queue between `wait` and `paused`.
 
 -- Put the jobs of the list `from` into the list `to`, at the end that is worked first, and remove `from`.
 --

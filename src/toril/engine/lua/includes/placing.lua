@@ -18,7 +18,7 @@ end
 local function place_delayed(delayed_key, events_key, job_id, due_ms)
   call('ZADD', delayed_key, text_of(delayed_score(delayed_key, due_ms)), job_id)
   undo_by('ZREM', delayed_key, job_id)
-  tell(events_key, '*', 'event', 'delayed', 'jobId', job_id, 'delay', text_of(due_ms))
+  emit(events_key, '*', 'event', 'delayed', 'jobId', job_id, 'delay', text_of(due_ms))
 end
 
 -- Score in `prioritized`: by priority, then in order of arrival.

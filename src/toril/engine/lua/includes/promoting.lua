@@ -1,5 +1,6 @@
 -- include: placing
 -- include: batches
+-- Promoting delayed jobs that are due.
 local PROMOTE_AT_ONCE = 1000
 
 -- Move due jobs from `delayed` to where they run from, oldest first. Returns how many were moved; an id without a job
@@ -24,7 +25,7 @@ local function promote_due(now_ms, base, delayed_key, waiting_key, prioritized_k
       else
         place_prioritized(prioritized_key, pc_key, job_id, priority)
       end
-      tell(events_key, '*', 'event', 'waiting', 'jobId', job_id, 'prev', 'delayed')
+      emit(events_key, '*', 'event', 'waiting', 'jobId', job_id, 'prev', 'delayed')
       call('HSET', job_key, 'delay', '0')
       undo_by('HSET', job_key, 'delay', stored[2] or '0')
     end

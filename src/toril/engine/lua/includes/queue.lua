@@ -38,7 +38,7 @@ local function read_settings(queue, layout)
   queue.target = waiting_list(queue.wait, queue.paused, queue.meta, layout, queue.is_paused)
   if queue.is_adding then
     refuse_when_full(queue.marker)
-    -- Whoever adds is told of keys of another type, also where this call could do without them.
+    -- Raises for keys of another type, also where this call could do without them.
     call('LLEN', queue.target)
     if queue.is_adding ~= 'plain' then
       call('ZCARD', queue.delayed)

@@ -11,7 +11,7 @@ local function charge(place, job_key)
   change('HSET', job_key, 'stc', text_of(stalled_count))
   if stalled_count > place.max_stalled_count then
     local scheduler_id = call('HGET', job_key, 'rjk')
-    -- Where it cannot be told whether the scheduler is there, it counts as being there.
+    -- A scheduler whose set has another type counts as existing.
     if not (scheduler_id and try('ZSCORE', place.schedulers, scheduler_id) ~= false) then
       change('HSET', job_key, 'defa', 'job stalled more than allowable limit')
     end
@@ -32,9 +32,9 @@ local function recover_job(place, job_id, is_suspect)
     charge(place, job_key)
   end
   place_in_list('RPUSH', place.target, job_id)
-  tell( place.events, 'MAXLEN', '~', place.max_events, '*',
+  emit(place.events, 'MAXLEN', '~', place.max_events, '*',
     'event', 'waiting', 'jobId', job_id, 'prev', 'active')
-  tell(place.events, '*', 'event', 'stalled', 'jobId', job_id)
+  emit(place.events, '*', 'event', 'stalled', 'jobId', job_id)
   return true
 end
 

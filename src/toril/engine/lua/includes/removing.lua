@@ -1,4 +1,6 @@
 -- include: changing
+-- Deleting jobs' hashes and the keys that belong to them.
+
 -- What belongs to a job beside its hash.
 local PARTS = {':logs', ':dependencies', ':processed', ':failed', ':unsuccessful'}
 

@@ -16,8 +16,8 @@ local function requeue(queue, job_id, priority, push)
   queue.has_runnable = true
 end
 
-local function tell_waiting(queue, job_id, previous_state)
-  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+local function emit_waiting(queue, job_id, previous_state)
+  emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
     'event', 'waiting', 'jobId', job_id, 'prev', previous_state)
 end
 

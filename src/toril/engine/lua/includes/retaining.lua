@@ -1,6 +1,7 @@
 -- include: removing
 -- include: numbers
 -- include: parents
+-- Retention: removing finished jobs by count and by age.
 local REMOVE_AT_ONCE = 1000
 
 -- Enforce what is kept of one kind of finished jobs; no events.

@@ -4,7 +4,7 @@
 local FOR_EVER = '9007199254740991'
 
 -- Carry out `limit`, `delay` or `waiting-children` for an active job, which has been taken out of `active`:
---   limit: let the queue take no job for so long (0 = as long as somebody has said before); sets queue.limited_ms
+--   limit: let the queue take no job for so long (0 = for the time that was set before); sets queue.limited_ms
 -- Returns whether the caller is to put the job in front of what waits; else it has its place. `wake(queue)` afterwards.
 local function set_aside(queue, finish, now_ms)
   local delay_ms = finish.details.delay_ms or 0
@@ -23,7 +23,7 @@ local function set_aside(queue, finish, now_ms)
   end
   call('ZADD', queue.waiting_children, text_of(now_ms), finish.id)
   undo_by('ZREM', queue.waiting_children, finish.id)
-  tell(queue.events, '*', 'event', 'waiting-children', 'jobId', finish.id, 'prev', 'active')
+  emit(queue.events, '*', 'event', 'waiting-children', 'jobId', finish.id, 'prev', 'active')
   -- The last child may have ended since the processor looked.
   release_if_free({key = finish.key, base = queue.base, id = finish.id}, queue.layout, now_ms)
   return false

@@ -5,7 +5,7 @@
 --   {id, name, data, opts, timestamp (text), delay (ms), priority, is_lifo}
 -- and may have parent_key, parent (JSON), scheduler_id, deduplication_id, waits_for_children.
 
--- Write the hash of a new job and tell that it was added.
+-- Write the hash of a new job and emit `added`.
 local function store_new(queue, job)
   local job_key = queue.base .. job.id
   local added = call('HSET', job_key, 'name', job.name, 'data', job.data, 'opts', job.opts,
@@ -20,17 +20,18 @@ local function store_new(queue, job)
   if #links > 0 then
     call('HSET', job_key, unpack(links))
   end
-  tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+  emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
     'event', 'added', 'jobId', job.id, 'name', job.name)
 end
 
--- Put a stored job where it waits, with its event; but one for the plain list is only told, and left to the caller.
+-- Put a stored job where it waits, with its event. For a job of the plain list only the event is emitted; the caller
+-- pushes the job.
 -- Returns `waiting-children`, `delayed`, `prioritized`, or `wait`: push it on `queue.target` (lifo: on the right).
 local function place_new(queue, job)
   if job.waits_for_children then
     call('ZADD', queue.waiting_children, job.timestamp, job.id)
     undo_by('ZREM', queue.waiting_children, job.id)
-    tell(queue.events, '*', 'event', 'waiting-children', 'jobId', job.id)
+    emit(queue.events, '*', 'event', 'waiting-children', 'jobId', job.id)
     return 'waiting-children'
   end
   if job.delay > 0 then
@@ -39,7 +40,7 @@ local function place_new(queue, job)
     return 'delayed'
   end
   queue.has_runnable = true
-  tell(queue.events, '*', 'event', 'waiting', 'jobId', job.id)
+  emit(queue.events, '*', 'event', 'waiting', 'jobId', job.id)
   if job.priority > 0 then
     place_prioritized(queue.prioritized, queue.pc, job.id, job.priority)
     return 'prioritized'

@@ -2,7 +2,7 @@
 -- Which of the stalled jobs are suspects: those whose worker was one of ours and had others beside them.
 
 -- The process of ours that runs a job, as a text that two jobs share if one process runs both; nil = a worker of others.
--- A process is told from an earlier one of the same name by when it was registered.
+-- The time of registration distinguishes a process from an earlier one of the same name.
 local function process_of(base, workers, job_id)
   local stored = try('HMGET', base .. job_id, 'pb', 'processedOn')
   local name = stored and stored[1]

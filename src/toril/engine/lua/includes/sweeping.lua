@@ -2,7 +2,7 @@
 -- Removing many jobs of one place, a window a call.
 
 local LISTS = {wait = true, paused = true, active = true}
--- Which fields tell how old a job is, the first that it has; finished jobs and parents are old by their score.
+-- Which fields give a job's age, the first that it has; finished jobs and parents are old by their score.
 local LIST_AGES = {'finishedOn', 'processedOn', 'timestamp'}
 local AGES = {delayed = {'processedOn', 'timestamp'}, prioritized = {'timestamp'}}
 -- Stands for a removed entry of a list until it is cleared of all of them.
@@ -96,7 +96,7 @@ end
 
 -- Remove jobs of `place` (a key's name without base), looking at `count` of them behind the first `skip`. Kept are armed
 -- iterations of schedulers, running jobs, and with a cutoff (ms) what is younger. Parents: see `detach_child`, hard.
--- Returns the removed ids and how many were looked at.
+-- Returns the removed ids and how many were read.
 local function sweep(queue, place, cutoff_ms, skip, count, layout)
   local key = queue.base .. place
   local is_list = LISTS[place]

@@ -101,7 +101,7 @@ local function take(queue, taker, count, now_ms)
   for index = 1, #ids do
     local job, fails_unread = start_job(queue, taker, ids[index], now)
     if job then
-      tell(queue.events, '*', 'event', 'active', 'jobId', ids[index], 'prev', 'waiting')
+      emit(queue.events, '*', 'event', 'active', 'jobId', ids[index], 'prev', 'waiting')
       taken = taken + 1
       reply[taken + 3] = job
       if not fails_unread then

@@ -30,7 +30,7 @@ local function pending_children(job_key)
 end
 
 -- Some of a job's pending children, from `cursor` on ('0' = the first), and where to go on. A few are read in BullMQ's
--- order, in which they then are told as removed.
+-- order, in which the events `removed` are emitted.
 local function scan_pending(job_key, cursor)
   local key = job_key .. ':dependencies'
   if cursor == '0' and call('SCARD', key) <= SCAN_PAGE then
@@ -49,7 +49,7 @@ local function any_has(job_keys, part)
   return count_existing(keys) > 0
 end
 
--- Whether somebody works the job, or one of those below it that have not ended, level by level.
+-- Whether a worker holds the job, or one of those below it that have not ended, level by level.
 local function is_locked(job_key, with_children)
   local level, seen = {job_key}, {[job_key] = true}
   while #level > 0 do
@@ -99,8 +99,8 @@ local function uproot_all_children(base, job_id, options)
   return true
 end
 
--- Remove the children of a job that have not ended and that nobody works, from `cursor` of its pending ones on ('0' = the
--- first), until it has looked at about `limit` of them (nil = at all). Returns from where to go on, '' when it is through.
+-- Remove the children of a job that have not ended and that no worker holds, from `cursor` of its pending ones on ('0' = the
+-- first), until it has read about `limit` of them (nil = all). Returns from where to go on, '' when it is through.
 local function uproot_pending_children(base, job_id, options, cursor, limit)
   local parent = {key = base .. job_id, base = base, id = job_id}
   local looked_at = 0
@@ -120,7 +120,7 @@ local function uproot_pending_children(base, job_id, options, cursor, limit)
   return cursor == '0' and '' or cursor
 end
 
--- Remove the children of a job; with `options.only_pending` those that have not ended and that nobody works.
+-- Remove the children of a job; with `options.only_pending` those that have not ended and that no worker holds.
 -- Returns false when it ended before.
 local function uproot_children(base, job_id, options)
   if options.only_pending then
@@ -131,7 +131,7 @@ end
 
 -- Remove a job, its children first. `parent`: whose child it is removed as; nil = its own.
 -- options: layout, with_children, only_pending, budget (about how many more jobs this call may remove), begun ({}),
---   heeds_locks: stop at a job that somebody works, with `is_stopped` set.
+--   heeds_locks: stop at a job that a worker holds, with `is_stopped` set.
 -- Returns false when it ended before; what was removed stays removed, and the same call goes on with the rest.
 uproot = function(base, job_id, parent, options)
   local queue = queue_of(base)
@@ -169,7 +169,7 @@ uproot = function(base, job_id, parent, options)
   if call('EXISTS', job.key) == 1 then
     discard(queue, job, options.layout)
     read_settings(queue, options.layout)
-    tell(queue.events, 'MAXLEN', '~', queue.max_events, '*',
+    emit(queue.events, 'MAXLEN', '~', queue.max_events, '*',
       'event', 'removed', 'jobId', job_id, 'prev', place)
   end
   return true
