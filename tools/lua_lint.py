@@ -1,6 +1,6 @@
 """Checks the Lua scripts as they are sent, with their includes: syntax of Lua 5.1, and names that nothing declares.
 
-    python -m tools.lua_lint         exit code 0 = nothing found, 1 = problems, each in a line
+    python -m tools.lua_lint         exit code 0 = nothing found, 1 = problems, each in a line, or no check was possible
 
 A name is unknown where no `local` before it declares it in its scope, so an include that is missing, or comes too late,
 is found here and not when a script reaches the line. Needs Node and luaparse of `tests/peers`.
@@ -33,8 +33,12 @@ def problems_in(sources: Mapping[str, str]) -> Iterator[str]:
 
 def main() -> int:
     if shutil.which("node") is None or not LUAPARSE.exists():
-        print("lua_lint: not run, Node or its package luaparse is missing: make setup")
-        return 0
+        print(
+            "lua_lint: the Lua scripts are not checked, since Node or its package luaparse is missing. "
+            "Install Node 20 or newer, then run `make setup`, which installs luaparse",
+            file=sys.stderr,
+        )
+        return 1
     found = list(problems_in({name: lua_loader.load(name).source for name in lua_loader.names()}))
     print("\n".join(found) if found else f"lua_lint: {len(lua_loader.names())} scripts, nothing found")
     return 1 if found else 0
