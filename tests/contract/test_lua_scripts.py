@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from toril.engine import lua_loader, scripts
+from toril.engine import administration, lua_loader, scripts
 from toril.engine.codes import Code
 from toril.engine.keys import FAMILIES, JOB_PARTS, QueueKeys
 from toril.engine.redis.connection import Call
@@ -148,3 +148,8 @@ def test_a_header_lists_the_codes_that_its_script_and_includes_return(name: str)
         if re.match(r"\s*(return|codes\[index\] =) ", line):
             returned.update(int(number) for number in re.findall(r"(?<= )-\d(?= or |$)", line))
     assert {int(number) for number in re.findall(r"(?<!\w)-\d\b", returns)} == returned
+
+
+def test_the_default_cap_of_events_is_one_number_in_both_languages() -> None:
+    source = lua_loader.load("pause").source
+    assert re.findall(r"DEFAULT_MAX_EVENTS = '(\d+)'", source) == [str(administration.DEFAULT_MAX_EVENTS)]

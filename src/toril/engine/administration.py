@@ -19,7 +19,7 @@ from toril.jobs.job import JobState
 
 JOBS_PER_CALL = 1000
 DEFAULT_MAX_EVENTS = 10_000
-"""BullMQ's."""
+"""Entries of the event stream without `opts.maxLenEvents`: BullMQ's default, as in `lua/includes/events.lua`."""
 SCAN_PAGE = 1000
 """Keys that Redis looks at in one step when leftovers of a queue are searched."""
 

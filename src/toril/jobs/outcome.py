@@ -8,6 +8,12 @@ from typing import Literal
 from toril.jobs.job import JobRecord, attempts_made_in, attempts_started_in
 from toril.jobs.retention import KEEP_ALL, KeepPolicy
 
+LOCK_MS = 30_000
+"""How long a lock on a taken job lives, when no setting says otherwise: BullMQ's `lockDuration`."""
+STALLED_INTERVAL_MS = 30_000
+"""The least time between two checks for stalled jobs of a queue, when no setting says otherwise: BullMQ's
+`stalledInterval`."""
+
 
 class TakenJob(JobRecord):
     """A job that this worker holds: the job's hash when it was taken, and the token of its lock."""

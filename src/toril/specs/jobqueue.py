@@ -15,6 +15,7 @@ from typing import Any
 from toril import errors
 from toril.jobs import hints
 from toril.jobs.job import check_queue_name
+from toril.jobs.outcome import LOCK_MS
 from toril.jobs.queue_defaults import QueueDefaults
 from toril.scaling.policy import RateLimit, ScalingMode, ScalingPolicy
 from toril.specs.fields import Fields, wording
@@ -280,7 +281,7 @@ def _worker(worker: Fields) -> WorkerSpec:
 
 def _worker_options(bullmq: Fields) -> Mapping[str, Any]:
     options = {name: value for name, value in bullmq.values.items() if value is not None}
-    lock_ms = bullmq.whole("lockDuration", 30_000, 100, 2**31)
+    lock_ms = bullmq.whole("lockDuration", LOCK_MS, 100, 2**31)
     if bullmq.whole("lockRenewTime", 0, 0, 2**31) >= lock_ms:
         raise bullmq.refuse("lockRenewTime", "must be below lockDuration")
     return options

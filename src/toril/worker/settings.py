@@ -14,6 +14,7 @@ from toril import errors
 from toril.engine.redis.settings import RedisSettings, paused_layout_from
 from toril.engine.scripts import MAX_JOB_BYTES, Layout, Limiter
 from toril.jobs.job import check_queue_name
+from toril.jobs.outcome import LOCK_MS, STALLED_INTERVAL_MS
 from toril.jobs.retention import KeepPolicy
 
 MAX_CONCURRENCY = 10_000
@@ -45,11 +46,11 @@ class WorkerSettings:
     """How long running jobs may go on after the worker was told to stop."""
     http_port: int = 8080
     """For `/livez`, `/readyz` and `/metrics`; 0 = none."""
-    lock_ms: int = 30_000
+    lock_ms: int = LOCK_MS
     """How long a job stays ours without a sign of life."""
     lock_renew_ms: int = 15_000
     """How often locks are renewed. Half of `lock_ms`, so that one missed renewal is no harm."""
-    stalled_interval_ms: int = 30_000
+    stalled_interval_ms: int = STALLED_INTERVAL_MS
     """How often jobs of vanished workers are looked for."""
     max_stalled_count: int = 1
     """How often a job may lose its worker before it fails."""
@@ -194,7 +195,7 @@ def _worker_options(options: Mapping[str, Any]) -> dict[str, Any]:
                 sorted([*_NUMBERS, "drainDelay", "limiter", "metrics", "removeOnComplete", "removeOnFail"])
             )
             raise errors.SettingsError(f"{path} is unknown; known are {known}")
-    lock_ms = found.get("lock_ms", 30_000)
+    lock_ms = found.get("lock_ms", LOCK_MS)
     if found.setdefault("lock_renew_ms", lock_ms // 2) >= lock_ms:
         raise errors.SettingsError("TORIL_WORKER_OPTIONS: lockRenewTime must be below lockDuration")
     return found

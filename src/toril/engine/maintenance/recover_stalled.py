@@ -5,6 +5,7 @@ from __future__ import annotations
 from toril.engine import scripts
 from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import AsyncConnection
+from toril.jobs.outcome import STALLED_INTERVAL_MS
 
 
 async def run_once(
@@ -12,7 +13,7 @@ async def run_once(
     keys: QueueKeys,
     *,
     max_stalled_count: int = 1,
-    interval_ms: int = 30_000,
+    interval_ms: int = STALLED_INTERVAL_MS,
     layout: scripts.Layout = "6",
 ) -> list[str]:
     """Make one stalled check and return the ids that were given back.

@@ -13,7 +13,7 @@ from toril.engine.keys import QueueKeys
 from toril.engine.redis.connection import Call, Part
 from toril.engine.scripts.shared import Layout, texts
 from toril.jobs.job import fields_of, text_of_id
-from toril.jobs.outcome import Finish, TakenJob
+from toril.jobs.outcome import LOCK_MS, Finish, TakenJob
 from toril.jobs.retention import KeepPolicy
 
 NEW_JOB_FIELDS = 7
@@ -39,7 +39,7 @@ class Taker:
 
     worker_name: str = ""
     """Stored on the job (`pb`); empty = none."""
-    lock_ms: int = 30_000
+    lock_ms: int = LOCK_MS
     layout: Layout = "6"
     limiter: Limiter | None = None
     metrics_minutes: int = 0
