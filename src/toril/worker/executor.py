@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextvars
+import math
 import random
 import time
 import types
@@ -28,6 +29,9 @@ from toril.worker.threads import Threads
 AHEAD_SECONDS = 0.05
 """A job taken ahead that had no slot for so long, or up to twice that, is given back: another worker may be idle."""
 
+TURN_SECONDS = 0.005
+"""Jobs that compute start one after the other for so long; then the loop has its turn: it renews locks, and hears of
+those that are lost."""
 TASK_NAME = "toril job"
 """Of the tasks that jobs run in, unless a job gives its own another."""
 
@@ -85,7 +89,9 @@ class Executor:
         self._ahead_rule = Prefetch(concurrency if max_started_attempts is None else 0)
         self._suspects = Suspects()
         self._ended: list[Attempt] = []
-        self._unstarted = 0  # tasks that are made and have not run yet
+        self._unstarted = 0  # tasks that are made and whose jobs have not begun
+        self._turn_ends = math.inf  # when the loop is to have its turn, `time.monotonic`
+        self._is_turn_over = False
         self._leftovers: set[asyncio.Task[None]] = set()  # a loop only knows its tasks weakly
         self._is_report_due = False
         self._is_begin_due = False
@@ -201,6 +207,8 @@ class Executor:
             self._start_task(run, processor.call, self._context.copy())
 
     def _start_task(self, run: Attempt, call: Callable[[Attempt], Any], context: contextvars.Context) -> None:
+        if not self._unstarted:
+            self._turn_ends = math.inf
         self._unstarted += 1
         run.task = self._loop.create_task(self._run(run, call), name=TASK_NAME, context=context)
 
@@ -213,12 +221,18 @@ class Executor:
         if run.task is None:
             # The loop begins tasks before it gives them out, as with `asyncio.eager_task_factory`.
             await asyncio.sleep(0)
+        now = time.monotonic()
+        while now > self._turn_ends:
+            await self._let_loop_turn()
+            now = time.monotonic()
+        if self._turn_ends == math.inf:
+            self._turn_ends = now + TURN_SECONDS
         self._unstarted -= 1
         value: Any = None
         problem: BaseException | None = None
         try:
             if not run.is_cancelled:
-                run.started = run.started or time.monotonic()
+                run.started = run.started or now
                 current_run.set(run)
                 value = call(run)
                 while is_awaitable(value):
@@ -241,6 +255,17 @@ class Executor:
             problem = raised
         self._settle(run, value, problem)
         run.task = None
+
+    async def _let_loop_turn(self) -> None:
+        if not self._is_turn_over:
+            self._is_turn_over = True
+            # Comes before the jobs that wait here: the first of them begins a new turn.
+            self._loop.call_soon(self._begin_turn)
+        await asyncio.sleep(0)
+
+    def _begin_turn(self) -> None:
+        self._is_turn_over = False
+        self._turn_ends = math.inf
 
     def _begin_in_threads(self) -> None:
         self._is_begin_due = False
