@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
-from toril import clock
+from toril import clock, periodic
 from toril.telemetry.probe_server import PLAIN, Response
 from toril_operator.informer import Informer
 from toril_operator.object_cache import Key, Kind
@@ -39,13 +38,11 @@ class Health:
         self._beat_ms = clock.monotonic_ms()
 
     async def beat_loop(self) -> None:
-        """Show that the event loop goes round."""
-        while True:
-            self.beat()
-            await asyncio.sleep(HEARTBEAT_SECONDS)
+        """Beat every `HEARTBEAT_SECONDS`."""
+        await periodic.repeat(periodic.Pace(HEARTBEAT_SECONDS), self.run_once)
 
-    def beat(self) -> None:
-        """The event loop goes round."""
+    async def run_once(self) -> None:
+        """Record that the event loop runs."""
         self._beat_ms = clock.monotonic_ms()
 
     def livez(self) -> Response:

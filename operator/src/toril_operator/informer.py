@@ -7,7 +7,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
-from toril import clock, errors, kube
+from toril import clock, errors, kube, periodic
 from toril_operator import labels
 from toril_operator.object_cache import Key, Kind, ObjectCache, Seen
 from toril_operator.work_queue import WorkQueue
@@ -69,31 +69,30 @@ class Informer:
 
     async def list_loop(self, client: kube.KubeClient) -> None:
         """List every `RELIST_SECONDS`, sooner after a failure and when `relist` is called."""
-        while True:
-            self._relist.clear()
-            try:
-                await self.run_once(client)
-            except errors.KubeError as problem:
-                logger.warning("objects could not be listed: %s", problem)
-                self.problem = str(problem)
-                self.has_types = self.has_types and not isinstance(problem, errors.KubeNotFoundError)
-                pause = RELIST_RETRY_SECONDS
-                if clock.monotonic_ms() - self._listed_ms > BLIND_MS and await client.is_alive():
-                    logger.error("no list for %d s although the API server lives: ending", BLIND_MS // 1000)
-                    self._on_blind()
-            else:
-                self._listed_ms = clock.monotonic_ms()
-                self.has_types = True
-                self.listed.set()
-                pause = RELIST_SECONDS
-            try:
-                async with asyncio.timeout(pause):
-                    await self._relist.wait()
-            except TimeoutError:
-                continue
+        await periodic.repeat(
+            periodic.Pace(RELIST_SECONDS, retry_seconds=RELIST_RETRY_SECONDS),
+            lambda: self.run_once(client),
+            expected=errors.KubeError,
+            wake=self._relist,
+        )
 
     async def run_once(self, client: kube.KubeClient) -> None:
-        """List everything and enqueue every object. Raises KubeError."""
+        """List everything, enqueue every object, and record for `/readyz` how the list went. Raises KubeError."""
+        try:
+            await self._list(client)
+        except errors.KubeError as problem:
+            logger.warning("objects could not be listed: %s", problem)
+            self.problem = str(problem)
+            self.has_types = self.has_types and not isinstance(problem, errors.KubeNotFoundError)
+            if clock.monotonic_ms() - self._listed_ms > BLIND_MS and await client.is_alive():
+                logger.error("no list for %d s although the API server lives: ending", BLIND_MS // 1000)
+                self._on_blind()
+            raise
+        self._listed_ms = clock.monotonic_ms()
+        self.has_types = True
+        self.listed.set()
+
+    async def _list(self, client: kube.KubeClient) -> None:
         await self._before_list(client)
         for kind, resource in RESOURCES.items():
             known_before = self._cache.versions(kind)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-
-from toril import errors
+from toril import errors, periodic
 from toril.engine import operations
 from toril.engine.queue_defaults import KnownDefaults
 from toril.engine.worker import ActiveJobs
@@ -24,11 +21,11 @@ class DefaultsReader:
         self._rules = rules
 
     async def read_loop(self) -> None:
-        """Read at once, then again and again. While Redis is away, the latest known ones hold."""
-        while True:
-            with contextlib.suppress(errors.RedisError):
-                await self.run_once()
-            await asyncio.sleep(PAUSE_SECONDS)
+        """Read at once, then every `PAUSE_SECONDS`. While Redis is away, the latest known defaults hold.
+
+        A failure is not logged: the main loop meets the same failure, and logs it.
+        """
+        await periodic.repeat(periodic.Pace(PAUSE_SECONDS), self.run_once, expected=errors.RedisError)
 
     async def run_once(self) -> None:
         """Read now. Raises RedisError."""

@@ -1,12 +1,14 @@
-"""Gives back the jobs of vanished workers and carries on the schedulers that they left, in turns with everybody else
-who does so."""
+"""Gives back the jobs of vanished workers, and carries on the schedulers that they left.
+
+All workers of a queue do so. Redis lets one worker in an interval make the stalled check.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
 
-from toril import errors
+from toril import errors, periodic
 from toril.engine.limits import LimitedQueue
 from toril.engine.maintenance import recover_stalled
 from toril.engine.worker import ActiveJobs
@@ -21,7 +23,7 @@ start too, since Redis may have been away until then, but there no longer than a
 
 
 class Recoverer:
-    """Makes the stalled check in a loop."""
+    """Makes the stalled check, and what goes with it, in a loop."""
 
     def __init__(
         self,
@@ -53,28 +55,43 @@ class Recoverer:
         self._invalid: Sequence[str] = ()
 
     async def recover_loop(self) -> None:
-        """Check every `interval_ms`, but not while Redis is away or has just come back."""
-        interval = self._interval_ms / 1000
-        connection = self._active.connection
-        while True:
-            try:
-                # Also connects, where the connection was lost unnoticed.
-                await self._server_clock.sample()
-                settle = SETTLE_SECONDS if connection.connects > 1 else min(SETTLE_SECONDS, interval)
-                left = settle - connection.connected_seconds
-                if left > 0:
-                    await asyncio.sleep(left)
-                    continue
-                await self._registration.run_once()
-                await self.run_once()
-                await self._upkeep.repair()
-                await self._check_limits()
-            except errors.RedisError as problem:
-                self._fetcher.record_failure(problem)
-            await asyncio.sleep(interval)
+        """Make a turn every `interval_ms`."""
+        await periodic.repeat(
+            periodic.Pace(self._interval_ms / 1000),
+            self.run_once,
+            expected=errors.RedisError,
+            on_failure=self._fetcher.record_failure,
+        )
 
     async def run_once(self) -> int:
-        """Check now; returns how many jobs were given back. Raises what the connection raises."""
+        """Make one turn, once Redis has been back for long enough.
+
+        Returns:
+            How many jobs were given back.
+
+        Raises:
+            RedisError: Redis is away, or refuses a step. The steps after it are left to the next turn.
+        """
+        await self._settle()
+        await self._registration.run_once()
+        given_back = await self._give_back()
+        await self._upkeep.repair()
+        await self._check_limits()
+        return given_back
+
+    async def _settle(self) -> None:
+        """Wait until the connection is old enough: see `SETTLE_SECONDS`."""
+        connection = self._active.connection
+        while True:
+            # Also connects, where the connection was lost unnoticed.
+            await self._server_clock.sample()
+            settle = SETTLE_SECONDS if connection.connects > 1 else min(SETTLE_SECONDS, self._interval_ms / 1000)
+            left = settle - connection.connected_seconds
+            if left <= 0:
+                return
+            await asyncio.sleep(left)
+
+    async def _give_back(self) -> int:
         recovered = await recover_stalled.run_once(
             self._active.connection,
             self._active.keys,
@@ -87,7 +104,7 @@ class Recoverer:
         return len(recovered)
 
     async def _check_limits(self) -> None:
-        """Someone has to hear of limits that hold nobody back, though they are set."""
+        """Report limits that are set and hold no number: such a limit has no effect."""
         invalid = (await self._limits.read()).invalid
         if invalid != self._invalid:
             self._invalid = invalid

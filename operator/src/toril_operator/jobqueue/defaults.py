@@ -12,7 +12,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from toril import clock, errors, kube
+from toril import clock, errors, kube, periodic
 from toril.engine import operations, queue_defaults
 from toril.engine.keys import QueueKeys
 from toril.engine.queue_defaults import Owner, Written
@@ -125,11 +125,13 @@ class DefaultsKeeper:
 
     async def sweep_loop(self) -> None:
         """Sweep each server once, and again after a removal that failed, until cancelled."""
-        while True:
-            if self.scope:
-                for settings in self._pollers.endpoints() - self._swept:
-                    await self._sweep(settings)
-            await asyncio.sleep(SWEEP_SECONDS)
+        await periodic.repeat(periodic.Pace(SWEEP_SECONDS), self.run_once)
+
+    async def run_once(self) -> None:
+        """Sweep the servers that are due. Does nothing while `scope` is not known."""
+        if self.scope:
+            for settings in self._pollers.endpoints() - self._swept:
+                await self._sweep(settings)
 
     async def _sweep(self, settings: RedisSettings) -> None:
         assert self.scope

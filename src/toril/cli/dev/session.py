@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from toril import clock, errors
+from toril import clock, errors, periodic
 from toril.cli.dev import stored_settings
 from toril.cli.dev.fleet import ProcessFleet
 from toril.cli.dev.schedules import Schedules
@@ -111,13 +111,15 @@ class Session:
         for run in self.runs:
             await stored_settings.write(self.connection, run.spec, run.keys)
         await self.schedules.start()
-        while True:
-            await self.schedules.turn()
-            await self._look()
-            for run in self.runs:
-                await run.decide(clock.monotonic_ms())
-            self.show()
-            await asyncio.sleep(TURN_SECONDS)
+        await periodic.repeat(periodic.Pace(TURN_SECONDS), self.run_once)
+
+    async def run_once(self) -> None:
+        """Create due jobs of schedules, read all queues, scale the fleets, show the table."""
+        await self.schedules.turn()
+        await self._look()
+        for run in self.runs:
+            await run.decide(clock.monotonic_ms())
+        self.show()
 
     async def drain(self) -> None:
         """Stop all workers and wait for their jobs; kill those that take longer than their drain time."""
